@@ -1,0 +1,263 @@
+//! The one function table. A function that is not in it does not exist: Rust methods, Python
+//! methods and stubs, wire names, reference docs and differential tests are generated from it.
+//!
+//! Each row: `Id method "wire name" (arguments) Kind TypeRule NullRule Failure "documentation"`.
+//! The first argument is the receiver of the method; a row without arguments is a free function.
+
+use std::fmt;
+
+/// How a function is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FunctionKind {
+    /// An operator; its symbol is [`Function::symbol`].
+    Operator,
+    /// A method, row by row.
+    Method,
+    /// An aggregate: many rows to one.
+    Aggregate,
+}
+
+/// How the result's type follows from the arguments'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TypeRule {
+    /// The arguments' common number type; date and time arithmetic.
+    Arithmetic,
+    /// Float64, or Float32 if both sides are; durations divide to Float64.
+    Division,
+    /// Bool, from two arguments of a common type.
+    Comparison,
+    /// Bool from Bool; integers bit by bit is not offered.
+    Logic,
+    /// The argument's own number or duration type.
+    SameNumber,
+    /// The argument's float type; Float64 from integers.
+    Float,
+    /// Bool from any type.
+    AnyToBool,
+    /// Bool from a number.
+    NumberToBool,
+    /// The common type of all arguments.
+    Common,
+    /// Int64 from integers up to 32 bits and booleans; else the argument's own.
+    Sum,
+    /// Float64 from numbers and booleans.
+    Mean,
+    /// The argument's own type, if it has an order.
+    Ordered,
+    /// Int64 from any type.
+    Count,
+}
+
+/// What a null argument does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NullRule {
+    /// Null in, null out.
+    Propagate,
+    /// As `Propagate`; dividing an integer by zero gives null too.
+    PropagateOrZeroDivisor,
+    /// Three-valued logic.
+    Kleene,
+    /// The result is never null.
+    Never,
+    /// Null only if all arguments are.
+    Fill,
+    /// Aggregates skip nulls, and nothing gives zero.
+    SkipToZero,
+    /// Aggregates skip nulls, and nothing gives null.
+    SkipToNull,
+}
+
+/// Whether a function can fail on a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Never.
+    Never,
+    /// `Overflow` for integers when run `checked`; wraps otherwise.
+    OverflowWhenChecked,
+    /// `Overflow` always, if the result does not fit.
+    Overflow,
+}
+
+/// One row of the table.
+#[derive(Debug)]
+pub struct Function {
+    /// Its number.
+    pub id: FunctionId,
+    /// The method's name in Rust and Python.
+    pub method: &'static str,
+    /// The name on the wire.
+    pub name: &'static str,
+    /// The arguments' names, the receiver first.
+    pub args: &'static [&'static str],
+    /// How it is written.
+    pub kind: FunctionKind,
+    /// How it is typed.
+    pub rule: TypeRule,
+    /// What nulls do.
+    pub nulls: NullRule,
+    /// How it can fail.
+    pub failure: Failure,
+    /// One line of documentation.
+    pub doc: &'static str,
+}
+
+/// Hands the whole table to a macro: `function_table!(callback)` expands to
+/// `callback! { rows }`.
+#[macro_export]
+macro_rules! function_table {
+    ($($callback:tt)+) => {
+        $($callback)+! {
+            Add add "add" (left, right) Operator Arithmetic Propagate OverflowWhenChecked "The sum; integers wrap.";
+            Sub sub "sub" (left, right) Operator Arithmetic Propagate OverflowWhenChecked "The difference; integers wrap; two points in time give a duration.";
+            Mul mul "mul" (left, right) Operator Arithmetic Propagate OverflowWhenChecked "The product; integers wrap.";
+            Div truediv "div" (left, right) Operator Division Propagate Never "The quotient as a float, also of integers.";
+            FloorDiv floordiv "floor_div" (left, right) Operator Arithmetic PropagateOrZeroDivisor OverflowWhenChecked "The quotient rounded down; null where an integer is divided by zero.";
+            Mod rem "mod" (left, right) Operator Arithmetic PropagateOrZeroDivisor Never "The remainder, with the divisor's sign; null where an integer is divided by zero.";
+            Neg neg "neg" (value) Operator SameNumber Propagate OverflowWhenChecked "The negated value.";
+            Eq eq "eq" (left, right) Operator Comparison Propagate Never "Whether both sides are equal.";
+            Ne ne "ne" (left, right) Operator Comparison Propagate Never "Whether the sides differ.";
+            Lt lt "lt" (left, right) Operator Comparison Propagate Never "Whether left is less than right.";
+            Le le "le" (left, right) Operator Comparison Propagate Never "Whether left is at most right.";
+            Gt gt "gt" (left, right) Operator Comparison Propagate Never "Whether left is greater than right.";
+            Ge ge "ge" (left, right) Operator Comparison Propagate Never "Whether left is at least right.";
+            And and_ "and" (left, right) Operator Logic Kleene Never "Both; false and null is false.";
+            Or or_ "or" (left, right) Operator Logic Kleene Never "Either; true or null is true.";
+            Xor xor "xor" (left, right) Operator Logic Propagate Never "Exactly one.";
+            Not not_ "not" (value) Operator Logic Propagate Never "The opposite.";
+            Abs abs "abs" (value) Method SameNumber Propagate OverflowWhenChecked "The absolute value.";
+            Sqrt sqrt "sqrt" (value) Method Float Propagate Never "The square root; NaN of negative values.";
+            Floor floor "floor" (value) Method SameNumber Propagate Never "Rounded down to a whole number.";
+            Ceil ceil "ceil" (value) Method SameNumber Propagate Never "Rounded up to a whole number.";
+            IsNull is_null "is_null" (value) Method AnyToBool Never Never "Whether the value is null.";
+            IsNotNull is_not_null "is_not_null" (value) Method AnyToBool Never Never "Whether the value is not null.";
+            IsNan is_nan "is_nan" (value) Method NumberToBool Propagate Never "Whether the value is NaN.";
+            IsNotNan is_not_nan "is_not_nan" (value) Method NumberToBool Propagate Never "Whether the value is not NaN.";
+            IsFinite is_finite "is_finite" (value) Method NumberToBool Propagate Never "Whether the value is neither NaN nor infinite.";
+            FillNull fill_null "fill_null" (value, replacement) Method Common Fill Never "The value, or the replacement where it is null.";
+            IsBetween is_between "is_between" (value, lower, upper) Method Comparison Kleene Never "Whether lower <= value <= upper.";
+            Clip clip "clip" (value, lower, upper) Method Common Propagate Never "The value, but at least lower and at most upper; NaN stays NaN.";
+            Sum sum "sum" (value) Aggregate Sum SkipToZero Overflow "The sum of the values that are not null; 0 of nothing.";
+            Mean mean "mean" (value) Aggregate Mean SkipToNull Never "The arithmetic mean of the values that are not null; null of nothing.";
+            Min min "min" (value) Aggregate Ordered SkipToNull Never "The smallest value, NaN and null left out; null of nothing.";
+            Max max "max" (value) Aggregate Ordered SkipToNull Never "The largest value, NaN and null left out; null of nothing.";
+            Count count "count" (value) Aggregate Count SkipToZero Never "The number of values that are not null.";
+            Len len "len" () Aggregate Count SkipToZero Never "The number of rows.";
+        }
+    };
+}
+
+macro_rules! table {
+    ($($id:ident $method:ident $name:literal ($($arg:ident),*) $kind:ident $rule:ident $nulls:ident $failure:ident $doc:literal;)*) => {
+        /// The functions, by number. The order is that of the table.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum FunctionId {
+            $(#[doc = $doc] $id,)*
+        }
+
+        impl FunctionId {
+            /// The function's row in the table.
+            pub fn function(self) -> &'static Function {
+                match self {
+                    $(FunctionId::$id => {
+                        const ROW: &Function = &FUNCTIONS[FunctionId::$id as usize];
+                        ROW
+                    })*
+                }
+            }
+        }
+
+        const FUNCTIONS: &[Function] = &[
+            $(Function {
+                id: FunctionId::$id,
+                method: stringify!($method),
+                name: $name,
+                args: &[$(stringify!($arg)),*],
+                kind: FunctionKind::$kind,
+                rule: TypeRule::$rule,
+                nulls: NullRule::$nulls,
+                failure: Failure::$failure,
+                doc: $doc,
+            },)*
+        ];
+    };
+}
+
+function_table!(table);
+
+/// All functions, in the table's order.
+pub fn functions() -> &'static [Function] {
+    FUNCTIONS
+}
+
+impl Function {
+    /// The function of that wire name.
+    pub fn by_name(name: &str) -> Option<&'static Function> {
+        FUNCTIONS.iter().find(|f| f.name == name)
+    }
+
+    /// The number of arguments.
+    pub fn arity(&self) -> usize {
+        self.args.len()
+    }
+
+    /// The operator's symbol in Python and Rust expressions, for operators.
+    pub fn symbol(&self) -> Option<&'static str> {
+        use FunctionId::*;
+        Some(match self.id {
+            Add => "+",
+            Sub | Neg => "-",
+            Mul => "*",
+            Div => "/",
+            FloorDiv => "//",
+            Mod => "%",
+            Eq => "==",
+            Ne => "!=",
+            Lt => "<",
+            Le => "<=",
+            Gt => ">",
+            Ge => ">=",
+            And => "&",
+            Or => "|",
+            Xor => "^",
+            Not => "~",
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}({})", self.name, self.args.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_find_their_own_rows() {
+        for f in functions() {
+            assert_eq!(f.id.function().name, f.name);
+            assert_eq!(Function::by_name(f.name).unwrap().id, f.id);
+        }
+    }
+
+    #[test]
+    fn names_are_unique() {
+        for (i, f) in functions().iter().enumerate() {
+            for g in functions().iter().skip(i + 1) {
+                assert_ne!(f.name, g.name);
+                assert_ne!(f.method, g.method);
+            }
+        }
+    }
+
+    #[test]
+    fn operators_and_only_operators_have_symbols() {
+        for f in functions() {
+            assert_eq!(f.symbol().is_some(), f.kind == FunctionKind::Operator, "{f}");
+        }
+    }
+}
