@@ -22,7 +22,7 @@ const BUFFERS: usize = 8;
 /// One job. Addresses are plain numbers, so that threads can share them.
 #[derive(Clone, Copy)]
 enum Job {
-    Read { buffers: [(usize, usize); BUFFERS] },
+    Read { streams: u32, buffers: [(usize, usize); BUFFERS] },
     Write { shape: Shape, out: usize, a: usize, b: usize, bytes: usize },
 }
 
@@ -35,14 +35,18 @@ impl Job {
     /// the same piece.
     unsafe fn piece(&self, mut piece: usize) -> Option<u64> {
         match *self {
-            Job::Read { buffers } => {
+            Job::Read { streams, buffers } => {
                 for (address, bytes) in buffers {
                     let pieces = bytes.div_ceil(PIECE);
                     if piece < pieces {
                         let from = piece * PIECE;
                         // SAFETY: `from < bytes`, and the caller promised `bytes` readable bytes.
                         return Some(unsafe {
-                            loops::read(address.wrapping_add(from), PIECE.min(bytes - from))
+                            loops::read(
+                                streams,
+                                address.wrapping_add(from),
+                                PIECE.min(bytes - from),
+                            )
                         });
                     }
                     piece -= pieces;
@@ -135,7 +139,7 @@ pub extern "C" fn floor_threads(threads: usize) -> usize {
 }
 
 /// Reads `count` (at most 8) buffers one after the other, every byte once, and returns a checksum, so
-/// that no read can be left out.
+/// that no read can be left out. Each piece is read as 1, 2 or 4 `streams` side by side.
 ///
 /// # Safety
 ///
@@ -143,6 +147,7 @@ pub extern "C" fn floor_threads(threads: usize) -> usize {
 /// is aligned to 8, with that many readable bytes (a multiple of 8).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn floor_read(
+    streams: u32,
     addresses: *const usize,
     bytes: *const usize,
     count: usize,
@@ -153,7 +158,7 @@ pub unsafe extern "C" fn floor_read(
         // SAFETY: the caller promised `count` numbers in both, and `i < count`.
         *buffer = unsafe { (*addresses.add(i), *bytes.add(i)) };
     }
-    pool.run(Job::Read { buffers })
+    pool.run(Job::Read { streams, buffers })
 }
 
 /// One pass that writes `bytes` bytes. Shapes: 0 `out = a + s*b`, 1 the same with streaming stores,

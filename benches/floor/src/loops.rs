@@ -1,7 +1,5 @@
 //! The loops themselves: flat, over raw pointers, at the widest level that this processor has.
 
-use std::slice;
-
 /// How a pass writes. See [`crate::floor_write`].
 #[derive(Clone, Copy)]
 pub(crate) enum Shape {
@@ -22,14 +20,26 @@ impl Shape {
 
 const SCALE: f64 = 0.5;
 
+/// Reads `STREAMS` parts of the range side by side: one stream alone does not keep the memory busy.
+///
 /// # Safety
 ///
-/// `bytes` readable bytes at `address`, which is aligned to 8, that nobody writes meanwhile.
+/// `bytes` readable bytes at `address`, which is aligned to 8.
 #[inline(always)]
-unsafe fn read_body(address: usize, bytes: usize) -> u64 {
-    // SAFETY: what this function demands. The benches' own arrays are written by nobody meanwhile.
-    let words = unsafe { slice::from_raw_parts(address as *const u64, bytes / 8) };
-    words.iter().fold(0, |sum, word| sum.wrapping_add(*word))
+unsafe fn read_body<const STREAMS: usize>(address: usize, bytes: usize) -> u64 {
+    let (words, part) = (address as *const u64, bytes / 8 / STREAMS);
+    let mut sums = [0u64; STREAMS];
+    for i in 0..part {
+        for (stream, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: `stream * part + i` is below `STREAMS * part`, which the range holds.
+            *sum = sum.wrapping_add(unsafe { words.add(stream * part + i).read() });
+        }
+    }
+    for i in STREAMS * part..bytes / 8 {
+        // SAFETY: `i` is below the number of words.
+        sums[0] = sums[0].wrapping_add(unsafe { words.add(i).read() });
+    }
+    sums.iter().fold(0, |sum, part| sum.wrapping_add(*part))
 }
 
 /// # Safety
@@ -71,9 +81,15 @@ mod wide {
                 /// # Safety
                 /// The processor has this level; otherwise as [`read_body`].
                 #[target_feature(enable = $feature)]
-                pub(crate) unsafe fn read(address: usize, bytes: usize) -> u64 {
+                pub(crate) unsafe fn read(streams: u32, address: usize, bytes: usize) -> u64 {
                     // SAFETY: passed on.
-                    unsafe { read_body(address, bytes) }
+                    unsafe {
+                        match streams {
+                            1 => read_body::<1>(address, bytes),
+                            2 => read_body::<2>(address, bytes),
+                            _ => read_body::<4>(address, bytes),
+                        }
+                    }
                 }
 
                 /// # Safety
@@ -189,14 +205,14 @@ macro_rules! dispatch {
     }};
 }
 
-/// A checksum of `bytes` bytes.
+/// A checksum of `bytes` bytes, read as 1, 2 or 4 streams side by side.
 ///
 /// # Safety
 ///
 /// `bytes` readable bytes at `address`, which is aligned to 8.
-pub(crate) unsafe fn read(address: usize, bytes: usize) -> u64 {
+pub(crate) unsafe fn read(streams: u32, address: usize, bytes: usize) -> u64 {
     // SAFETY: passed on; the level was asked of the processor.
-    unsafe { dispatch!(read(address, bytes), read_body(address, bytes)) }
+    unsafe { dispatch!(read(streams, address, bytes), read_body::<1>(address, bytes)) }
 }
 
 /// One piece of a pass that writes.
