@@ -1,0 +1,115 @@
+"""Bringing ten float64 columns into memory that other processes can open: 800 MB at ten million rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from ..floor import aligned
+from ..harness import Contestant, Row
+from ..setting import Setting
+
+COLUMNS = 10
+
+
+def source(setting: Setting) -> tuple[np.ndarray, pa.Table]:
+    """The columns, one after the other in one block, and as an Arrow table over the same memory."""
+    rows = setting.rows - setting.rows % 8
+    block = aligned(COLUMNS * rows, 0.0).reshape(COLUMNS, rows)
+    rng = setting.random(5)
+    for column in block:
+        rng.random(out=column)
+    return block, pa.table({f"c{i}": column for i, column in enumerate(block)})
+
+
+def rows(setting: Setting) -> Iterator[Row]:
+    block, table = source(setting)
+    eager = pl.from_arrow(table)
+    out = np.ones_like(block)
+    shared = SharedMemory(create=True, size=block.nbytes)
+    inside = np.frombuffer(shared.buf, np.float64, block.size).reshape(block.shape)
+    fresh, ready, polars = (Path(setting.shm) / f"{setting.name}-{kind}.arrow" for kind in ("fresh", "ready", "polars"))
+
+    def write_fresh():
+        with pa.OSFile(str(fresh), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+        return fresh
+
+    def write_ready():
+        with pa.memory_map(str(ready), "r+") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+        return ready
+
+    def copy(into: np.ndarray):
+        np.copyto(into, block)
+        return into
+
+    def write_polars():
+        eager.write_ipc(polars, compression="uncompressed")
+        return polars
+
+    def of_file(path: Path):
+        with pa.memory_map(str(path)) as file:
+            return of_table(pa.ipc.open_file(file).read_all())
+
+    def of_table(result: pa.Table):
+        return np.array([np.asarray(result[f"c{i}"]).sum() for i in range(COLUMNS)])
+
+    def of_block(result: np.ndarray):
+        return result.sum(axis=1)
+
+    # A file of the right size, whose pages are there: what somebody does who writes again and again.
+    write_fresh().rename(ready)
+
+    contestants = [
+        Contestant("NumPy: copyto, warm", lambda: copy(out), of_block),
+        Contestant("NumPy: copyto shared_memory, warm", lambda: copy(inside), of_block),
+        Contestant("pyarrow: IPC, new file", write_fresh, of_file),
+        Contestant("pyarrow: IPC, into a mapped file, warm", write_ready, of_file),
+        Contestant("Polars: write_ipc, new file", write_polars, of_file),
+    ]
+    if setting.insitu:
+        contestants[:0] = _insitu(setting, table, of_table)
+
+    def close() -> None:
+        nonlocal inside, contestants
+        del inside
+        contestants.clear()
+        for path in (fresh, ready, polars):
+            path.unlink(missing_ok=True)
+        try:
+            shared.close()
+        except BufferError:  # a view is still somewhere: the mapping goes with the process
+            pass
+        shared.unlink()
+
+    yield Row(
+        "put",
+        f"put {block.nbytes / 1e6:,.0f} MB ({COLUMNS} float64 columns) where other processes can open it",
+        contestants + setting.floor.copy(out, block),
+        bytes=2 * block.nbytes,
+        note="'new file' and 'cold' ask the system for every page again. NumPy's copies are bare bytes, without a schema.",
+        close=close,
+    )
+
+
+def _insitu(setting: Setting, table: pa.Table, answer) -> list[Contestant]:
+    region = setting.region
+
+    def put():
+        return region.put("put", table, replace=True)
+
+    def cold():
+        if "put" in region:
+            del region["put"]
+        region.trim()
+
+    return [
+        Contestant("insitu: put, warm", put, lambda t: answer(t.to_arrow())),
+        Contestant("insitu: put, cold", put, lambda t: answer(t.to_arrow()), before=cold, once=True),
+    ]

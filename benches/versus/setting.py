@@ -1,0 +1,58 @@
+"""What the rows share: sizes, the region, the floor, connections. One `Setting` per run."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from .floor import Floor
+
+
+@dataclass
+class Setting:
+    """How big, how many threads, and whether insitu takes part."""
+
+    rows: int
+    threads: int
+    floor: Floor
+    insitu: Any = None  # the module, or None: peers and floor alone
+    shm: str = "/dev/shm"
+    _open: list[Any] = field(default_factory=list)
+
+    def random(self, seed: int) -> np.random.Generator:
+        return np.random.default_rng(seed)
+
+    @cached_property
+    def name(self) -> str:
+        return f"benches-{os.getpid()}"
+
+    @cached_property
+    def region(self) -> Any:
+        """One region for all rows, gone with this process. Its capacity is virtual until used."""
+        wanted = 3 * self.rows * 8 * 10 + (1 << 30)
+        return self.insitu.create(self.name, capacity=wanted, if_exists="replace", ephemeral=True)
+
+    def duckdb(self, **tables: Any) -> duckdb.DuckDBPyConnection:
+        """A connection with this run's threads; each table natively as `name`, over Arrow as `name_arrow`."""
+        connection = duckdb.connect()
+        connection.execute(f"SET threads = {self.threads}")
+        for name, table in tables.items():
+            connection.register(f"{name}_arrow", table)
+            connection.execute(f"CREATE TABLE {name} AS SELECT * FROM {name}_arrow")
+        self._open.append(connection)
+        return connection
+
+    def close(self) -> None:
+        for connection in self._open:
+            connection.close()
+        if "region" in self.__dict__:
+            self.region.close()
+            try:
+                self.insitu.remove(self.name)
+            except self.insitu.RegionNotFound:
+                pass
