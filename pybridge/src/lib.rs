@@ -1,1 +1,25 @@
-//! To be written.
+//! The Python face: the native module `insitu._native`.
+//!
+//! *Architecture Invariant:* the only crate that names pyo3, numpy or pyo3-arrow, and it holds no
+//! logic that another face would need: it turns Python values into calls of the engine, and
+//! Arrow memory into Python views.
+//!
+//! *Architecture Invariant:* every class is frozen and safe without a GIL, and the GIL is
+//! released around everything that may take longer than a few microseconds.
+
+mod arrow_in;
+mod arrow_out;
+mod column;
+mod display;
+mod errors;
+mod expr;
+mod functions;
+mod interrupt;
+mod literal;
+mod module;
+mod numpy_out;
+mod prepared;
+mod query;
+mod region;
+mod table;
+mod types;

@@ -1,0 +1,127 @@
+"""Arrow data in shared memory, computed where it lies, read back without a copy.
+
+One process writes::
+
+    import insitu as ins
+    from insitu import col
+
+    region = ins.create("market", capacity="8GiB")
+    region.put("ticks", data)              # pyarrow, pandas, Polars, DuckDB, or a dict of arrays
+
+Any other process computes and reads::
+
+    region = ins.open("market")
+    ticks = region["ticks"]                # microseconds, whatever its size
+    ticks.filter(col("size") > 20).group_by("symbol").agg(col("price").mean()).to_arrow()
+    ticks["price"].to_numpy()              # a read-only view of the shared bytes
+
+A region lives until ``ins.remove("market")``. Every exception is an ``ins.Error``.
+"""
+
+from insitu._native import (
+    Cancelled,
+    CastFailed,
+    Column,
+    Error,
+    Expr,
+    GroupBy,
+    InvalidArgument,
+    InvalidData,
+    InvalidPlan,
+    Io,
+    LeaseHeld,
+    LimitExceeded,
+    NotZeroCopy,
+    OutOfMemory,
+    Overflow,
+    PermissionDenied,
+    Poisoned,
+    Prepared,
+    Query,
+    ReadOnly,
+    Region,
+    RegionCorrupt,
+    RegionExists,
+    RegionFull,
+    RegionNotFound,
+    Report,
+    SchemaMismatch,
+    SessionLimit,
+    ShapeMismatch,
+    Stale,
+    Table,
+    TableExists,
+    TableLimit,
+    TableNotFound,
+    Then,
+    Timeout,
+    TypeMismatch,
+    UnknownColumn,
+    Unsupported,
+    VersionMismatch,
+    When,
+    __version__,
+    col,
+    create,
+    len,  # noqa: A004 (as in Polars)
+    lit,
+    open,  # noqa: A004 (as the built-in opens a file)
+    param,
+    regions,
+    remove,
+    when,
+)
+
+__all__ = [
+    "Cancelled",
+    "CastFailed",
+    "Column",
+    "Error",
+    "Expr",
+    "GroupBy",
+    "InvalidArgument",
+    "InvalidData",
+    "InvalidPlan",
+    "Io",
+    "LeaseHeld",
+    "LimitExceeded",
+    "NotZeroCopy",
+    "OutOfMemory",
+    "Overflow",
+    "PermissionDenied",
+    "Poisoned",
+    "Prepared",
+    "Query",
+    "ReadOnly",
+    "Region",
+    "RegionCorrupt",
+    "RegionExists",
+    "RegionFull",
+    "RegionNotFound",
+    "Report",
+    "SchemaMismatch",
+    "SessionLimit",
+    "ShapeMismatch",
+    "Stale",
+    "Table",
+    "TableExists",
+    "TableLimit",
+    "TableNotFound",
+    "Then",
+    "Timeout",
+    "TypeMismatch",
+    "UnknownColumn",
+    "Unsupported",
+    "VersionMismatch",
+    "When",
+    "__version__",
+    "col",
+    "create",
+    "len",
+    "lit",
+    "open",
+    "param",
+    "regions",
+    "remove",
+    "when",
+]

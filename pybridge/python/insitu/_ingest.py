@@ -1,0 +1,127 @@
+"""pandas frames and dicts of arrays as Arrow, for `Region.put`.
+
+pyarrow does the converting; this module decides what insitu promises about it: what counts as
+missing, what becomes of an index, which types are refused and with which words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+
+from insitu import _native
+
+
+def from_pandas(frame: Any) -> pa.Table:
+    """A pandas DataFrame or Series as an Arrow table.
+
+    Missing values (NaN, NaT, None, NA) become null. A RangeIndex is dropped; any other index
+    is kept as columns, under the names `reset_index` gives them.
+    """
+    import pandas as pd
+
+    if isinstance(frame, pd.Series):
+        frame = frame.to_frame("0" if frame.name is None else frame.name)
+    if not isinstance(frame.index, pd.RangeIndex):
+        frame = frame.reset_index()
+    strange = [label for label in frame.columns if not isinstance(label, str)]
+    if strange:
+        raise _native.InvalidArgument(
+            f"column labels must be strings, {strange[0]!r} is not; "
+            "rename them: df.columns = df.columns.map(str)"
+        )
+    _refuse_duplicates(list(frame.columns))
+    try:
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise _native.TypeMismatch(f"pandas data that Arrow has no type for: {error}") from error
+    # What pandas notes there (labels, index) does not hold for what is computed from the table.
+    metadata = {k: v for k, v in (table.schema.metadata or {}).items() if k != b"pandas"}
+    return table.replace_schema_metadata(metadata or None)
+
+
+def from_mapping(columns: Mapping[Any, Any]) -> pa.Table:
+    """A mapping of names to one-dimensional arrays of equal length as an Arrow table."""
+    names: list[str] = []
+    arrays: list[pa.Array | pa.ChunkedArray] = []
+    for name, values in columns.items():
+        if not isinstance(name, str):
+            raise _native.InvalidArgument(f"column names must be strings, {name!r} is not")
+        names.append(name)
+        arrays.append(_array(name, values))
+    lengths = {name: len(array) for name, array in zip(names, arrays, strict=True)}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{name!r}: {length}" for name, length in lengths.items())
+        raise _native.ShapeMismatch(f"columns must have equal lengths; these have {listed}")
+    return pa.table(arrays, names=names)
+
+
+def _refuse_duplicates(names: list[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise _native.InvalidArgument(f"two columns are called {name!r}")
+        seen.add(name)
+
+
+def _array(name: str, values: Any) -> pa.Array | pa.ChunkedArray:
+    if isinstance(values, (pa.Array, pa.ChunkedArray)):
+        return values
+    if type(values).__module__.partition(".")[0] == "pandas":
+        return pa.array(values, from_pandas=True)
+    if hasattr(values, "__arrow_c_stream__"):
+        return pa.chunked_array(values)
+    if hasattr(values, "__arrow_c_array__"):
+        return pa.array(values)
+    array: Any = values if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
+    if array.ndim != 1:
+        raise _native.ShapeMismatch(
+            f"column {name!r} must have one dimension, it has {array.ndim} {array.shape}"
+        )
+    mask = np.ma.getmaskarray(array) if isinstance(array, np.ma.MaskedArray) else None
+    array = np.ascontiguousarray(np.ma.getdata(array))
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    return _from_numpy(name, array, mask)
+
+
+def _from_numpy(name: str, array: np.ndarray[Any, Any], mask: Any) -> pa.Array:
+    kind = array.dtype.kind
+    if kind in "mM":
+        array = _known_unit(name, array)
+    elif kind == "T":  # NumPy's variable-width strings
+        array = array.astype(object)
+    elif kind == "O":
+        raise _native.TypeMismatch(
+            f"column {name!r} holds Python objects; make it a typed array: "
+            '.astype("U") for strings, .astype(float) for numbers, or pass a pyarrow array'
+        )
+    elif kind not in "biufU" or (kind == "f" and array.dtype.itemsize > 8):
+        raise _native.TypeMismatch(
+            f"column {name!r} has the NumPy type {array.dtype}, for which there is no column type; "
+            'numbers up to 64 bits, bool, datetime64, timedelta64 and "U" strings have one'
+        )
+    try:
+        return pa.array(array, mask=mask, from_pandas=False)
+    except pa.ArrowException as error:
+        raise _native.InvalidData(f"column {name!r}: {error}") from error
+
+
+def _known_unit(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Datetimes and timedeltas in a unit that Arrow has."""
+    unit, step = np.datetime_data(array.dtype)
+    if step == 1 and (unit in ("s", "ms", "us", "ns") or (unit == "D" and array.dtype.kind == "M")):
+        return array
+    if array.dtype.kind == "M" and unit in ("Y", "M", "W", "D"):
+        return array.astype("datetime64[D]")
+    if unit in ("h", "m", "W", "D"):
+        return array.astype("datetime64[s]" if array.dtype.kind == "M" else "timedelta64[s]")
+    if unit in ("s", "ms", "us", "ns"):
+        return array.astype(f"{'datetime64' if array.dtype.kind == 'M' else 'timedelta64'}[{unit}]")
+    raise _native.TypeMismatch(
+        f"column {name!r} has the NumPy type {array.dtype}, for which there is no column type; "
+        "convert it to one of the units s, ms, us, ns"
+    )

@@ -1,0 +1,538 @@
+"""Types of the native module. Between the marks `generated` and `end` stands what
+pybridge/stubs.py writes from the engine's tables; the rest is written by hand."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date, datetime, timedelta
+from types import TracebackType
+from typing import Any, ClassVar, Literal, NoReturn, Protocol, TypeAlias, TypedDict, final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import polars as pl
+import pyarrow as pa  # type: ignore[import-untyped]
+
+__version__: str
+
+class _ArrowStream(Protocol):
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
+class _ArrowArray(Protocol):
+    def __arrow_c_array__(
+        self, requested_schema: object | None = None
+    ) -> tuple[object, object]: ...
+
+_Scalar: TypeAlias = (
+    bool | int | float | str | date | datetime | timedelta | np.generic | pa.Scalar | None
+)
+_Operand: TypeAlias = Expr | Then | _Scalar
+_Column: TypeAlias = _Operand
+"""Where a column is expected, a string is a column's name."""
+_Columns: TypeAlias = _Column | Iterable[_Column]
+_DataType: TypeAlias = pa.DataType | npt.DTypeLike
+_Data: TypeAlias = _ArrowStream | _ArrowArray | pd.DataFrame | pd.Series[Any] | Mapping[str, Any]
+_Path: TypeAlias = str | os.PathLike[str]
+
+def col(name: str) -> Expr: ...
+def lit(value: _Operand) -> Expr: ...
+def param(name: str) -> Expr: ...
+def when(condition: _Operand) -> When: ...
+def len() -> Expr: ...
+def create(
+    name: str | None = None,
+    *,
+    path: _Path | None = None,
+    capacity: int | str | None = None,
+    max_tables: int | None = None,
+    if_exists: Literal["error", "open", "replace"] = "error",
+    ephemeral: bool = False,
+) -> Region: ...
+def open(
+    name: str | None = None,
+    *,
+    path: _Path | None = None,
+    fd: int | None = None,
+    read_only: bool = False,
+) -> Region: ...
+def remove(name: str | None = None, *, path: _Path | None = None) -> None: ...
+def regions() -> list[_RegionRecord]: ...
+
+class _RegionRecord(TypedDict):
+    name: str
+    capacity: int | None
+    resident: int
+    ephemeral: bool
+    problem: str | None
+
+class _Stats(TypedDict):
+    capacity: int
+    used: int
+    free: int
+    reserved: int
+    tables: int
+    retired: int
+    sessions: int
+    extents: int
+    max_tables: int
+    recoveries: int
+
+class _Lease(TypedDict):
+    pid: int
+    table: str
+    sequence: int
+    current: bool
+    kind: Literal["pin", "lease"]
+    since: float | None
+    what: str
+
+@final
+class Region:
+    @property
+    def name(self) -> str | None: ...
+    @property
+    def path(self) -> str | None: ...
+    @property
+    def capacity(self) -> int: ...
+    @property
+    def read_only(self) -> bool: ...
+    @property
+    def closed(self) -> bool: ...
+    def put(self, name: str, data: _Data, *, replace: bool = False) -> Table: ...
+    def __getitem__(self, key: str, /) -> Table: ...
+    def __setitem__(self, key: str, value: _Data, /) -> None: ...
+    def __delitem__(self, key: str, /) -> None: ...
+    def __contains__(self, key: object, /) -> bool: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __len__(self) -> int: ...
+    def __bool__(self) -> bool: ...
+    def names(self) -> list[str]: ...
+    def fileno(self) -> int: ...
+    def gc(self) -> int: ...
+    def trim(self) -> int: ...
+    def stats(self) -> _Stats: ...
+    def verify(self) -> Report: ...
+    def leases(self) -> list[_Lease]: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Region: ...
+    def __exit__(
+        self,
+        *_exception: type[BaseException] | BaseException | TracebackType | None,
+    ) -> None: ...
+
+@final
+class Report:
+    @property
+    def ok(self) -> bool: ...
+    @property
+    def problems(self) -> list[str]: ...
+    @property
+    def tables(self) -> int: ...
+    @property
+    def extents(self) -> int: ...
+
+@final
+class Table:
+    @property
+    def name(self) -> str | None: ...
+    @property
+    def schema(self) -> pa.Schema: ...
+    @property
+    def columns(self) -> list[str]: ...
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def num_rows(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+    def __len__(self) -> int: ...
+    def __bool__(self) -> NoReturn: ...
+    def __getitem__(self, key: str, /) -> Column: ...
+    def __contains__(self, key: object, /) -> bool: ...
+    def head(self, n: int = 5) -> Table: ...
+    def latest(self) -> Table: ...
+    def to_arrow(self) -> pa.Table: ...
+    def to_pandas(self, **options: Any) -> pd.DataFrame: ...
+    def to_polars(self) -> pl.DataFrame: ...
+    def to_numpy(
+        self, copy: bool | None = False, fill: object = None
+    ) -> dict[str, npt.NDArray[Any]]: ...
+    def item(self) -> Any: ...
+    def filter(self, *predicates: _Columns) -> Query: ...
+    def select(self, *exprs: _Columns, **named: _Column) -> Query: ...
+    def with_columns(self, *exprs: _Columns, **named: _Column) -> Query: ...
+    def group_by(self, *keys: _Columns, **named: _Column) -> GroupBy: ...
+    def sort(
+        self,
+        *keys: _Columns,
+        descending: bool | Iterable[bool] = False,
+        nulls_last: bool = True,
+    ) -> Query: ...
+    def limit(self, n: int) -> Query: ...
+    def slice(self, offset: int, n: int | None = None) -> Query: ...
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+    def __arrow_c_schema__(self) -> object: ...
+    def _repr_html_(self) -> str: ...
+
+@final
+class Column:
+    @property
+    def name(self) -> str: ...
+    @property
+    def dtype(self) -> pa.DataType: ...
+    @property
+    def null_count(self) -> int: ...
+    @property
+    def num_chunks(self) -> int: ...
+    def __len__(self) -> int: ...
+    def to_numpy(self, copy: bool | None = False, fill: object = None) -> npt.NDArray[Any]: ...
+    def to_arrow(self) -> pa.ChunkedArray: ...
+    def to_pandas(self) -> pd.Series[Any]: ...
+    def to_polars(self) -> pl.Series: ...
+    def to_pylist(self) -> list[Any]: ...
+    def item(self) -> Any: ...
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> npt.NDArray[Any]: ...
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+    def __arrow_c_array__(
+        self, requested_schema: object | None = None
+    ) -> tuple[object, object]: ...
+    def __arrow_c_schema__(self) -> object: ...
+
+    # generated: reductions
+    def sum(self) -> Any:
+        """The sum of the values that are not null; 0 of nothing."""
+
+    def mean(self) -> Any:
+        """The arithmetic mean of the values that are not null; null of nothing."""
+
+    def min(self) -> Any:
+        """The smallest value, NaN and null left out; null of nothing."""
+
+    def max(self) -> Any:
+        """The largest value, NaN and null left out; null of nothing."""
+
+    def count(self) -> Any:
+        """The number of values that are not null."""
+
+    # end
+
+@final
+class Query:
+    @property
+    def schema(self) -> pa.Schema: ...
+    @property
+    def columns(self) -> list[str]: ...
+    def filter(self, *predicates: _Columns) -> Query: ...
+    def select(self, *exprs: _Columns, **named: _Column) -> Query: ...
+    def with_columns(self, *exprs: _Columns, **named: _Column) -> Query: ...
+    def group_by(self, *keys: _Columns, **named: _Column) -> GroupBy: ...
+    def sort(
+        self,
+        *keys: _Columns,
+        descending: bool | Iterable[bool] = False,
+        nulls_last: bool = True,
+    ) -> Query: ...
+    def limit(self, n: int) -> Query: ...
+    def slice(self, offset: int, n: int | None = None) -> Query: ...
+    def collect(
+        self, name: str | None = None, *, replace: bool = False, checked: bool = False
+    ) -> Table: ...
+    def to_arrow(self) -> pa.Table: ...
+    def to_pandas(self, **options: Any) -> pd.DataFrame: ...
+    def to_polars(self) -> pl.DataFrame: ...
+    def to_numpy(
+        self, copy: bool | None = False, fill: object = None
+    ) -> dict[str, npt.NDArray[Any]]: ...
+    def item(self) -> Any: ...
+    def prepare(self) -> Prepared: ...
+    def explain(self) -> str: ...
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+    def __arrow_c_schema__(self) -> object: ...
+
+@final
+class GroupBy:
+    def agg(self, *exprs: _Columns, **named: _Column) -> Query: ...
+
+@final
+class Prepared:
+    def run(
+        self, *, table: Table | None = None, checked: bool = False, **params: _Scalar
+    ) -> Table: ...
+    def explain(self) -> str: ...
+
+@final
+class When:
+    def then(self, value: _Operand) -> Then: ...
+
+@final
+class Then:
+    def when(self, condition: _Operand) -> When: ...
+    def otherwise(self, value: _Operand) -> Expr: ...
+    def alias(self, name: str) -> Expr: ...
+
+@final
+class Expr:
+    __array_ufunc__: ClassVar[None]
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+
+    def alias(self, name: str) -> Expr: ...
+    def cast(self, dtype: _DataType, *, strict: bool = True) -> Expr: ...
+    def is_in(self, values: Iterable[_Scalar]) -> Expr: ...
+    def __bool__(self) -> NoReturn: ...
+    def __abs__(self) -> Expr: ...
+    def __neg__(self) -> Expr: ...
+    def __invert__(self) -> Expr: ...
+    def __add__(self, other: _Operand, /) -> Expr: ...
+    def __radd__(self, other: _Operand, /) -> Expr: ...
+    def __sub__(self, other: _Operand, /) -> Expr: ...
+    def __rsub__(self, other: _Operand, /) -> Expr: ...
+    def __mul__(self, other: _Operand, /) -> Expr: ...
+    def __rmul__(self, other: _Operand, /) -> Expr: ...
+    def __truediv__(self, other: _Operand, /) -> Expr: ...
+    def __rtruediv__(self, other: _Operand, /) -> Expr: ...
+    def __floordiv__(self, other: _Operand, /) -> Expr: ...
+    def __rfloordiv__(self, other: _Operand, /) -> Expr: ...
+    def __mod__(self, other: _Operand, /) -> Expr: ...
+    def __rmod__(self, other: _Operand, /) -> Expr: ...
+    def __and__(self, other: _Operand, /) -> Expr: ...
+    def __rand__(self, other: _Operand, /) -> Expr: ...
+    def __or__(self, other: _Operand, /) -> Expr: ...
+    def __ror__(self, other: _Operand, /) -> Expr: ...
+    def __xor__(self, other: _Operand, /) -> Expr: ...
+    def __rxor__(self, other: _Operand, /) -> Expr: ...
+    def __eq__(self, other: _Operand, /) -> Expr: ...  # type: ignore[override]
+    def __ne__(self, other: _Operand, /) -> Expr: ...  # type: ignore[override]
+    def __lt__(self, other: _Operand, /) -> Expr: ...
+    def __le__(self, other: _Operand, /) -> Expr: ...
+    def __gt__(self, other: _Operand, /) -> Expr: ...
+    def __ge__(self, other: _Operand, /) -> Expr: ...
+
+    # generated: functions
+    def add(self, right: _Operand) -> Expr:
+        """The sum; integers wrap."""
+
+    def sub(self, right: _Operand) -> Expr:
+        """The difference; integers wrap; two points in time give a duration."""
+
+    def mul(self, right: _Operand) -> Expr:
+        """The product; integers wrap."""
+
+    def truediv(self, right: _Operand) -> Expr:
+        """The quotient as a float, also of integers."""
+
+    def floordiv(self, right: _Operand) -> Expr:
+        """The quotient rounded down; null where an integer is divided by zero."""
+
+    def rem(self, right: _Operand) -> Expr:
+        """The remainder, with the divisor's sign; null where an integer is divided by zero."""
+
+    def neg(self) -> Expr:
+        """The negated value."""
+
+    def eq(self, right: _Operand) -> Expr:
+        """Whether both sides are equal."""
+
+    def ne(self, right: _Operand) -> Expr:
+        """Whether the sides differ."""
+
+    def lt(self, right: _Operand) -> Expr:
+        """Whether left is less than right."""
+
+    def le(self, right: _Operand) -> Expr:
+        """Whether left is at most right."""
+
+    def gt(self, right: _Operand) -> Expr:
+        """Whether left is greater than right."""
+
+    def ge(self, right: _Operand) -> Expr:
+        """Whether left is at least right."""
+
+    def and_(self, right: _Operand) -> Expr:
+        """Both; false and null is false."""
+
+    def or_(self, right: _Operand) -> Expr:
+        """Either; true or null is true."""
+
+    def xor(self, right: _Operand) -> Expr:
+        """Exactly one."""
+
+    def not_(self) -> Expr:
+        """The opposite."""
+
+    def abs(self) -> Expr:
+        """The absolute value."""
+
+    def sqrt(self) -> Expr:
+        """The square root; NaN of negative values."""
+
+    def floor(self) -> Expr:
+        """Rounded down to a whole number."""
+
+    def ceil(self) -> Expr:
+        """Rounded up to a whole number."""
+
+    def is_null(self) -> Expr:
+        """Whether the value is null."""
+
+    def is_not_null(self) -> Expr:
+        """Whether the value is not null."""
+
+    def is_nan(self) -> Expr:
+        """Whether the value is NaN."""
+
+    def is_not_nan(self) -> Expr:
+        """Whether the value is not NaN."""
+
+    def is_finite(self) -> Expr:
+        """Whether the value is neither NaN nor infinite."""
+
+    def fill_null(self, replacement: _Operand) -> Expr:
+        """The value, or the replacement where it is null."""
+
+    def is_between(self, lower: _Operand, upper: _Operand) -> Expr:
+        """Whether lower <= value <= upper."""
+
+    def clip(self, lower: _Operand, upper: _Operand) -> Expr:
+        """The value, but at least lower and at most upper; NaN stays NaN."""
+
+    def sum(self) -> Expr:
+        """The sum of the values that are not null; 0 of nothing."""
+
+    def mean(self) -> Expr:
+        """The arithmetic mean of the values that are not null; null of nothing."""
+
+    def min(self) -> Expr:
+        """The smallest value, NaN and null left out; null of nothing."""
+
+    def max(self) -> Expr:
+        """The largest value, NaN and null left out; null of nothing."""
+
+    def count(self) -> Expr:
+        """The number of values that are not null."""
+
+    # end
+
+# generated: exceptions
+class Error(Exception):
+    """The base of all of insitu's exceptions."""
+
+class Cancelled(Error, ValueError):
+    """The operation was interrupted."""
+
+class CastFailed(Error, ValueError):
+    """A value does not fit the type it was cast to."""
+
+    column: str
+    row: int
+    value: str
+    to: str
+
+class InvalidArgument(Error, ValueError):
+    """An argument has a value it must not have."""
+
+class InvalidData(Error, ValueError):
+    """Data breaks the rules of the Arrow format."""
+
+class InvalidPlan(Error, ValueError):
+    """The query makes no sense, whatever the data."""
+
+class Io(Error, OSError):
+    """The operating system reported an error."""
+
+class LeaseHeld(Error, TimeoutError):
+    """Others read the table and keep its content from being changed."""
+
+class LimitExceeded(Error, ValueError):
+    """Something is larger or deeper than the engine allows."""
+
+class NotZeroCopy(Error, ValueError):
+    """The data cannot be handed out without a copy."""
+
+class OutOfMemory(Error, MemoryError):
+    """The process has no memory for an intermediate result."""
+
+    bytes: int
+
+class Overflow(Error, OverflowError):
+    """The result of an integer operation does not fit its type."""
+
+class PermissionDenied(Error, PermissionError):
+    """The operating system refuses access to the region."""
+
+class Poisoned(Error, ValueError):
+    """A process died while it changed the table in place."""
+
+class ReadOnly(Error, ValueError):
+    """The region was opened for reading only."""
+
+class RegionCorrupt(Error, ValueError):
+    """The file or segment is not a region, is truncated, or contradicts itself."""
+
+    what: str
+    offset: int
+
+class RegionExists(Error, FileExistsError):
+    """A region of that name or path exists already."""
+
+class RegionFull(Error, MemoryError):
+    """The region, or what backs it, has no room for what was asked."""
+
+    needed: int
+    free: int
+    capacity: int
+    cause: str
+
+class RegionNotFound(Error, FileNotFoundError):
+    """There is no region of that name, path or descriptor."""
+
+class SchemaMismatch(Error, ValueError):
+    """Columns or types differ from those expected."""
+
+class SessionLimit(Error, ValueError):
+    """As many processes as the region has room for are attached to it."""
+
+class ShapeMismatch(Error, ValueError):
+    """Lengths or counts differ from those expected."""
+
+class Stale(Error, ValueError):
+    """The region is closed, or the table is gone."""
+
+class TableExists(Error, ValueError):
+    """The region has a table of that name already."""
+
+    name: str
+
+class TableLimit(Error, ValueError):
+    """The region holds as many tables as it was created for."""
+
+class TableNotFound(Error, KeyError):
+    """The region has no table of that name."""
+
+    name: str
+    nearest: str | None
+
+class Timeout(Error, TimeoutError):
+    """What was waited for did not happen in time."""
+
+class TypeMismatch(Error, TypeError):
+    """An operation does not take values of that type."""
+
+class UnknownColumn(Error, KeyError):
+    """The table has no column of that name."""
+
+    name: str
+    nearest: str | None
+
+class Unsupported(Error, NotImplementedError):
+    """The engine does not do this."""
+
+class VersionMismatch(Error, ValueError):
+    """The region was made by another version of the format."""
+
+    found: int
+    expected: int
+
+# end

@@ -1,0 +1,288 @@
+//! One column of a table: its views, and the reductions as methods.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, new_empty_array};
+use arrow::datatypes::{FieldRef, Schema};
+use numpy::PyArrayDescr;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyCapsule, PyDict, PyTuple};
+
+use crate::query::Query;
+use crate::table::Table;
+use crate::{arrow_out, display, errors, expr, numpy_out};
+
+/// A column of a table.
+#[pyclass(frozen, module = "insitu", name = "Column")]
+pub struct Column {
+    pub table: insitu::Table,
+    pub index: usize,
+    pub field: FieldRef,
+}
+
+impl Column {
+    /// The column of that name; `UnknownColumn` names the nearest.
+    pub fn of(py: Python<'_>, table: &insitu::Table, name: &str) -> PyResult<Self> {
+        let index = table.column_index(name).map_err(|error| errors::raise(py, error))?;
+        Ok(Self::at(table, index))
+    }
+
+    /// The column at a position that the schema has.
+    pub fn at(table: &insitu::Table, index: usize) -> Self {
+        let field = table.schema().fields()[index].clone();
+        Self { table: table.clone(), index, field }
+    }
+
+    /// The column's name.
+    pub fn name(&self) -> &str {
+        self.field.name()
+    }
+
+    /// The chunks as Arrow arrays over the region's bytes; each owns a lease.
+    fn arrays(&self, py: Python<'_>) -> PyResult<Vec<ArrayRef>> {
+        let batches = arrow_out::batches(py, &self.table)?;
+        Ok(batches.iter().map(|batch| batch.column(self.index).clone()).collect())
+    }
+
+    fn not_zero_copy(&self, py: Python<'_>, why: &str, how: &str) -> PyErr {
+        let name = self.name();
+        errors::new(
+            py,
+            "NotZeroCopy",
+            format!("column {name:?} cannot be viewed without a copy: {why}; {how}"),
+        )
+    }
+
+    /// A view, or the error that says why there is none.
+    fn view<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        const COPY: &str = "pass copy=True";
+        let dtype = match numpy_out::same_bytes(self.field.data_type()) {
+            Ok(dtype) => dtype,
+            Err(why) => return Err(self.not_zero_copy(py, why, COPY)),
+        };
+        let mut arrays = self.arrays(py)?;
+        arrays.retain(|array| !array.is_empty());
+        let array = match arrays.len() {
+            0 => new_empty_array(self.field.data_type()),
+            1 => arrays.remove(0),
+            n => return Err(self.not_zero_copy(py, &format!("it has {n} chunks"), COPY)),
+        };
+        match array.null_count() {
+            0 => {}
+            n => {
+                let why = format!("{n} of its values are null");
+                return Err(self.not_zero_copy(py, &why, "pass copy=True, and fill= for the nulls"));
+            }
+        }
+        numpy_out::view(py, array, PyArrayDescr::new(py, dtype)?)
+    }
+
+    /// A fresh, writable array; nulls become `fill`, or what pyarrow makes of them.
+    fn copied<'py>(
+        slf: &Bound<'py, Self>,
+        fill: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let mut chunked = Self::to_arrow(slf)?;
+        if let Some(fill) = fill {
+            let compute = py.import("pyarrow.compute")?;
+            chunked = compute
+                .call_method1("fill_null", (chunked, fill))
+                .map_err(|error| slf.get().refuse_fill(py, fill, error))?;
+        }
+        let array = chunked.call_method0("to_numpy")?;
+        // pyarrow hands out read-only views where it can.
+        let flags = array.getattr(intern!(py, "flags"))?;
+        if flags.getattr(intern!(py, "owndata"))?.is_truthy()?
+            && flags.getattr(intern!(py, "writeable"))?.is_truthy()?
+        {
+            return Ok(array);
+        }
+        array.call_method0(intern!(py, "copy"))
+    }
+
+    fn refuse_fill(&self, py: Python<'_>, fill: &Bound<'_, PyAny>, cause: PyErr) -> PyErr {
+        let error = errors::new(
+            py,
+            "TypeMismatch",
+            format!("{fill} cannot fill column {:?} of {}", self.name(), self.field.data_type()),
+        );
+        error.set_cause(py, Some(cause));
+        error
+    }
+}
+
+#[pymethods]
+impl Column {
+    /// The column's name.
+    #[getter(name)]
+    fn py_name(&self) -> &str {
+        self.name()
+    }
+
+    /// The column's type, a `pyarrow.DataType`.
+    #[getter]
+    fn dtype<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let field = slf.py().import("pyarrow")?.call_method1("field", (slf,))?;
+        field.getattr("type")
+    }
+
+    /// How many of the values are null.
+    #[getter]
+    fn null_count(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.arrays(py)?.iter().map(|array| array.null_count()).sum())
+    }
+
+    /// In how many pieces the column lies in memory.
+    #[getter]
+    fn num_chunks(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.arrays(py)?.len())
+    }
+
+    fn __len__(&self) -> usize {
+        self.table.num_rows()
+    }
+
+    /// The values as a NumPy array.
+    ///
+    /// `copy=False`: a read-only view of the shared bytes, or `NotZeroCopy`, which says why not: a
+    /// view needs a fixed-width type, no nulls and one chunk. `copy=True`: a fresh array of your
+    /// own. `copy=None`: a view where there can be one, else a copy. Timestamps become
+    /// `datetime64`, in UTC. In a copy, nulls become `fill`; without it NaN or NaT, and integers
+    /// with nulls become float64, as in pyarrow and pandas.
+    #[pyo3(signature = (copy=Some(false), fill=None))]
+    pub fn to_numpy<'py>(
+        slf: &Bound<'py, Self>,
+        copy: Option<bool>,
+        fill: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        match copy {
+            Some(true) => Self::copied(slf, fill.as_ref()),
+            Some(false) => slf.get().view(py),
+            None => match slf.get().view(py) {
+                Err(error) if errors::is(py, &error, "NotZeroCopy") => {
+                    Self::copied(slf, fill.as_ref())
+                }
+                result => result,
+            },
+        }
+    }
+
+    /// For `numpy.asarray(column)`: a view where there can be one.
+    #[pyo3(signature = (dtype=None, copy=None))]
+    fn __array__<'py>(
+        slf: &Bound<'py, Self>,
+        dtype: Option<Bound<'py, PyAny>>,
+        copy: Option<bool>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let array = Self::to_numpy(slf, copy, None)?;
+        let Some(dtype) = dtype else { return Ok(array) };
+        let dtype = PyArrayDescr::new(py, dtype)?;
+        if copy == Some(false) && !array.getattr(intern!(py, "dtype"))?.eq(&dtype)? {
+            let why = format!("its values are not {dtype}");
+            return Err(slf.get().not_zero_copy(py, &why, "leave copy=False out"));
+        }
+        let options = PyDict::new(py);
+        options.set_item("copy", false)?;
+        array.call_method(intern!(py, "astype"), (dtype,), Some(&options))
+    }
+
+    /// The values as a `pyarrow.ChunkedArray`, without a copy.
+    fn to_arrow<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("pyarrow")?.call_method1("chunked_array", (slf,))
+    }
+
+    /// The values as a `pandas.Series` of the column's name.
+    fn to_pandas<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let series = Self::to_arrow(slf)?.call_method0("to_pandas")?;
+        series.call_method1("rename", (slf.get().name(),))
+    }
+
+    /// The values as a `polars.Series` of the column's name.
+    fn to_polars<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("polars")?.call_method1("Series", (slf.get().name(), Self::to_arrow(slf)?))
+    }
+
+    /// The values as a list of Python values; null is None.
+    fn to_pylist<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::to_arrow(slf)?.call_method0("to_pylist")
+    }
+
+    /// The only value of a column of one row; null is None.
+    ///
+    /// Raises `ShapeMismatch` if the column has not exactly one row.
+    pub fn item<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let column = slf.get();
+        match column.table.num_rows() {
+            1 => Self::to_pylist(slf)?.get_item(0),
+            rows => Err(errors::new(
+                slf.py(),
+                "ShapeMismatch",
+                format!("item() needs exactly one value; column {:?} has {rows}", column.name()),
+            )),
+        }
+    }
+
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<Bound<'py, PyCapsule>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        arrow_out::column_stream(py, &self.field, self.arrays(py)?, requested_schema)
+    }
+
+    /// For consumers that take one array; several chunks are joined in a copy.
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_array__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<Bound<'py, PyCapsule>>,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        let mut arrays = self.arrays(py)?;
+        let array = match arrays.len() {
+            0 => new_empty_array(self.field.data_type()),
+            1 => arrays.remove(0),
+            _ => {
+                let parts: Vec<&dyn Array> = arrays.iter().map(|array| array.as_ref()).collect();
+                py.detach(|| arrow::compute::concat(&parts))
+                    .map_err(|error| errors::new(py, "InvalidData", error.to_string()))?
+            }
+        };
+        arrow_out::array(py, &self.field, &array, requested_schema)
+    }
+
+    fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
+        arrow_out::field(py, &self.field)
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let column = slf.get();
+        let dtype = Self::dtype(slf)?.str()?;
+        let schema = Arc::new(Schema::new(vec![column.field.clone()]));
+        let mut batches = Vec::new();
+        for array in column.arrays(slf.py())? {
+            batches.push(
+                RecordBatch::try_new(schema.clone(), vec![array])
+                    .map_err(|error| errors::new(slf.py(), "InvalidData", error.to_string()))?,
+            );
+        }
+        let rows = column.table.num_rows();
+        let title = format!("Column {:?}: {dtype}, {}", column.name(), display::rows(rows));
+        Ok(display::text(&title, &schema, &batches, rows))
+    }
+}
+
+impl Column {
+    /// One aggregate of the column, as a Python scalar.
+    pub fn reduce<'py>(&self, py: Python<'py>, function: &str) -> PyResult<Bound<'py, PyAny>> {
+        let column = insitu_query::Expr::column(self.name());
+        let aggregate = expr::call(py, function, vec![column])?;
+        let query = Query(self.table.query().select(vec![aggregate.0]));
+        let result = query.collect(py, None, false, false)?;
+        Table::item(&Bound::new(py, result)?)
+    }
+}

@@ -1,0 +1,87 @@
+//! The methods of expressions and columns that come from the engine's one function table, and
+//! Python's operators.
+
+// pyo3 writes unsafe wrappers around each method; inside a macro of ours the lint takes them for
+// our code. There is no `unsafe` of our own here.
+#![allow(unsafe_op_in_unsafe_fn)]
+
+use pyo3::prelude::*;
+
+use crate::column::Column;
+use crate::expr::{Expr, Operand, call, operand};
+
+/// One method for each function of the engine's table that has a receiver.
+macro_rules! methods {
+    ($($id:ident $method:ident $name:literal $args:tt $kind:ident $rule:ident $nulls:ident $failure:ident $doc:literal;)*) => {
+        $(method! { $method $name $args $doc })*
+    };
+}
+
+macro_rules! method {
+    ($method:ident $name:literal () $doc:literal) => {};
+    ($method:ident $name:literal ($receiver:ident $(, $arg:ident)*) $doc:literal) => {
+        #[pymethods]
+        impl Expr {
+            #[doc = $doc]
+            fn $method(&self, py: Python<'_> $(, $arg: Operand)*) -> PyResult<Expr> {
+                call(py, $name, vec![self.0.clone() $(, $arg.0)*])
+            }
+        }
+    };
+}
+
+insitu_query::function_table!(methods);
+
+/// Python's operators, by the function each one calls. An argument that is no operand raises,
+/// where pyo3 would return `NotImplemented` if it converted it: Python would then try other ways,
+/// and `col("a") == object()` would quietly be False.
+macro_rules! operators {
+    ($($dunder:ident $reflected:ident $name:literal;)*) => {
+        $(
+            #[pymethods]
+            impl Expr {
+                fn $dunder(&self, other: &Bound<'_, PyAny>) -> PyResult<Expr> {
+                    call(other.py(), $name, vec![self.0.clone(), operand(other)?])
+                }
+
+                fn $reflected(&self, other: &Bound<'_, PyAny>) -> PyResult<Expr> {
+                    call(other.py(), $name, vec![operand(other)?, self.0.clone()])
+                }
+            }
+        )*
+    };
+}
+
+operators! {
+    __add__ __radd__ "add";
+    __sub__ __rsub__ "sub";
+    __mul__ __rmul__ "mul";
+    __truediv__ __rtruediv__ "div";
+    __floordiv__ __rfloordiv__ "floor_div";
+    __mod__ __rmod__ "mod";
+    __and__ __rand__ "and";
+    __or__ __ror__ "or";
+    __xor__ __rxor__ "xor";
+}
+
+/// One reduction for each aggregate of the engine's table.
+macro_rules! reductions {
+    ($($id:ident $method:ident $name:literal $args:tt $kind:ident $rule:ident $nulls:ident $failure:ident $doc:literal;)*) => {
+        $(reduction! { $kind $method $name $args $doc })*
+    };
+}
+
+macro_rules! reduction {
+    (Aggregate $method:ident $name:literal ($receiver:ident) $doc:literal) => {
+        #[pymethods]
+        impl Column {
+            #[doc = $doc]
+            fn $method<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+                self.reduce(py, $name)
+            }
+        }
+    };
+    ($kind:ident $method:ident $name:literal $args:tt $doc:literal) => {};
+}
+
+insitu_query::function_table!(reductions);

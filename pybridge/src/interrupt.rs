@@ -1,0 +1,54 @@
+//! Ctrl-C during long work: the engine runs detached from Python and asks a callback now and then
+//! whether to stop; the callback re-attaches at most every 50 ms to let Python see its signals.
+
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, Instant};
+
+use pyo3::prelude::*;
+
+use crate::errors;
+
+/// How long work may go on before Python's signal handlers get their turn.
+const PERIOD: Duration = Duration::from_millis(50);
+
+/// Runs `work` with the GIL released, handing it the callback it must ask whether to stop.
+///
+/// When a signal handler raised (Ctrl-C: `KeyboardInterrupt`), that exception is what comes back,
+/// rather than the engine's own word for a cancelled query.
+pub fn detached<T: Send>(
+    py: Python<'_>,
+    work: impl Send + FnOnce(&dyn Fn() -> bool) -> Result<T, insitu::Error>,
+) -> PyResult<T> {
+    let outcome = py.detach(|| {
+        let raised: RefCell<Option<PyErr>> = RefCell::new(None);
+        let asked = Cell::new(Instant::now());
+        let interrupt = || {
+            if asked.get().elapsed() < PERIOD {
+                return false;
+            }
+            asked.set(Instant::now());
+            match Python::attach(|py| py.check_signals()) {
+                Ok(()) => false,
+                Err(error) => {
+                    raised.replace(Some(error));
+                    true
+                }
+            }
+        };
+        let result = work(&interrupt);
+        match raised.take() {
+            // The work may have finished although it was asked to stop; the signal still counts.
+            Some(error) => Err(Failure::Raised(error)),
+            None => result.map_err(Failure::Engine),
+        }
+    });
+    outcome.map_err(|failure| match failure {
+        Failure::Raised(error) => error,
+        Failure::Engine(error) => errors::raise(py, error),
+    })
+}
+
+enum Failure {
+    Raised(PyErr),
+    Engine(insitu::Error),
+}

@@ -1,0 +1,117 @@
+//! NumPy views of Arrow arrays: same bytes, read-only, alive for as long as the view is.
+//!
+//! A view's base object is a [`Keeper`], which owns the Arrow array; the array's buffers own a
+//! lease on the table, and the lease keeps the mapping. So no order of `del`, `close()` and `gc`
+//! leaves a view dangling. The mapping itself is read-only: writing through a view that someone
+//! forced writable faults instead of corrupting what other processes read.
+
+use std::ffi::c_void;
+
+use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::{DataType, TimeUnit};
+use numpy::npyffi::{self, NpyTypes, PY_ARRAY_API, npy_intp};
+use numpy::{PyArrayDescr, PyArrayDescrMethods};
+use pyo3::prelude::*;
+
+/// The base object of a view; it only keeps the array, and with it the lease, alive.
+#[pyclass(frozen, module = "insitu._native", name = "_Keeper")]
+struct Keeper {
+    _array: ArrayRef,
+}
+
+/// The NumPy dtype that has the same bytes as `dtype`, or the reason why there is none.
+pub fn same_bytes(dtype: &DataType) -> Result<String, &'static str> {
+    let unit = |unit: &TimeUnit| match unit {
+        TimeUnit::Second => "s",
+        TimeUnit::Millisecond => "ms",
+        TimeUnit::Microsecond => "us",
+        TimeUnit::Nanosecond => "ns",
+    };
+    Ok(match dtype {
+        DataType::Int8 => "int8".into(),
+        DataType::Int16 => "int16".into(),
+        DataType::Int32 => "int32".into(),
+        DataType::Int64 => "int64".into(),
+        DataType::UInt8 => "uint8".into(),
+        DataType::UInt16 => "uint16".into(),
+        DataType::UInt32 => "uint32".into(),
+        DataType::UInt64 => "uint64".into(),
+        DataType::Float16 => "float16".into(),
+        DataType::Float32 => "float32".into(),
+        DataType::Float64 => "float64".into(),
+        DataType::Timestamp(u, _) => format!("datetime64[{}]", unit(u)),
+        DataType::Duration(u) => format!("timedelta64[{}]", unit(u)),
+        DataType::Date64 => "datetime64[ms]".into(),
+        DataType::Boolean => return Err("booleans are stored as bits, NumPy's are bytes"),
+        DataType::Date32 => {
+            return Err("dates are 32-bit days, NumPy's datetime64[D] has 64 bits");
+        }
+        DataType::Time32(_) | DataType::Time64(_) => return Err("NumPy has no time of day"),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
+            return Err("strings have different lengths");
+        }
+        DataType::Binary
+        | DataType::LargeBinary
+        | DataType::BinaryView
+        | DataType::FixedSizeBinary(_) => return Err("NumPy has no type for binary values"),
+        DataType::Dictionary(..) => return Err("NumPy has no dictionary-encoded type"),
+        DataType::Null => return Err("a column of type null has no values"),
+        _ => return Err("NumPy has no type with the same bytes"),
+    })
+}
+
+/// A read-only view of `array`, which must have no nulls, under the NumPy dtype `descr`.
+///
+/// The caller has got `descr` from [`same_bytes`] for the type of this array.
+pub fn view<'py>(
+    py: Python<'py>,
+    array: ArrayRef,
+    descr: Bound<'py, PyArrayDescr>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let data = array.to_data();
+    let width = descr.itemsize();
+    let rows = array.len();
+    // An Arrow array that exists has `offset + len` values in its first buffer.
+    let start = data.offset() * width;
+    let address = match data.buffers().first() {
+        // Pointers only: no reference to bytes that another process may write.
+        Some(values) if rows > 0 && values.len() >= start + rows * width => {
+            values.as_ptr().wrapping_add(start)
+        }
+        _ => {
+            let empty = py.import("numpy")?.call_method1("empty", (0, descr))?;
+            empty.call_method1("setflags", (false,))?;
+            return Ok(empty);
+        }
+    };
+    drop(data);
+    let keeper = Bound::new(py, Keeper { _array: array })?;
+
+    let mut dims = [rows as npy_intp];
+    // SAFETY: the API table is NumPy's own, imported under the GIL. `descr` is handed over as
+    // a new reference, as PyArray_NewFromDescr steals one. `address` has `rows * width` readable
+    // bytes, aligned to 64 at their buffer's start, and lives as long as `keeper`, which becomes
+    // the base object below. Flags without NPY_ARRAY_WRITEABLE: nobody writes through it.
+    let view = unsafe {
+        let object = PY_ARRAY_API.PyArray_NewFromDescr(
+            py,
+            npyffi::get_type_object(py, NpyTypes::PyArray_Type),
+            descr.into_dtype_ptr(),
+            1,
+            dims.as_mut_ptr(),
+            std::ptr::null_mut(),
+            address.cast_mut().cast::<c_void>(),
+            npyffi::NPY_ARRAY_CARRAY_RO,
+            std::ptr::null_mut(),
+        );
+        Bound::from_owned_ptr_or_err(py, object)?
+    };
+    // SAFETY: `view` is the array made above; the call steals the reference to `keeper`.
+    let status = unsafe {
+        PY_ARRAY_API.PyArray_SetBaseObject(py, view.as_ptr().cast(), keeper.into_any().into_ptr())
+    };
+    if status != 0 {
+        return Err(PyErr::fetch(py));
+    }
+    Ok(view)
+}

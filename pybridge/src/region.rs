@@ -1,0 +1,241 @@
+//! Regions: shared memory that holds tables by name.
+
+use std::path::PathBuf;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use crate::query::Query;
+use crate::table::Table;
+use crate::{arrow_in, errors, module};
+
+/// A region: shared memory that holds tables by name.
+///
+/// A context manager: leaving the block closes it. The region itself, and the tables in it, live
+/// until `remove`.
+#[pyclass(frozen, module = "insitu", name = "Region")]
+pub struct Region(pub insitu::Region);
+
+impl Region {
+    fn put_data(
+        &self,
+        name: &str,
+        data: &Bound<'_, PyAny>,
+        replace: bool,
+    ) -> PyResult<insitu::Table> {
+        let py = data.py();
+        // Our own tables and results share their buffers, if they lie in this region.
+        let ours = if let Ok(query) = data.cast::<Query>() {
+            Some(query.get().collect(py, None, false, false)?.0)
+        } else {
+            data.cast::<Table>().ok().map(|table| table.get().0.clone())
+        };
+        if let Some(table) = ours {
+            return py
+                .detach(|| self.0.put_table(name, &table, replace))
+                .map_err(|error| errors::raise(py, error));
+        }
+        let arrow_in::Source { schema, batches, raised } = arrow_in::source(data)?;
+        let result = py.detach(|| self.0.put(name, schema, batches, replace));
+        result.map_err(|error| raised.take().unwrap_or_else(|| errors::raise(py, error)))
+    }
+}
+
+#[pymethods]
+impl Region {
+    /// Writes a table and returns its handle; other processes see it at once.
+    ///
+    /// `data`: anything with `__arrow_c_stream__` or `__arrow_c_array__` (pyarrow, Polars,
+    /// DuckDB, ...), pandas, or a dict of one-dimensional arrays of equal length. It is copied
+    /// once, and checked; a table of this region shares its buffers instead. From pandas, missing
+    /// values become null and a RangeIndex is dropped; NumPy's NaN stays NaN, NaT becomes null.
+    ///
+    /// Raises `TableExists` if the name is taken, unless `replace=True`; `RegionFull`,
+    /// `InvalidData`, `ShapeMismatch`, `TypeMismatch`.
+    #[pyo3(signature = (name, data, *, replace=false))]
+    fn put(&self, name: &str, data: &Bound<'_, PyAny>, replace: bool) -> PyResult<Table> {
+        self.put_data(name, data, replace).map(Table)
+    }
+
+    /// The table of that name; `TableNotFound`, a `KeyError`, names the nearest.
+    fn __getitem__(&self, py: Python<'_>, name: &str) -> PyResult<Table> {
+        py.detach(|| self.0.get(name)).map(Table).map_err(|error| errors::raise(py, error))
+    }
+
+    /// Writes a table, replacing the one of that name.
+    fn __setitem__(&self, name: &str, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.put_data(name, data, true).map(drop)
+    }
+
+    /// Removes the name. Handles and views of the table keep it until they are gone.
+    fn __delitem__(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        py.detach(|| self.0.delete(name)).map_err(|error| errors::raise(py, error))
+    }
+
+    fn __contains__(&self, py: Python<'_>, name: &Bound<'_, PyAny>) -> PyResult<bool> {
+        match name.extract::<&str>() {
+            Ok(name) => self.0.contains(name).map_err(|error| errors::raise(py, error)),
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        self.names(py).map(|names| names.len())
+    }
+
+    fn __bool__(&self) -> bool {
+        true
+    }
+
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        PyList::new(py, self.names(py)?)?.call_method0("__iter__")
+    }
+
+    /// The names of the tables, sorted.
+    fn names(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        let mut names =
+            py.detach(|| self.0.names()).map_err(|error| errors::raise(py, error))?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// The region's name; None for a file or anonymous memory.
+    #[getter]
+    fn name(&self) -> Option<String> {
+        self.0.name()
+    }
+
+    /// The file's path; None for other regions.
+    #[getter]
+    fn path(&self) -> Option<PathBuf> {
+        self.0.path()
+    }
+
+    /// The most bytes that the region may hold.
+    #[getter]
+    fn capacity(&self) -> u64 {
+        self.0.capacity()
+    }
+
+    /// Whether the region was opened read-only.
+    #[getter]
+    fn read_only(&self) -> bool {
+        self.0.is_read_only()
+    }
+
+    /// Whether `close()` was called.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    /// The descriptor of an anonymous region, to be inherited or sent to another process.
+    fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
+        self.0.fd().ok_or_else(|| {
+            let advice = "only an anonymous region has a descriptor to pass on; others are opened by name or path";
+            errors::new(py, "Unsupported", advice)
+        })
+    }
+
+    /// Reclaims what dead processes left and what nobody holds any more; returns the bytes freed.
+    fn gc(&self, py: Python<'_>) -> PyResult<u64> {
+        py.detach(|| self.0.gc()).map_err(|error| errors::raise(py, error))
+    }
+
+    /// Gives free memory back to the operating system; returns the bytes.
+    fn trim(&self, py: Python<'_>) -> PyResult<u64> {
+        py.detach(|| self.0.trim()).map_err(|error| errors::raise(py, error))
+    }
+
+    /// What the region holds, as a dict; sizes are in bytes.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let stats = py.detach(|| self.0.stats()).map_err(|error| errors::raise(py, error))?;
+        module::stats(py, &stats)
+    }
+
+    /// Checks every structure of the region; never raises on damage, but reports it.
+    fn verify(&self, py: Python<'_>) -> Report {
+        let report = py.detach(|| self.0.verify());
+        Report { problems: report.problems, tables: report.tables, extents: report.extents }
+    }
+
+    /// Who holds which table, as a list of dicts: pid, table, sequence, current, kind ("pin" or
+    /// "lease"), since (seconds since the epoch, or None), what.
+    fn leases<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let records = py.detach(|| self.0.leases()).map_err(|error| errors::raise(py, error))?;
+        module::leases(py, &records)
+    }
+
+    /// Makes a file durable; elsewhere there is nothing to do.
+    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.0.flush()).map_err(|error| errors::raise(py, error))
+    }
+
+    /// Closes this handle, and those of the same region in this process; more than once is fine.
+    ///
+    /// The region and its tables then raise `Stale`; views stay valid.
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.0.close());
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, pyo3::types::PyTuple>) {
+        self.close(py);
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        let place = match (self.0.name(), self.0.path()) {
+            (Some(name), _) => format!("Region {name:?}"),
+            (None, Some(path)) => format!("Region in {}", path.display()),
+            (None, None) => "Anonymous region".to_owned(),
+        };
+        match py.detach(|| self.0.stats()) {
+            Ok(stats) => {
+                let size = |bytes: u64| crate::display::bytes(usize::try_from(bytes).unwrap_or(usize::MAX));
+                let tables = if stats.tables == 1 { "table" } else { "tables" };
+                format!(
+                    "{place}: {} {tables}, {} of {} used",
+                    stats.tables,
+                    size(stats.used),
+                    size(stats.capacity)
+                )
+            }
+            Err(error) => format!("{place}: {error}"),
+        }
+    }
+}
+
+/// What `Region.verify()` found.
+#[pyclass(frozen, module = "insitu", name = "Report")]
+pub struct Report {
+    /// One sentence for each problem; empty when all is well.
+    #[pyo3(get)]
+    problems: Vec<String>,
+    /// How many tables were checked.
+    #[pyo3(get)]
+    tables: u64,
+    /// How many extents were checked.
+    #[pyo3(get)]
+    extents: u64,
+}
+
+#[pymethods]
+impl Report {
+    /// Whether nothing wrong was found.
+    #[getter]
+    fn ok(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    fn __repr__(&self) -> String {
+        let checked = format!("{} tables, {} extents", self.tables, self.extents);
+        if self.problems.is_empty() {
+            return format!("Report: ok ({checked})");
+        }
+        format!("Report: {} problems ({checked})\n  {}", self.problems.len(), self.problems.join("\n  "))
+    }
+}

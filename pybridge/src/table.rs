@@ -1,0 +1,264 @@
+//! Tables: handles of immutable Arrow data in a region, and the starting points of queries.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyCapsule, PyDict, PyTuple};
+
+use crate::column::Column;
+use crate::query::{Descending, GroupBy, Query};
+use crate::{arrow_out, display, errors};
+
+/// A table in a region.
+#[pyclass(frozen, module = "insitu", name = "Table")]
+pub struct Table(pub insitu::Table);
+
+impl Table {
+    /// The table as an Arrow stream; any number of streams may be open.
+    pub fn stream<'py>(
+        &self,
+        py: Python<'py>,
+        requested: Option<Bound<'py, PyCapsule>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        arrow_out::stream(py, &self.0.schema(), arrow_out::batches(py, &self.0)?, requested)
+    }
+
+    fn start(&self) -> Query {
+        Query(self.0.query())
+    }
+
+    fn title(&self) -> String {
+        let name = match self.0.name() {
+            Some(name) => format!("Table {name:?}"),
+            None => "Anonymous table".to_owned(),
+        };
+        let schema = self.0.schema();
+        let columns = match schema.fields().len() {
+            1 => "1 column".to_owned(),
+            n => format!("{n} columns"),
+        };
+        let rows = display::rows(self.0.num_rows());
+        let bytes = display::bytes(self.0.nbytes());
+        let shared = if self.0.name().is_some() {
+            "shared by name"
+        } else {
+            "of this process until it is named"
+        };
+        format!("{name}: {rows}, {columns}, {bytes}, {shared}")
+    }
+}
+
+#[pymethods]
+impl Table {
+    /// The name in the region; None for an anonymous result.
+    #[getter]
+    fn name(&self) -> Option<String> {
+        self.0.name()
+    }
+
+    /// The schema, a `pyarrow.Schema`.
+    #[getter]
+    fn schema<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        arrow_out::pyarrow_schema(py, &self.0.schema())
+    }
+
+    /// The names of the columns.
+    #[getter]
+    fn columns(&self) -> Vec<String> {
+        self.0.schema().fields().iter().map(|field| field.name().clone()).collect()
+    }
+
+    /// Rows and columns.
+    #[getter]
+    fn shape(&self) -> (usize, usize) {
+        (self.0.num_rows(), self.0.schema().fields().len())
+    }
+
+    /// The number of rows.
+    #[getter]
+    fn num_rows(&self) -> usize {
+        self.0.num_rows()
+    }
+
+    /// The bytes of all buffers, without padding.
+    #[getter]
+    fn nbytes(&self) -> usize {
+        self.0.nbytes()
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.num_rows()
+    }
+
+    fn __bool__(&self, py: Python<'_>) -> PyResult<bool> {
+        Err(errors::new(
+            py,
+            "TypeMismatch",
+            "a table is neither true nor false; ask len(table) == 0 whether it is empty",
+        ))
+    }
+
+    /// A column by its name; `UnknownColumn` suggests the nearest one.
+    fn __getitem__(&self, py: Python<'_>, name: &Bound<'_, PyAny>) -> PyResult<Column> {
+        let Ok(name) = name.extract::<&str>() else {
+            return Err(errors::new(
+                py,
+                "TypeMismatch",
+                "a table is indexed by a column's name; rows are taken with head(), slice() and filter()",
+            ));
+        };
+        Column::of(py, &self.0, name)
+    }
+
+    /// Whether there is a column of that name.
+    fn __contains__(&self, name: &Bound<'_, PyAny>) -> bool {
+        name.extract::<&str>().is_ok_and(|name| self.0.schema().column_with_name(name).is_some())
+    }
+
+    /// The first `n` rows, as a table.
+    #[pyo3(signature = (n=5))]
+    fn head(&self, py: Python<'_>, n: u64) -> PyResult<Table> {
+        self.start().limit(n).collect(py, None, false, false)
+    }
+
+    /// The table that the name stands for now.
+    fn latest(&self, py: Python<'_>) -> PyResult<Table> {
+        self.0.latest().map(Table).map_err(|error| errors::raise(py, error))
+    }
+
+    /// The table as a `pyarrow.Table`, without a copy.
+    pub fn to_arrow<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("pyarrow")?.call_method1("table", (slf,))
+    }
+
+    /// The table as a `pandas.DataFrame`; the options are those of `pyarrow.Table.to_pandas`.
+    #[pyo3(signature = (**options))]
+    pub fn to_pandas<'py>(
+        slf: &Bound<'py, Self>,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Self::to_arrow(slf)?.call_method("to_pandas", (), options)
+    }
+
+    /// The table as a `polars.DataFrame`.
+    pub fn to_polars<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("polars")?.call_method1("from_arrow", (Self::to_arrow(slf)?,))
+    }
+
+    /// The columns as a dict of NumPy arrays; `copy` and `fill` as in `Column.to_numpy`.
+    #[pyo3(signature = (copy=Some(false), fill=None))]
+    pub fn to_numpy<'py>(
+        slf: &Bound<'py, Self>,
+        copy: Option<bool>,
+        fill: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let py = slf.py();
+        let arrays = PyDict::new(py);
+        for index in 0..slf.get().0.schema().fields().len() {
+            let column = Bound::new(py, Column::at(&slf.get().0, index))?;
+            let name = column.get().name().to_owned();
+            arrays.set_item(name, Column::to_numpy(&column, copy, fill.clone())?)?;
+        }
+        Ok(arrays)
+    }
+
+    /// The only value of a table of one row and one column; null is None.
+    ///
+    /// Raises `ShapeMismatch` for any other shape.
+    pub fn item<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        match slf.get().shape() {
+            (1, 1) => Column::item(&Bound::new(py, Column::at(&slf.get().0, 0))?),
+            (rows, columns) => Err(errors::new(
+                py,
+                "ShapeMismatch",
+                format!("item() needs a table of 1 row and 1 column; this one has {rows} and {columns}"),
+            )),
+        }
+    }
+
+    /// The rows for which all predicates hold; null does not select.
+    #[pyo3(signature = (*predicates))]
+    fn filter(&self, predicates: &Bound<'_, PyTuple>) -> PyResult<Query> {
+        self.start().filter(predicates)
+    }
+
+    /// These columns instead of the old ones; reductions give one row.
+    #[pyo3(signature = (*exprs, **named))]
+    fn select(
+        &self,
+        exprs: &Bound<'_, PyTuple>,
+        named: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Query> {
+        self.start().select(exprs, named)
+    }
+
+    /// These columns beside the old ones; equal names replace.
+    #[pyo3(signature = (*exprs, **named))]
+    fn with_columns(
+        &self,
+        exprs: &Bound<'_, PyTuple>,
+        named: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Query> {
+        self.start().with_columns(exprs, named)
+    }
+
+    /// Groups of rows with equal keys; `.agg(...)` computes one row for each.
+    #[pyo3(signature = (*keys, **named))]
+    fn group_by(
+        &self,
+        keys: &Bound<'_, PyTuple>,
+        named: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<GroupBy> {
+        self.start().group_by(keys, named)
+    }
+
+    /// The rows in the order of the keys; see `Query.sort`.
+    #[pyo3(
+        signature = (*keys, descending=Descending::All(false), nulls_last=true),
+        text_signature = "($self, *keys, descending=False, nulls_last=True)"
+    )]
+    fn sort(
+        &self,
+        py: Python<'_>,
+        keys: &Bound<'_, PyTuple>,
+        descending: Descending,
+        nulls_last: bool,
+    ) -> PyResult<Query> {
+        self.start().sort(py, keys, descending, nulls_last)
+    }
+
+    /// The first `n` rows, as a query.
+    fn limit(&self, n: u64) -> Query {
+        self.start().limit(n)
+    }
+
+    /// `n` rows from the `offset`-th on, to the end without `n`; a negative offset counts from
+    /// the end.
+    #[pyo3(signature = (offset, n=None))]
+    fn slice(&self, offset: i64, n: Option<u64>) -> Query {
+        self.start().slice(offset, n)
+    }
+
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<Bound<'py, PyCapsule>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        self.stream(py, requested_schema)
+    }
+
+    fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
+        arrow_out::schema(py, &self.0.schema())
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let batches = arrow_out::batches(py, &self.0)?;
+        Ok(display::text(&self.title(), &self.0.schema(), &batches, self.0.num_rows()))
+    }
+
+    /// For notebooks.
+    fn _repr_html_(&self, py: Python<'_>) -> PyResult<String> {
+        let batches = arrow_out::batches(py, &self.0)?;
+        Ok(display::html(&self.title(), &self.0.schema(), &batches, self.0.num_rows()))
+    }
+}
