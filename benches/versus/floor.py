@@ -67,6 +67,8 @@ class Floor:
 
     def _write(self, shape: str, out: np.ndarray, a: np.ndarray, b: np.ndarray) -> Contestant:
         number, size = _SHAPES[shape], out.nbytes // 64 * 64
+        if any(array.ctypes.data % 64 or array.nbytes < size for array in (out, a, b)):
+            raise ValueError("streaming stores need buffers on a multiple of 64 bytes")
 
         def run() -> None:
             self._library.floor_write(number, out.ctypes.data, a.ctypes.data, b.ctypes.data, size)

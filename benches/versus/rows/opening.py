@@ -1,7 +1,7 @@
 """Opening what another process wrote, and getting a zero-copy view of a table: timed in spawned processes.
 
-Each child imports everything first, then opens each once (the first time in the process), then again and
-again in turn. A row has both: the median over the children of the first, and of each child's median.
+Each child (`viewer`) opens each once, the first time in the process, then again and again in turn. A row has
+both: the median over the children of the first, and of each child's median.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from ..harness import Disagreement, Result, Timing
 from ..setting import Setting
-from .put import COLUMNS, source
+from .put import source
 
 SMALL = 1_000
 CHILDREN = 7
@@ -35,7 +35,7 @@ def rows(setting: Setting) -> Iterator[Result]:
             with pa.OSFile(str(files[0]), "wb") as sink, pa.ipc.new_file(sink, data.schema) as writer:
                 writer.write_table(data)
             np.save(files[1], array)
-            task = {"arrow": str(files[0]), "npy": str(files[1]), "rows": data.num_rows, "again": AGAIN}
+            task = {"arrow": str(files[0]), "npy": str(files[1]), "again": AGAIN}
             if setting.insitu:
                 setting.region.put(f"open-{size}", data, replace=True)
                 task |= {"region": setting.name, "table": f"open-{size}"}
@@ -48,7 +48,7 @@ def rows(setting: Setting) -> Iterator[Result]:
 def _measure(size: str, data: pa.Table, task: dict) -> Result:
     reports = []
     for _ in range(CHILDREN):
-        command = [sys.executable, "-m", "benches.versus.rows.opening", json.dumps(task)]
+        command = [sys.executable, "-m", "benches.versus.viewer", json.dumps(task)]
         child = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, timeout=300)
         reports.append(json.loads(child.stdout))
     if len({json.dumps(r["sums"]) for r in reports}) != 1 or len(set(reports[0]["sums"].values())) != 1:
@@ -65,71 +65,3 @@ def _measure(size: str, data: pa.Table, task: dict) -> Result:
         timings,
         note=f"{CHILDREN} processes; imports are not counted, nor is closing. Peers open a file in shared memory.",
     )
-
-
-def _child(task: dict) -> None:
-    """Runs in the spawned process: opens, times, prints JSON."""
-    import time
-
-    import polars as pl
-
-    def arrow():
-        return pa.ipc.open_file(pa.memory_map(task["arrow"])).read_all()
-
-    ways = {
-        "pyarrow: IPC file": (arrow, lambda t: t["c9"], lambda t: None),
-        "Polars: read_ipc": (
-            lambda: pl.read_ipc(task["arrow"], memory_map=True),
-            lambda t: t["c9"],
-            lambda t: None,
-        ),
-        "NumPy: load, mmap_mode": (
-            lambda: np.load(task["npy"], mmap_mode="r"),
-            lambda a: a[COLUMNS - 1],
-            lambda a: None,
-        ),
-    }
-    if "region" in task:
-        import insitu
-
-        def whole():
-            region = insitu.open(task["region"])
-            return region, region[task["table"]].to_arrow()
-
-        def column():
-            region = insitu.open(task["region"])
-            return region, region[task["table"]]["c9"].to_numpy()
-
-        ways = {
-            "insitu: to_arrow": (whole, lambda r: r[1]["c9"], lambda r: r[0].close()),
-            "insitu: a column to_numpy": (column, lambda r: r[1], lambda r: r[0].close()),
-        } | ways
-
-    first: dict[str, float] = {}
-    again: dict[str, list[float]] = {name: [] for name in ways}
-    sums: dict[str, float] = {}
-
-    def once(name: str) -> tuple[float, object]:
-        start = time.perf_counter()
-        view = ways[name][0]()
-        return time.perf_counter() - start, view
-
-    for name, (_, of, close) in ways.items():
-        first[name], view = once(name)
-        data = np.asarray(of(view))
-        assert len(data) == task["rows"]
-        sums[name] = float(data.sum())
-        del data
-        close(view)
-        del view
-    for _ in range(task["again"]):
-        for name in ways:
-            seconds, view = once(name)
-            again[name].append(seconds)
-            ways[name][2](view)
-            del view
-    print(json.dumps({"first": first, "again": again, "sums": sums}))
-
-
-if __name__ == "__main__":
-    _child(json.loads(sys.argv[1]))
