@@ -1,1 +1,48 @@
-//! To be written.
+//! insitu: columns in shared memory, computed where they lie.
+//!
+//! This crate is the engine's public interface in Rust, and what every other face is made of. It
+//! joins two layers that know nothing of each other: the memory (`insitu-region`) and the
+//! computing (`insitu-query`). It may know both, and Arrow, and the Protobuf messages; it must
+//! never know a language binding.
+//!
+//! *Architecture Invariant:* Arrow objects exist at the border only ([`Region::put`],
+//! [`Table::to_batches`]). Between the two there are column views.
+//!
+//! *Architecture Invariant:* an exported buffer owns a lease, and a lease keeps the mapping: there
+//! is no order of closing, deleting or exiting in which a view dangles.
+//!
+//! *Architecture Invariant:* nothing that a region says is believed before it is checked, and
+//! nothing that a caller hands in is published before the *copy* of it has been checked.
+
+pub mod error;
+mod export;
+mod ingest;
+mod ipc_schema;
+mod layout;
+mod manifest;
+mod memory;
+mod prepared;
+mod query;
+mod region;
+mod run;
+mod slab;
+mod stats;
+mod storage;
+mod table;
+mod types;
+pub mod wire;
+
+pub use error::{Error, ErrorCode, Result};
+pub use prepared::{Prepared, RunOptions};
+pub use query::{CollectOptions, Query};
+pub use region::{PutOptions, Region, parse_bytes};
+pub use stats::Stats;
+pub use table::Table;
+
+pub use insitu_query::{
+    DataType, Expr, Function, FunctionKind, Plan, Progress, Scalar, TimeUnit, functions,
+    set_threads, threads,
+};
+pub use insitu_region::{
+    CreateOptions, HoldKind, IfExists, LeaseRecord, Location, RegionRecord, Report,
+};

@@ -1,0 +1,197 @@
+//! Where the buffers of a table lie in a region: what a manifest says, as plain numbers, and which
+//! buffers each Arrow type has. What stands here has been checked against the schema and against
+//! the table's extents; what has not lives in `manifest`.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, FieldRef, IntervalUnit};
+
+use crate::error::{Error, Result};
+
+/// A range of bytes of the region; (0, 0) if absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Place {
+    /// Bytes from the base of the region.
+    pub offset: u64,
+    /// Bytes, without padding.
+    pub len: u64,
+}
+
+impl Place {
+    /// Whether there is no buffer.
+    pub fn is_absent(self) -> bool {
+        self == Place::default()
+    }
+}
+
+/// One chunk of one column, or of a child of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Column {
+    /// Rows of its own.
+    pub len: u64,
+    /// How many are null, if that is known. A hint: it chooses plans.
+    pub null_count: Option<u64>,
+    /// The validity bitmap; absent if there are no nulls, and for types without.
+    pub validity: Place,
+    /// The other buffers, in Arrow's order; a view type's data buffers follow its views.
+    pub buffers: Vec<Place>,
+    /// The children in the order of the type's fields; for a dictionary its values.
+    pub children: Vec<Arc<Column>>,
+}
+
+/// Some consecutive rows of all columns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Chunk {
+    /// Rows.
+    pub rows: u64,
+    /// The columns, in the schema's order.
+    pub columns: Vec<Arc<Column>>,
+}
+
+/// All rows of a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// Rows over all chunks.
+    pub rows: u64,
+    /// The rows, in order.
+    pub chunks: Vec<Chunk>,
+    /// The statistics buffer, if there is one.
+    pub statistics: Place,
+}
+
+/// What one buffer of a type holds, which says how long it must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// One bit per row.
+    Bits,
+    /// That many bytes per row.
+    Fixed(u64),
+    /// One more 32-bit offset than rows.
+    Offsets32,
+    /// One more 64-bit offset than rows.
+    Offsets64,
+    /// Whatever the offsets say.
+    Bytes,
+}
+
+impl Kind {
+    /// The bytes that `len` rows take; none for what the data decides, or if it overflows.
+    pub fn bytes(self, len: u64) -> Option<u64> {
+        match self {
+            Kind::Bits => Some(len.div_ceil(8)),
+            Kind::Fixed(width) => len.checked_mul(width),
+            Kind::Offsets32 => len.checked_add(1)?.checked_mul(4),
+            Kind::Offsets64 => len.checked_add(1)?.checked_mul(8),
+            Kind::Bytes => None,
+        }
+    }
+}
+
+/// How a child's length follows from its parent's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChildLen {
+    /// As long as the parent.
+    Same,
+    /// That many times as long.
+    Times(u64),
+    /// Whatever the parent's offsets, or keys, say.
+    Free,
+}
+
+/// The buffers and children of a type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// Whether it has a validity bitmap.
+    pub validity: bool,
+    /// The buffers after the validity bitmap.
+    pub buffers: Vec<Kind>,
+    /// Whether any number of data buffers follow.
+    pub variadic: bool,
+    /// The children, a dictionary's values not among them.
+    pub children: Vec<FieldRef>,
+    /// How long each child is.
+    pub child_len: ChildLen,
+    /// A dictionary's value type.
+    pub dictionary: Option<DataType>,
+}
+
+/// The shape of a type.
+///
+/// # Errors
+/// `Unsupported` for the types that a region does not hold.
+pub(crate) fn shape(dtype: &DataType) -> Result<Shape> {
+    let flat = |buffers: &[Kind]| Shape {
+        validity: true,
+        buffers: buffers.to_vec(),
+        variadic: false,
+        children: Vec::new(),
+        child_len: ChildLen::Free,
+        dictionary: None,
+    };
+    Ok(match dtype {
+        DataType::Null => Shape { validity: false, ..flat(&[]) },
+        DataType::Boolean => flat(&[Kind::Bits]),
+        DataType::Utf8 | DataType::Binary => flat(&[Kind::Offsets32, Kind::Bytes]),
+        DataType::LargeUtf8 | DataType::LargeBinary => flat(&[Kind::Offsets64, Kind::Bytes]),
+        DataType::Utf8View | DataType::BinaryView => {
+            Shape { variadic: true, ..flat(&[Kind::Fixed(16)]) }
+        }
+        DataType::List(child) | DataType::Map(child, _) => {
+            Shape { children: vec![child.clone()], ..flat(&[Kind::Offsets32]) }
+        }
+        DataType::LargeList(child) => {
+            Shape { children: vec![child.clone()], ..flat(&[Kind::Offsets64]) }
+        }
+        DataType::FixedSizeList(child, size) => Shape {
+            children: vec![child.clone()],
+            child_len: ChildLen::Times(u64::try_from(*size).unwrap_or(0)),
+            ..flat(&[])
+        },
+        DataType::Struct(fields) => Shape {
+            children: fields.iter().cloned().collect(),
+            child_len: ChildLen::Same,
+            ..flat(&[])
+        },
+        DataType::Dictionary(keys, values) => Shape {
+            dictionary: Some(values.as_ref().clone()),
+            ..flat(&[Kind::Fixed(fixed_width(keys).unwrap_or(4))])
+        },
+        other => match fixed_width(other) {
+            Some(width) => flat(&[Kind::Fixed(width)]),
+            None => {
+                return Err(Error::Unsupported(format!(
+                    "a column of type {other} cannot be stored; cast it first (run-end encoded \
+                     columns to their values, list views to lists, unions to structs)"
+                )));
+            }
+        },
+    })
+}
+
+/// Bytes per value of the types whose values have one fixed width.
+pub(crate) fn fixed_width(dtype: &DataType) -> Option<u64> {
+    Some(match dtype {
+        DataType::Int8 | DataType::UInt8 => 1,
+        DataType::Int16 | DataType::UInt16 | DataType::Float16 => 2,
+        DataType::Int32
+        | DataType::UInt32
+        | DataType::Float32
+        | DataType::Date32
+        | DataType::Time32(_)
+        | DataType::Decimal32(..)
+        | DataType::Interval(IntervalUnit::YearMonth) => 4,
+        DataType::Int64
+        | DataType::UInt64
+        | DataType::Float64
+        | DataType::Date64
+        | DataType::Time64(_)
+        | DataType::Timestamp(..)
+        | DataType::Duration(_)
+        | DataType::Decimal64(..)
+        | DataType::Interval(IntervalUnit::DayTime) => 8,
+        DataType::Decimal128(..) | DataType::Interval(IntervalUnit::MonthDayNano) => 16,
+        DataType::Decimal256(..) => 32,
+        DataType::FixedSizeBinary(width) => u64::try_from(*width).ok()?,
+        _ => return None,
+    })
+}

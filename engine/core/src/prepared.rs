@@ -1,0 +1,167 @@
+//! Prepared queries: checked and compiled once, run as often as wanted.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use insitu_query::{Context, Plan, Progress, Scalar};
+use parking_lot::Mutex;
+
+use crate::error::{Error, Result};
+use crate::memory::ResultMemory;
+use crate::run::{self, Made, Name};
+use crate::table::{Meta, Table};
+use crate::types;
+
+/// A compiled query. Cheap to clone; may be run from several threads at once. It keeps its table's
+/// memory; the content it reads is what is there when it runs.
+#[derive(Clone)]
+pub struct Prepared {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    table: Table,
+    program: insitu_query::Prepared,
+    /// The Arrow schema of the last result, with what it was made from.
+    schema: Mutex<Option<(Vec<Option<usize>>, Arc<Meta>, SchemaRef)>>,
+}
+
+/// How a prepared query is run.
+#[derive(Clone, Copy, Default)]
+pub struct RunOptions<'a> {
+    /// Whether integer arithmetic that leaves its type is `Overflow`; else it wraps.
+    pub checked: bool,
+    /// Asked now and then on the calling thread; true cancels.
+    pub interrupt: Option<&'a dyn Fn() -> bool>,
+    /// Told how many rows are done.
+    pub progress: Option<&'a Progress>,
+}
+
+impl Prepared {
+    pub(crate) fn new(table: Table, plan: &Plan) -> Result<Prepared> {
+        let program = insitu_query::Prepared::compile(plan, &table.meta().query)?;
+        Ok(Prepared { inner: Arc::new(Inner { table, program, schema: Mutex::new(None) }) })
+    }
+
+    /// The table it was prepared on.
+    pub fn table(&self) -> &Table {
+        &self.inner.table
+    }
+
+    /// The columns of the result.
+    ///
+    /// # Errors
+    /// `Unsupported` for columns that a query cannot produce.
+    pub fn schema(&self) -> Result<SchemaRef> {
+        let source = &self.inner.table.meta().arrow;
+        types::schema_to_arrow(self.inner.program.schema(), source, |_| None)
+    }
+
+    /// How it is run, for people.
+    pub fn explain(&self) -> String {
+        self.inner.program.explain()
+    }
+
+    /// Runs it, on its table or on another of the same schema and region, with values for its
+    /// parameters. The result has no name.
+    ///
+    /// # Errors
+    /// `SchemaMismatch` for a table of another schema; `InvalidArgument` for a parameter without
+    /// a value; `RegionFull`, `CastFailed`, `Overflow`, `Cancelled`, `Stale`.
+    pub fn run(
+        &self,
+        table: Option<&Table>,
+        params: &[(String, Scalar)],
+        options: RunOptions<'_>,
+    ) -> Result<Table> {
+        if params.is_empty() {
+            return self.execute(table, &[], options, None);
+        }
+        let params: Vec<(&str, Scalar)> =
+            params.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+        self.execute(table, &params, options, None)
+    }
+
+    pub(crate) fn execute(
+        &self,
+        table: Option<&Table>,
+        params: &[(&str, Scalar)],
+        options: RunOptions<'_>,
+        name: Option<Name<'_>>,
+    ) -> Result<Table> {
+        let table = match table {
+            Some(other) => {
+                self.check_schema(other)?;
+                other
+            }
+            None => &self.inner.table,
+        };
+        let shared = &table.region().shared;
+        // Held to the end of the run: nobody changes what is being read.
+        let lease = table.lease("query")?;
+        let memory = ResultMemory::new(shared, name.is_some());
+        let context = Context {
+            memory: &memory,
+            params,
+            checked: options.checked,
+            interrupt: options.interrupt.unwrap_or(&|| false),
+            progress: options.progress,
+        };
+        let output = self.inner.program.run(table.view()?, &context)?;
+        let origins = run::origins(&output);
+        let schema = self.result_schema(table.meta(), &output, origins)?;
+        let Made { layout, keep, stats } = run::assemble(table, lease, memory, output)?;
+        match name {
+            Some(name) => table.region().publish(name.name, schema, layout, &keep, name.replace),
+            None => Ok(run::anonymous(table.region(), schema, layout, keep, stats)),
+        }
+    }
+
+    fn check_schema(&self, table: &Table) -> Result<()> {
+        let (own, other) = (self.inner.table.meta(), table.meta());
+        if Arc::ptr_eq(own, other) || own.query == other.query {
+            return Ok(());
+        }
+        let (own, other) = (own.query.fields(), other.query.fields());
+        let difference = own.iter().zip(other).find(|(a, b)| a != b);
+        let what = match difference {
+            Some((a, b)) => format!(
+                "the query was prepared for column {:?} of type {}, the table has {:?} of type {}",
+                &*a.name, a.dtype, &*b.name, b.dtype
+            ),
+            None => format!(
+                "the query was prepared for {} columns, the table has {}",
+                own.len(),
+                other.len()
+            ),
+        };
+        Err(Error::SchemaMismatch(format!("{what}; prepare it for that table")))
+    }
+
+    /// The result's Arrow schema; the last one, if nothing it depends on has changed.
+    fn result_schema(
+        &self,
+        source: &Arc<Meta>,
+        output: &insitu_query::Output,
+        origins: Vec<Option<usize>>,
+    ) -> Result<SchemaRef> {
+        let mut last = self.inner.schema.lock();
+        if let Some((of, meta, schema)) = &*last
+            && of == &origins
+            && Arc::ptr_eq(meta, source)
+        {
+            return Ok(schema.clone());
+        }
+        let schema = types::schema_to_arrow(&output.schema, &source.arrow, |index| {
+            origins.get(index).copied().flatten()
+        })?;
+        *last = Some((origins, source.clone(), schema.clone()));
+        Ok(schema)
+    }
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prepared").field("table", &self.inner.table).finish()
+    }
+}

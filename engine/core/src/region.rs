@@ -1,0 +1,478 @@
+//! Regions: shared memory with named tables in it.
+
+use std::collections::HashMap;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
+use insitu_region::{CreateOptions, Extent, LeaseRecord, Location, Pin, RegionRecord, Report};
+use parking_lot::Mutex;
+
+use crate::error::{Error, Result};
+use crate::ingest;
+use crate::layout::Layout;
+use crate::manifest;
+use crate::slab::Slabs;
+use crate::stats::{Counters, Stats};
+use crate::storage::{Anonymous, OwnExtent, Storage};
+use crate::table::{Meta, Table};
+
+/// Decoded manifests kept per region, at most.
+const CACHED_MANIFESTS: usize = 1024;
+
+/// A region that this process has open. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Region {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What all handles of one open region share.
+pub(crate) struct Shared {
+    /// The memory.
+    pub region: insitu_region::Region,
+    /// Memory for small results.
+    pub slabs: Arc<Slabs>,
+    /// What this process counts.
+    pub counters: Counters,
+    /// Whether it is a file.
+    file: bool,
+    /// Held while extents of results are handed to the catalog.
+    naming: Mutex<()>,
+    /// Decoded manifests by sequence: a sequence names one manifest for ever.
+    manifests: Mutex<HashMap<u64, Arc<Meta>>>,
+}
+
+/// How a table is put.
+#[derive(Clone, Copy, Default)]
+pub struct PutOptions<'a> {
+    /// Whether a table of that name is replaced; if not, it is `TableExists`.
+    pub replace: bool,
+    /// Asked now and then on the calling thread; true cancels.
+    pub interrupt: Option<&'a dyn Fn() -> bool>,
+}
+
+impl Region {
+    fn new(region: insitu_region::Region, file: bool) -> Region {
+        Region {
+            shared: Arc::new(Shared {
+                region,
+                file,
+                slabs: Arc::new(Slabs::new()),
+                counters: Counters::default(),
+                naming: Mutex::new(()),
+                manifests: Mutex::new(HashMap::new()),
+            }),
+        }
+    }
+
+    /// Makes a region.
+    ///
+    /// # Errors
+    /// `RegionExists` for a taken name (see [`CreateOptions::if_exists`]), `InvalidArgument` for
+    /// a bad name or capacity, `RegionFull`, `PermissionDenied`, `Io`.
+    pub fn create(location: Location, options: CreateOptions) -> Result<Region> {
+        let file = matches!(location, Location::File(_));
+        Ok(Region::new(insitu_region::Region::create(location, options)?, file))
+    }
+
+    /// Opens a region that exists.
+    ///
+    /// # Errors
+    /// `RegionNotFound`, `RegionCorrupt`, `VersionMismatch`, `SessionLimit`, `PermissionDenied`.
+    pub fn open(location: Location, read_only: bool) -> Result<Region> {
+        let file = matches!(location, Location::File(_));
+        Ok(Region::new(insitu_region::Region::open(location, read_only)?, file))
+    }
+
+    /// Removes a region's name. Who has it open carries on.
+    ///
+    /// # Errors
+    /// `RegionNotFound`, `PermissionDenied`.
+    pub fn remove(location: &Location) -> Result<()> {
+        Ok(insitu_region::Region::remove(location)?)
+    }
+
+    /// The named regions of this machine.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn list() -> Result<Vec<RegionRecord>> {
+        Ok(insitu_region::Region::list()?)
+    }
+
+    /// Where it lives, for people.
+    pub fn location(&self) -> String {
+        self.shared.region.location().to_string()
+    }
+
+    /// Its identity: random, drawn when it was made.
+    pub fn id(&self) -> u128 {
+        self.shared.region.id()
+    }
+
+    /// The most bytes it may hold.
+    pub fn capacity(&self) -> u64 {
+        self.shared.region.capacity()
+    }
+
+    /// The descriptor of an anonymous region, to be inherited or sent; none for named ones.
+    pub fn raw_fd(&self) -> Option<RawFd> {
+        self.shared.region.raw_fd()
+    }
+
+    /// Whether it was opened for reading only.
+    pub fn is_read_only(&self) -> bool {
+        self.shared.region.is_read_only()
+    }
+
+    /// Whether it was closed.
+    pub fn is_closed(&self) -> bool {
+        self.shared.region.is_closed()
+    }
+
+    /// Whether both are handles of the same open region.
+    pub fn is_same(&self, other: &Region) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    /// Copies Arrow data in, as the table of that name. Batches are written one behind the other
+    /// straight to their final place, with statistics gathered in the same pass; what was copied
+    /// is then checked against Arrow's rules, and only then published, in one step.
+    ///
+    /// # Errors
+    /// `TableExists`; `RegionFull`; `InvalidData` naming column and row; `SchemaMismatch` for
+    /// batches of another schema; `Unsupported` for union, run-end encoded and list view columns;
+    /// `InvalidData` with the source's own words if it fails. The region is left as it was.
+    pub fn put(
+        &self,
+        name: &str,
+        schema: SchemaRef,
+        batches: impl IntoIterator<Item = Result<RecordBatch, ArrowError>>,
+        replace: bool,
+    ) -> Result<Table> {
+        self.put_with(name, schema, batches, PutOptions { replace, ..PutOptions::default() })
+    }
+
+    /// As [`Region::put`], with all options.
+    ///
+    /// # Errors
+    /// Those of [`Region::put`], and `Cancelled`.
+    pub fn put_with(
+        &self,
+        name: &str,
+        schema: SchemaRef,
+        batches: impl IntoIterator<Item = Result<RecordBatch, ArrowError>>,
+        options: PutOptions<'_>,
+    ) -> Result<Table> {
+        self.refuse_taken(name, options.replace)?;
+        let interrupt = options.interrupt.unwrap_or(&|| false);
+        let ingested = ingest::ingest(&self.shared, &schema, batches, interrupt)?;
+        let keep = Anonymous {
+            extents: ingested.extents.into_iter().map(|e| Arc::new(OwnExtent::new(e))).collect(),
+            ..Anonymous::default()
+        };
+        self.publish(name, schema, ingested.layout, &keep, options.replace)
+    }
+
+    /// Gives a table another name. Its buffers are shared, not copied, but for those of very small
+    /// results (which [`Stats::copies`] counts).
+    ///
+    /// # Errors
+    /// `TableExists`, `RegionFull`, `TableLimit`; `InvalidArgument` for a table of another region.
+    pub fn put_table(&self, name: &str, table: &Table, replace: bool) -> Result<Table> {
+        if !self.is_same(table.region()) {
+            return Err(Error::InvalidArgument(
+                "the table is of another region; put its batches to copy it".into(),
+            ));
+        }
+        self.refuse_taken(name, replace)?;
+        let meta = table.meta();
+        match table.storage() {
+            Storage::Named(pin) => {
+                let lease = pin.lease()?;
+                let keep = Anonymous { leases: vec![lease], ..Anonymous::default() };
+                self.publish(name, meta.arrow.clone(), meta.layout.clone(), &keep, replace)
+            }
+            Storage::Anonymous(anonymous) if anonymous.slabs.is_empty() => {
+                self.publish(name, meta.arrow.clone(), meta.layout.clone(), anonymous, replace)
+            }
+            Storage::Anonymous(_) => {
+                // Slabs are the session's; what goes to the catalog needs extents of its own.
+                self.count_copy(table.nbytes());
+                let batches = table.to_batches()?.into_iter().map(Ok);
+                self.put(name, meta.arrow.clone(), batches, replace)
+            }
+        }
+    }
+
+    /// The table of that name, as it is now.
+    ///
+    /// # Errors
+    /// `TableNotFound` with the nearest name; `RegionCorrupt` for a manifest that makes no sense.
+    pub fn get(&self, name: &str) -> Result<Table> {
+        let pin = self.shared.region.lookup(name)?;
+        let meta = self.shared.meta(&pin)?;
+        Ok(Table::new(self.clone(), meta, Storage::Named(pin)))
+    }
+
+    /// The names of all tables, sorted.
+    ///
+    /// # Errors
+    /// `Stale`, `Timeout`.
+    pub fn names(&self) -> Result<Vec<String>> {
+        let mut names = self.shared.region.names()?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Whether there is a table of that name.
+    ///
+    /// # Errors
+    /// `Stale`, `Timeout`.
+    pub fn contains(&self, name: &str) -> Result<bool> {
+        Ok(self.shared.region.contains(name)?)
+    }
+
+    /// Removes a name. Handles and views of the table carry on; its memory is free when the last
+    /// of them is gone.
+    ///
+    /// # Errors
+    /// `TableNotFound`, `ReadOnly`, `Stale`, `Timeout`.
+    pub fn delete(&self, name: &str) -> Result<()> {
+        Ok(self.shared.region.delete(name)?)
+    }
+
+    /// Reclaims what dead processes left. Returns the bytes that became free.
+    ///
+    /// # Errors
+    /// `ReadOnly`, `Stale`, `Timeout`.
+    pub fn gc(&self) -> Result<u64> {
+        Ok(self.shared.region.gc()?)
+    }
+
+    /// Gives free but warm memory back to the operating system. Returns the bytes.
+    ///
+    /// # Errors
+    /// `ReadOnly`, `Stale`, `Timeout`.
+    pub fn trim(&self) -> Result<u64> {
+        Ok(self.shared.region.trim()?)
+    }
+
+    /// Checks the region's records, and that every table's manifest makes sense. Never fails on
+    /// damage: it reports.
+    pub fn verify(&self) -> Report {
+        let mut report = self.shared.region.verify();
+        for name in self.shared.region.names().unwrap_or_default() {
+            let outcome = self
+                .shared
+                .region
+                .lookup(&name)
+                .map_err(Error::from)
+                .and_then(|pin| decode(&pin).map(drop));
+            match outcome {
+                // Deleted in between.
+                Ok(()) | Err(Error::TableNotFound { .. }) => {}
+                Err(error) => report.problems.push(format!("table {name:?}: {error}")),
+            }
+        }
+        report
+    }
+
+    /// Who holds what.
+    ///
+    /// # Errors
+    /// `Stale`, `Timeout`.
+    pub fn leases(&self) -> Result<Vec<LeaseRecord>> {
+        Ok(self.shared.region.leases()?)
+    }
+
+    /// Numbers about the region and this process's use of it.
+    ///
+    /// # Errors
+    /// `Stale`, `Timeout`.
+    pub fn stats(&self) -> Result<Stats> {
+        Ok(self.shared.counters.with(&self.shared.region.stats()?))
+    }
+
+    /// Counts a copy that a user might not expect, made by a face of the engine.
+    pub fn count_copy(&self, bytes: u64) {
+        self.shared.counters.copy(bytes);
+    }
+
+    /// Makes a file region durable as it is now; elsewhere there is nothing to do.
+    ///
+    /// # Errors
+    /// `Unsupported` for files, for now; `Stale`.
+    pub fn flush(&self) -> Result<()> {
+        self.shared.check_open()?;
+        if self.shared.file {
+            return Err(Error::Unsupported(
+                "files are not made durable yet; the operating system writes them when it likes"
+                    .into(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Closes the region for this process. The region and its tables are `Stale` afterwards, live
+    /// views stay. May be called again.
+    pub fn close(&self) {
+        self.shared.slabs.close();
+        self.shared.region.close();
+        self.shared.manifests.lock().clear();
+    }
+
+    /// # Errors
+    /// `TableExists` if the name is taken and not to be replaced. Early and cheap; publish asks
+    /// again.
+    pub(crate) fn refuse_taken(&self, name: &str, replace: bool) -> Result<()> {
+        if !replace && self.contains(name)? {
+            return Err(Error::TableExists { name: name.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// Publishes a table whose bytes `keep` keeps.
+    pub(crate) fn publish(
+        &self,
+        name: &str,
+        schema: SchemaRef,
+        layout: Layout,
+        keep: &Anonymous,
+        replace: bool,
+    ) -> Result<Table> {
+        let message = manifest::encode(&schema, &layout)?;
+        let pin = {
+            let _naming = self.shared.naming.lock();
+            keep.publish_with(|parts| {
+                Ok(self.shared.region.publish(name, parts, &message, replace)?)
+            })?
+        };
+        let meta = Arc::new(Meta::new(schema, layout, None, &self.shared));
+        self.shared.remember(pin.sequence(), meta.clone());
+        Ok(Table::new(self.clone(), meta, Storage::Named(pin)))
+    }
+}
+
+impl std::fmt::Debug for Region {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Region")
+            .field("location", &self.location())
+            .field("capacity", &self.capacity())
+            .field("closed", &self.is_closed())
+            .finish()
+    }
+}
+
+/// The schema and the layout that a pinned table's manifest describes.
+fn decode(pin: &Pin) -> Result<(arrow::datatypes::Schema, Layout)> {
+    manifest::decode(&pin.manifest()?, &pin.extents()?)
+}
+
+impl Shared {
+    /// Memory from the region, owned by this session.
+    pub fn allocate(&self, bytes: u64) -> Result<Extent> {
+        Ok(self.region.allocate(bytes)?)
+    }
+
+    /// # Errors
+    /// `Stale` if the region was closed.
+    pub fn check_open(&self) -> Result<()> {
+        if self.region.is_closed() {
+            return Err(Error::Stale(
+                "the region was closed in this process; open it again, and get the table again"
+                    .into(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// What a pinned table's manifest says, decoded once per process.
+    fn meta(&self, pin: &Pin) -> Result<Arc<Meta>> {
+        let sequence = pin.sequence();
+        if let Some(meta) = self.manifests.lock().get(&sequence) {
+            return Ok(meta.clone());
+        }
+        let (schema, layout) = decode(pin)?;
+        let meta = Arc::new(Meta::new(Arc::new(schema), layout, None, self));
+        self.remember(sequence, meta.clone());
+        Ok(meta)
+    }
+
+    fn remember(&self, sequence: u64, meta: Arc<Meta>) {
+        let mut manifests = self.manifests.lock();
+        if manifests.len() >= CACHED_MANIFESTS {
+            manifests.clear();
+        }
+        manifests.insert(sequence, meta);
+    }
+}
+
+/// A number of bytes, as people write it: `4096`, `"512 MiB"`, `"1.5GB"`. KiB, MiB, GiB and TiB are
+/// powers of 1024; KB, MB, GB and TB of 1000; B is a byte.
+///
+/// # Errors
+/// `InvalidArgument` for anything else.
+pub fn parse_bytes(text: &str) -> Result<u64> {
+    let wrong = || {
+        Error::InvalidArgument(format!(
+            "{text:?} is not a size; write bytes, or a number with KiB, MiB, GiB, TiB, KB, MB, GB or TB"
+        ))
+    };
+    let text_trimmed = text.trim();
+    let split = text_trimmed
+        .find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '_'))
+        .unwrap_or(text_trimmed.len());
+    let (number, unit) = text_trimmed.split_at(split);
+    let scale: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        "tib" => 1 << 40,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        _ => return Err(wrong()),
+    };
+    let number = number.replace('_', "");
+    let (whole, fraction) = number.split_once('.').unwrap_or((&number, ""));
+    if whole.is_empty() || fraction.len() > 9 || fraction.contains('.') {
+        return Err(wrong());
+    }
+    let bytes = whole.parse::<u64>().ok().and_then(|whole| whole.checked_mul(scale));
+    let mut bytes = bytes.ok_or_else(wrong)?;
+    if !fraction.is_empty() {
+        let part: u128 = fraction.parse().map_err(|_| wrong())?;
+        let digits = u32::try_from(fraction.len()).map_err(|_| wrong())?;
+        let part = part * u128::from(scale) / 10u128.pow(digits);
+        bytes =
+            u64::try_from(part).ok().and_then(|part| bytes.checked_add(part)).ok_or_else(wrong)?;
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for (text, bytes) in [
+            ("4096", 4096),
+            (" 64 KiB ", 65536),
+            ("8GiB", 8 << 30),
+            ("1.5MB", 1_500_000),
+            ("0.5tib", 1 << 39),
+            ("1_000 B", 1000),
+        ] {
+            assert_eq!(parse_bytes(text).unwrap(), bytes, "{text}");
+        }
+        for text in ["", "GiB", "-1", "1.2.3", "5 bananas", "1e9", "99999999999 TiB"] {
+            assert!(matches!(parse_bytes(text), Err(Error::InvalidArgument(_))), "{text}");
+        }
+    }
+}

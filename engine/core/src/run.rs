@@ -1,0 +1,165 @@
+//! Makes a table of what a query returned: which columns it wrote, which it shares with its
+//! source, and who keeps the bytes of either.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use insitu_query::{ColumnStats, DataType, NewColumn, Output, OutputColumn};
+use insitu_region::Lease;
+
+use crate::error::{Error, Result};
+use crate::layout::{Chunk, Column, Layout, Place};
+use crate::memory::ResultMemory;
+use crate::region::Region;
+use crate::storage::{Anonymous, Storage};
+use crate::table::{Meta, Table};
+
+/// The name that a result gets.
+#[derive(Clone, Copy)]
+pub(crate) struct Name<'a> {
+    /// The name.
+    pub name: &'a str,
+    /// Whether a table of that name is replaced.
+    pub replace: bool,
+}
+
+/// A result, ready to become a table.
+pub(crate) struct Made {
+    /// Where its buffers lie.
+    pub layout: Layout,
+    /// What keeps them there.
+    pub keep: Anonymous,
+    /// What is known of its columns.
+    pub stats: Option<Vec<ColumnStats>>,
+}
+
+/// For each column of a result, the column of the source that it is, untouched.
+pub(crate) fn origins(output: &Output) -> Vec<Option<usize>> {
+    output
+        .columns
+        .iter()
+        .map(|column| match column {
+            OutputColumn::Shared { source } => Some(*source),
+            OutputColumn::New(_) => None,
+        })
+        .collect()
+}
+
+/// Puts together the layout of a result over `table`; `lease` is what the run held on it.
+pub(crate) fn assemble(
+    table: &Table,
+    lease: Option<Lease>,
+    memory: ResultMemory<'_>,
+    output: Output,
+) -> Result<Made> {
+    let source = table.meta();
+    let rows = output.rows as u64;
+    let shares = output.columns.iter().any(|c| matches!(c, OutputColumn::Shared { .. }));
+    let mixed = shares && output.columns.iter().any(|c| matches!(c, OutputColumn::New(_)));
+
+    let mut made: Vec<Option<Arc<Column>>> = Vec::with_capacity(output.columns.len());
+    for (field, column) in output.schema.fields().iter().zip(&output.columns) {
+        made.push(match column {
+            OutputColumn::Shared { .. } => None,
+            OutputColumn::New(new) => Some(Arc::new(new_column(&memory, &field.dtype, new, rows)?)),
+        });
+    }
+    if shares && rows != source.layout.rows {
+        return Err(Error::ShapeMismatch(
+            "a result shares columns of its source but not its rows".into(),
+        ));
+    }
+    let mut keep = memory.finish();
+    let chunks = if !shares {
+        vec![Chunk { rows, columns: made.into_iter().flatten().collect() }]
+    } else if mixed && source.layout.chunks.len() != 1 {
+        return Err(Error::Unsupported(
+            "new columns beside those of a table of several chunks; collect the new columns alone"
+                .into(),
+        ));
+    } else {
+        let mut chunks = Vec::with_capacity(source.layout.chunks.len());
+        for chunk in &source.layout.chunks {
+            let mut columns = Vec::with_capacity(made.len());
+            for (made, column) in made.iter().zip(&output.columns) {
+                columns.push(match (made, column) {
+                    (Some(made), _) => made.clone(),
+                    (None, OutputColumn::Shared { source }) => {
+                        chunk.columns.get(*source).cloned().ok_or_else(|| {
+                            Error::ShapeMismatch(
+                                "a result shares a column that is not there".into(),
+                            )
+                        })?
+                    }
+                    (None, OutputColumn::New(_)) => continue,
+                });
+            }
+            chunks.push(Chunk { rows: chunk.rows, columns });
+        }
+        chunks
+    };
+    let mut stats = None;
+    if shares {
+        match table.storage() {
+            Storage::Named(_) => {
+                if let Some(lease) = lease {
+                    keep.share_lease(&lease);
+                }
+            }
+            Storage::Anonymous(anonymous) => keep.share(anonymous),
+        }
+        stats = source.stats.as_ref().map(|known| {
+            origins(&output)
+                .into_iter()
+                .map(|origin| origin.and_then(|i| known.get(i)).copied().unwrap_or_default())
+                .collect()
+        });
+    }
+    Ok(Made { layout: Layout { rows, chunks, statistics: Place::default() }, keep, stats })
+}
+
+/// The layout of a column that the query wrote.
+fn new_column(
+    memory: &ResultMemory<'_>,
+    dtype: &DataType,
+    new: &NewColumn,
+    rows: u64,
+) -> Result<Column> {
+    let place = |span: Option<insitu_query::Span>| match span {
+        Some(span) if span.len > 0 => memory.place(span),
+        _ => Ok(Place::default()),
+    };
+    let mut buffers = Vec::with_capacity(2);
+    match dtype {
+        DataType::Null => {}
+        DataType::Utf8 | DataType::LargeUtf8 => {
+            buffers.push(place(new.offsets)?);
+            buffers.push(place(new.values)?);
+        }
+        _ => {
+            buffers.push(place(new.values)?);
+            for span in &new.variadic {
+                buffers.push(place(Some(*span))?);
+            }
+        }
+    }
+    Ok(Column {
+        len: rows,
+        null_count: Some(new.null_count as u64),
+        validity: place(new.validity)?,
+        buffers,
+        children: Vec::new(),
+    })
+}
+
+/// A table without a name.
+pub(crate) fn anonymous(
+    region: &Region,
+    schema: SchemaRef,
+    layout: Layout,
+    keep: Anonymous,
+    stats: Option<Vec<ColumnStats>>,
+) -> Table {
+    let meta = Arc::new(Meta::new(schema, layout, stats, &region.shared));
+    Table::new(region.clone(), meta, Storage::Anonymous(keep))
+}
