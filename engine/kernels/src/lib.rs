@@ -6,8 +6,11 @@
 //! Memory that another process may write is read through raw pointers only, and no value read from
 //! it becomes an address without a bounds check.
 
+pub mod compact;
+pub mod copy;
 pub mod level;
 pub mod prim;
+pub mod reduce;
 pub mod tile;
 pub mod view;
 

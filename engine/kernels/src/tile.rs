@@ -21,7 +21,7 @@ mod cast;
 mod chain;
 mod compare;
 pub(crate) mod mem;
-mod select;
+pub(crate) mod select;
 mod unary;
 
 use crate::level::leveled;

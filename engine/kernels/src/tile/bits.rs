@@ -121,7 +121,7 @@ impl<O: WordOp> Kernel for Words<O> {
             // SAFETY: w < ceil(rows / 64).
             unsafe { store_word(dst, w, O::word(v)) }
         }
-        if rows % 64 != 0 {
+        if !rows.is_multiple_of(64) {
             let mut v = [0u64; 4];
             for k in 0..O::ARITY {
                 // SAFETY: 64 * full < rows.
@@ -141,7 +141,7 @@ unsafe fn count_body<const L: u8>(p: *const u8, rows: usize) -> usize {
         // SAFETY: word w is whole within the bitmap.
         n = n.wrapping_add(u64::from(unsafe { load_word(p, w) }.count_ones()));
     }
-    if rows % 64 != 0 {
+    if !rows.is_multiple_of(64) {
         // SAFETY: 64 * full < rows.
         n = n.wrapping_add(u64::from(unsafe { load_bits(p, full, rows) }.count_ones()));
     }

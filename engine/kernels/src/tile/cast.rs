@@ -125,8 +125,8 @@ trait As<T>: Native {
 }
 
 macro_rules! as_all {
-    ($($f:ident),*) => { $(as_all!(@ $f => i8, i16, i32, i64, u8, u16, u32, u64, f32, f64);)* };
-    (@ $f:ident => $($t:ident),*) => {$(
+    ($($f:ident),* => $to:tt) => { $(as_all!(@ $f => $to);)* };
+    (@ $f:ident => ($($t:ident),*)) => {$(
         impl As<$t> for $f {
             #[inline(always)]
             #[allow(clippy::unnecessary_cast)]
@@ -134,7 +134,29 @@ macro_rules! as_all {
         }
     )*};
 }
-as_all!(i8, i16, i32, i64, u8, u16, u32, u64, f32, f64);
+as_all!(i8, i16, i32, i64, u8, u16, u32, u64 => (i8, i16, i32, i64, u8, u16, u32, u64, f32, f64));
+as_all!(f32, f64 => (f32, f64));
+
+macro_rules! truncate_all {
+    ($($f:ident),* => $to:tt) => { $(truncate_all!(@ $f => $to);)* };
+    (@ $f:ident => ($($t:ident),*)) => {$(
+        impl As<$t> for $f {
+            /// The same as `self as $t`, which LLVM does not vectorise, in selects, which it does.
+            #[inline(always)]
+            fn to(self) -> $t {
+                const MIN: $f = <$t>::MIN as $f;
+                const PAST_MAX: $f = (<$t>::MAX / 2 + 1) as $f * 2.0;
+                let inside = (MIN..PAST_MAX).contains(&self);
+                let safe = if inside { self } else { 0.0 };
+                // SAFETY: 0, or not below the least and below one past the greatest value.
+                let truncated = unsafe { safe.to_int_unchecked::<$t>() };
+                let high = if self >= PAST_MAX { <$t>::MAX } else { truncated };
+                if self < MIN { <$t>::MIN } else { high }
+            }
+        }
+    )*};
+}
+truncate_all!(f32, f64 => (i8, i16, i32, i64, u8, u16, u32, u64));
 
 /// Is the value, truncated, one of the integer type `T`?
 trait FitsIn<T>: Native {

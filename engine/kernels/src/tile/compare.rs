@@ -81,7 +81,7 @@ impl<P: Test> Kernel for ToBitmap<P> {
             // SAFETY: the destination has ceil(rows / 64) words.
             unsafe { store_word(dst, w, pack::<L>(&bytes)) }
         }
-        if rows % 64 != 0 {
+        if !rows.is_multiple_of(64) {
             let mut word = 0u64;
             for j in 0..rows % 64 {
                 // SAFETY: 64 * full + j < rows.

@@ -65,6 +65,25 @@ pub(crate) unsafe fn load_bits(p: *const u8, w: usize, rows: usize) -> u64 {
     }
 }
 
+/// `bits` (1 to 64) bits from bit `shift` (0 to 7) on, reading only the bytes that hold them.
+///
+/// # Safety
+/// `p` is readable for `ceil((shift + bits) / 8)` bytes.
+#[inline]
+pub(crate) unsafe fn load_run(p: *const u8, shift: usize, bits: usize) -> u64 {
+    // SAFETY: each branch reads the bytes that hold bits shift to shift + bits.
+    let word = unsafe {
+        if shift + bits < 64 {
+            load_part(p, 0, shift + bits) >> shift
+        } else {
+            let low = load_word(p, 0) >> shift;
+            let more = shift + bits - 64;
+            if more == 0 { low } else { low | load_part(p, 1, more) << (64 - shift) }
+        }
+    };
+    word & low_bits(bits)
+}
+
 /// Writes word `w` of a bitmap.
 ///
 /// # Safety

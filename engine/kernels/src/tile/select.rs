@@ -117,6 +117,36 @@ pub(crate) unsafe fn blend64<T: Native, const L: u8>(
     }
 }
 
+/// Copies `rows` values, those whose bit is clear replaced from `other`.
+///
+/// # Safety
+/// `dst` is writable, `src` readable for `rows` values, `mask` for `rows` bits; `L` is a level the
+/// CPU has.
+#[inline(always)]
+pub(crate) unsafe fn replace_rows<T: Native, const L: u8>(
+    dst: *mut u8,
+    src: *const u8,
+    mask: *const u8,
+    rows: usize,
+    other: &[T; 64],
+) {
+    for w in 0..rows.div_ceil(64) {
+        let at = 64 * w * size_of::<T>();
+        // SAFETY: 64 * w < rows, and `rows - 64 * w` values follow there.
+        unsafe {
+            let word = load_bits(mask, w, rows);
+            if rows - 64 * w >= 64 {
+                blend64::<T, L>(dst.add(at), src.add(at), other.as_ptr().cast(), word);
+            } else {
+                for (j, other) in other.iter().enumerate().take(rows - 64 * w) {
+                    let v = load::<T>(src.add(at), j);
+                    store::<T>(dst.add(at), j, if word >> j & 1 != 0 { v } else { *other });
+                }
+            }
+        }
+    }
+}
+
 struct SelectBits;
 
 impl Kernel for SelectBits {

@@ -1,0 +1,261 @@
+//! The copy that gathers statistics of a zone, and what it gathers.
+
+use super::{fence, stream};
+use crate::level::{Level, leveled};
+use crate::prim::{Native, Prim, with_prim};
+use crate::reduce::{Running, first_set};
+use crate::tile::mem::{load, load_bits};
+use crate::tile::select::replace_rows;
+
+/// Statistics of a zone (at most 65,536 rows of a chunk) or of several in a row. Fixed width, so
+/// that a region can store it: 64 bytes, little-endian on every supported architecture.
+///
+/// Values are [`Native::to_bits64`]: signed integers sign-extended, unsigned zero-extended, floats
+/// as f64. Hints: a peer may write anything here, so that they choose plans and never license an
+/// access.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ZoneStats {
+    /// The least value, NaN and nulls left out. Means something if [`ZoneStats::HAS_RANGE`] is set.
+    pub min: u64,
+    /// The greatest value, likewise.
+    pub max: u64,
+    /// The first row's value (of a null: 0). For telling whether the next zone continues an order.
+    pub first: u64,
+    /// The last row's value, likewise.
+    pub last: u64,
+    /// Rows.
+    pub rows: u64,
+    /// Null rows; [`ZoneStats::UNKNOWN`] if unknown.
+    pub null_count: u64,
+    /// HAS_RANGE and so on.
+    pub flags: u32,
+    /// Zero.
+    pub reserved: [u32; 3],
+}
+
+impl ZoneStats {
+    /// There is a value other than NaN and null: `min` and `max` mean something.
+    pub const HAS_RANGE: u32 = 1;
+    /// There is a NaN.
+    pub const HAS_NAN: u32 = 2;
+    /// No null, no NaN, and each value is at least the one before it.
+    pub const ASCENDING: u32 = 4;
+    /// No null, no NaN, and each value is at most the one before it.
+    pub const DESCENDING: u32 = 8;
+    /// [`ZoneStats::null_count`] when it is not known.
+    pub const UNKNOWN: u64 = u64::MAX;
+
+    /// Statistics of no rows.
+    pub const EMPTY: ZoneStats = ZoneStats {
+        min: 0,
+        max: 0,
+        first: 0,
+        last: 0,
+        rows: 0,
+        null_count: 0,
+        flags: Self::ASCENDING | Self::DESCENDING,
+        reserved: [0; 3],
+    };
+
+    /// Is the flag set?
+    pub fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Statistics of both, `next` being the rows right after `self`, of type `p`.
+    pub fn merge(&self, next: &ZoneStats, p: Prim) -> ZoneStats {
+        if next.rows == 0 {
+            return *self;
+        }
+        if self.rows == 0 {
+            return *next;
+        }
+        let mut flags = (self.flags | next.flags) & (Self::HAS_RANGE | Self::HAS_NAN);
+        let (min, max) = match (self.has(Self::HAS_RANGE), next.has(Self::HAS_RANGE)) {
+            (true, false) => (self.min, self.max),
+            (false, _) => (next.min, next.max),
+            (true, true) => with_prim!(p, T => {
+                let less = T::from_bits64(next.min) < T::from_bits64(self.min);
+                let more = T::from_bits64(next.max) > T::from_bits64(self.max);
+                (if less { next.min } else { self.min }, if more { next.max } else { self.max })
+            }),
+        };
+        let (up, down) = with_prim!(p, T => {
+            let (last, first) = (T::from_bits64(self.last), T::from_bits64(next.first));
+            (last <= first, last >= first)
+        });
+        let both = self.flags & next.flags;
+        flags |= if up { both & Self::ASCENDING } else { 0 };
+        flags |= if down { both & Self::DESCENDING } else { 0 };
+        let unknown = self.null_count == Self::UNKNOWN || next.null_count == Self::UNKNOWN;
+        let null_count =
+            if unknown { Self::UNKNOWN } else { self.null_count.saturating_add(next.null_count) };
+        let rows = self.rows.saturating_add(next.rows);
+        let (first, last) = (self.first, next.last);
+        ZoneStats { min, max, first, last, rows, null_count, flags, reserved: [0; 3] }
+    }
+}
+
+/// `(dst, src, validity, rows, streaming) -> statistics`: copies `rows` values and gathers their
+/// statistics in the same pass. Null rows are written as zero, so that no stale byte leaks. With
+/// `dst` null nothing is copied, only looked at (a builder's seal). `streaming` writes past the
+/// cache and ends with a store fence; only worth it into 64-byte aligned memory, larger than the
+/// cache share.
+///
+/// # Safety (of the call)
+/// `src` is readable for `rows` values, `dst` null or writable for as many, `validity` null or
+/// readable for `ceil(rows / 8)` bytes; `dst` overlaps neither.
+pub type CopyStatsFn = unsafe fn(
+    dst: *mut u8,
+    src: *const u8,
+    validity: *const u8,
+    rows: usize,
+    streaming: bool,
+) -> ZoneStats;
+
+/// The copy with statistics of a type.
+pub fn copy_with_stats(p: Prim, level: Level) -> CopyStatsFn {
+    with_prim!(p, T => copy_stats_of::<T>(level))
+}
+
+leveled! {
+    fn copy_stats_of<T: Native>(
+        dst: *mut u8, src: *const u8, validity: *const u8, rows: usize, streaming: bool,
+    ) -> ZoneStats = copy_stats_body
+}
+
+#[inline(always)]
+unsafe fn copy_stats_body<T: Native, const L: u8>(
+    dst: *mut u8,
+    src: *const u8,
+    validity: *const u8,
+    rows: usize,
+    streaming: bool,
+) -> ZoneStats {
+    if rows == 0 {
+        return ZoneStats::EMPTY;
+    }
+    let step = Running::<T>::STEP;
+    let mut seen = Seen::<T>::new();
+    let mut nulls = 0u64;
+    let (mut first, mut last) = (0, 0);
+    let mut zeroed = [T::ZERO; 2048];
+    let mut filled = [T::ZERO; 2048];
+    let mut done = 0;
+    while done < rows {
+        let n = (rows - done).min(step);
+        // SAFETY: rows done to done + n are within source, destination and validity (`done` is a
+        // multiple of 64); a step is at most 2048 values.
+        unsafe {
+            let from = src.add(done * size_of::<T>());
+            let mut clean = from;
+            let valid = if validity.is_null() { n } else { ones(validity.add(done / 8), n) };
+            if valid == n {
+                seen.look(from, n, (done > 0).then_some(last).map(T::from_bits64));
+            } else {
+                nulls += (n - valid) as u64;
+                let bits = validity.add(done / 8);
+                seen.ordered = (false, false);
+                let zero = [T::ZERO; 64];
+                replace_rows::<T, L>(zeroed.as_mut_ptr().cast(), from, bits, n, &zero);
+                clean = zeroed.as_ptr().cast();
+                if let Some(at) = first_set(bits, n) {
+                    // Null rows repeat a valid one, which changes neither range nor NaN flag.
+                    let valid = [load::<T>(from, at); 64];
+                    replace_rows::<T, L>(filled.as_mut_ptr().cast(), from, bits, n, &valid);
+                    seen.look(filled.as_ptr().cast(), n, None);
+                }
+            }
+            if done == 0 {
+                first = load::<T>(clean, 0).to_bits64();
+            }
+            last = load::<T>(clean, n - 1).to_bits64();
+            if !dst.is_null() {
+                let to = dst.add(done * size_of::<T>());
+                if streaming {
+                    stream::<L>(to, clean, n * size_of::<T>());
+                } else {
+                    to.copy_from_nonoverlapping(clean, n * size_of::<T>());
+                }
+            }
+        }
+        done += n;
+    }
+    if streaming {
+        fence();
+    }
+    let range = seen.running.finish();
+    let mut flags = 0;
+    flags |= if range.some { ZoneStats::HAS_RANGE } else { 0 };
+    flags |= if seen.nan { ZoneStats::HAS_NAN } else { 0 };
+    flags |= if seen.ordered.0 && !seen.nan { ZoneStats::ASCENDING } else { 0 };
+    flags |= if seen.ordered.1 && !seen.nan { ZoneStats::DESCENDING } else { 0 };
+    let (min, max) = if range.some { (range.min, range.max) } else { (0, 0) };
+    let rows = rows as u64;
+    ZoneStats { min, max, first, last, rows, null_count: nulls, flags, reserved: [0; 3] }
+}
+
+/// What has been seen of a zone.
+struct Seen<T> {
+    running: Running<T>,
+    nan: bool,
+    /// Still ascending, still descending.
+    ordered: (bool, bool),
+}
+
+impl<T: Native> Seen<T> {
+    #[inline(always)]
+    fn new() -> Self {
+        Seen { running: Running::new(), nan: false, ordered: (true, true) }
+    }
+
+    /// Looks at `rows` (at most a step of) values; `before` is the value before them.
+    ///
+    /// # Safety
+    /// `p` is readable for `rows` values.
+    #[inline(always)]
+    unsafe fn look(&mut self, p: *const u8, rows: usize, before: Option<T>) {
+        // SAFETY: passed on.
+        unsafe { self.running.add(p, rows) };
+        if T::PRIM.is_float() {
+            let mut nan = false;
+            for i in 0..rows {
+                // SAFETY: i < rows.
+                nan |= unsafe { load::<T>(p, i) }.is_nan();
+            }
+            self.nan |= nan;
+        }
+        if self.ordered == (false, false) {
+            return;
+        }
+        let (mut down, mut up) = (false, false);
+        if let Some(before) = before {
+            // SAFETY: there is at least one row.
+            let x = unsafe { load::<T>(p, 0) };
+            (down, up) = (x < before, x > before);
+        }
+        for i in 1..rows {
+            // SAFETY: i < rows.
+            let (a, b) = unsafe { (load::<T>(p, i - 1), load::<T>(p, i)) };
+            down |= b < a;
+            up |= b > a;
+        }
+        self.ordered.0 &= !down;
+        self.ordered.1 &= !up;
+    }
+}
+
+/// Set bits among the first `rows`.
+///
+/// # Safety
+/// `bits` is readable for `rows` bits.
+#[inline(always)]
+unsafe fn ones(bits: *const u8, rows: usize) -> usize {
+    let mut n = 0;
+    for w in 0..rows.div_ceil(64) {
+        // SAFETY: 64 * w < rows.
+        n += unsafe { load_bits(bits, w, rows) }.count_ones() as usize;
+    }
+    n
+}

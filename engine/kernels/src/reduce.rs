@@ -1,0 +1,291 @@
+//! Reductions of whole columns: float sums that do not depend on how rows were split, exact integer
+//! sums, extremes.
+//!
+//! Every function takes a bitmap of the rows that count (selected and valid; null: all) with bit 0
+//! for its first row.
+
+use crate::level::{Level, leveled};
+use crate::prim::{Native, Prim, with_int, with_prim};
+use crate::tile::mem::{load, load_bits};
+use crate::tile::select::replace_rows;
+
+mod sum;
+pub use sum::{BLOCK, LANES, SumF64};
+
+/// Rows that a masked reduction prepares at a time.
+const PIECE: usize = 1024;
+
+/// `(values, mask, rows) -> the exact sum`. `rows` is not bounded by the tile size. The total is
+/// exact for every column that fits in memory; whether it fits the result's type is checked by the
+/// caller, once.
+///
+/// # Safety (of the call)
+/// `values` is readable for `rows` values, `mask` is null or readable for `ceil(rows / 8)` bytes.
+pub type SumIntFn = unsafe fn(values: *const u8, mask: *const u8, rows: usize) -> i128;
+
+/// The exact sum of an integer type. `None` for floats: see [`SumF64`].
+pub fn sum_int(p: Prim, level: Level) -> Option<SumIntFn> {
+    with_int!(p, T => sum_int_of::<T>(level))
+}
+
+/// The least and greatest of some values, as [`Native::to_bits64`]. NaN takes no part; a zero is
+/// +0.0 whatever its sign was, so that the bits do not depend on the order of rows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Extremes {
+    /// Was there a value (other than NaN)? If not, the rest means nothing.
+    pub some: bool,
+    /// The least.
+    pub min: u64,
+    /// The greatest.
+    pub max: u64,
+}
+
+impl Extremes {
+    /// The extremes of both sets of values of type `p`. In any order.
+    pub fn merge(self, other: Extremes, p: Prim) -> Extremes {
+        if !self.some {
+            return other;
+        }
+        if !other.some {
+            return self;
+        }
+        with_prim!(p, T => {
+            let least = T::from_bits64(other.min) < T::from_bits64(self.min);
+            let greatest = T::from_bits64(other.max) > T::from_bits64(self.max);
+            Extremes {
+                some: true,
+                min: if least { other.min } else { self.min },
+                max: if greatest { other.max } else { self.max },
+            }
+        })
+    }
+}
+
+/// `(values, mask, rows) -> extremes`. `rows` is not bounded by the tile size.
+///
+/// # Safety (of the call)
+/// As for [`SumIntFn`].
+pub type ExtremesFn = unsafe fn(values: *const u8, mask: *const u8, rows: usize) -> Extremes;
+
+/// Least and greatest value of a type, in one pass.
+pub fn extremes(p: Prim, level: Level) -> ExtremesFn {
+    with_prim!(p, T => extremes_of::<T>(level))
+}
+
+leveled! {
+    fn sum_int_of<T: SumInt>(values: *const u8, mask: *const u8, rows: usize) -> i128 = sum_int_body
+}
+
+#[inline(always)]
+unsafe fn sum_int_body<T: SumInt, const L: u8>(
+    values: *const u8,
+    mask: *const u8,
+    rows: usize,
+) -> i128 {
+    let mut total = 0i128;
+    let mut done = 0;
+    if mask.is_null() {
+        while done < rows {
+            let n = (rows - done).min(T::MOST);
+            // SAFETY: rows done to done + n are within the column.
+            total += unsafe { T::sum(values.add(done * size_of::<T>()), n) };
+            done += n;
+        }
+        return total;
+    }
+    let mut scratch = [T::ZERO; PIECE];
+    let piece = scratch.as_mut_ptr().cast::<u8>();
+    let zeros = [T::ZERO; 64];
+    while done < rows {
+        let n = (rows - done).min(PIECE);
+        // SAFETY: rows done to done + n are within column and mask; `done` is a multiple of 64;
+        // the scratch has PIECE values.
+        total += unsafe {
+            let (v, m) = (values.add(done * size_of::<T>()), mask.add(done / 8));
+            replace_rows::<T, L>(piece, v, m, n, &zeros);
+            T::sum(piece, n)
+        };
+        done += n;
+    }
+    total
+}
+
+/// An integer type whose sum is exact.
+trait SumInt: Native {
+    /// Rows that one `sum` may take without overflow inside.
+    const MOST: usize;
+    /// # Safety
+    /// `p` is readable for `rows` values; `rows` is at most MOST.
+    unsafe fn sum(p: *const u8, rows: usize) -> i128;
+}
+
+macro_rules! sum_narrow {
+    ($($t:ty => $wide:ty),*) => {$(
+        impl SumInt for $t {
+            const MOST: usize = 1 << 30;
+            #[inline(always)]
+            unsafe fn sum(p: *const u8, rows: usize) -> i128 {
+                // 2^30 values below 2^32 stay below 2^62.
+                let mut s: $wide = 0;
+                for i in 0..rows {
+                    // SAFETY: i < rows.
+                    s = s.wrapping_add(<$wide>::from(unsafe { load::<$t>(p, i) }));
+                }
+                i128::from(s)
+            }
+        }
+    )*};
+}
+sum_narrow!(i8 => i64, i16 => i64, i32 => i64, u8 => u64, u16 => u64, u32 => u64);
+
+macro_rules! sum_wide {
+    ($($t:ty, $bias:expr);*) => {$(
+        impl SumInt for $t {
+            const MOST: usize = 1 << 30;
+            #[inline(always)]
+            unsafe fn sum(p: *const u8, rows: usize) -> i128 {
+                // Halves apart: 2^30 values below 2^32 stay below 2^62. Signed values are lifted
+                // by 2^63 first, so that both halves are unsigned (AVX2 has no arithmetic shift of
+                // 64 bits).
+                let (mut low, mut high) = (0u64, 0u64);
+                for i in 0..rows {
+                    // SAFETY: i < rows.
+                    let u = unsafe { load::<$t>(p, i) } as u64 ^ $bias;
+                    low = low.wrapping_add(u & 0xffff_ffff);
+                    high = high.wrapping_add(u >> 32);
+                }
+                let lifted = i128::from(low) + (i128::from(high) << 32);
+                lifted - rows as i128 * i128::from($bias)
+            }
+        }
+    )*};
+}
+sum_wide!(i64, 1u64 << 63; u64, 0u64);
+
+leveled! {
+    fn extremes_of<T: Native>(values: *const u8, mask: *const u8, rows: usize) -> Extremes =
+        extremes_body
+}
+
+#[inline(always)]
+unsafe fn extremes_body<T: Native, const L: u8>(
+    values: *const u8,
+    mask: *const u8,
+    rows: usize,
+) -> Extremes {
+    let mut running = Running::<T>::new();
+    if mask.is_null() {
+        // SAFETY: the caller's contract.
+        unsafe { running.add(values, rows) };
+        return running.finish();
+    }
+    let mut scratch = [T::ZERO; PIECE];
+    let piece = scratch.as_mut_ptr().cast::<u8>();
+    let mut done = 0;
+    while done < rows {
+        let n = (rows - done).min(PIECE);
+        // SAFETY: rows done to done + n are within column and mask; `done` is a multiple of 64.
+        unsafe {
+            let (v, m) = (values.add(done * size_of::<T>()), mask.add(done / 8));
+            // Rows that do not count repeat one that does.
+            if let Some(first) = first_set(m, n) {
+                replace_rows::<T, L>(piece, v, m, n, &[load::<T>(v, first); 64]);
+                running.add(piece, n);
+            }
+        }
+        done += n;
+    }
+    running.finish()
+}
+
+/// The first of `rows` bits that is set.
+///
+/// # Safety
+/// `mask` is readable for `rows` bits.
+#[inline(always)]
+pub(crate) unsafe fn first_set(mask: *const u8, rows: usize) -> Option<usize> {
+    for w in 0..rows.div_ceil(64) {
+        // SAFETY: 64 * w < rows.
+        let word = unsafe { load_bits(mask, w, rows) };
+        if word != 0 {
+            return Some(64 * w + word.trailing_zeros() as usize);
+        }
+    }
+    None
+}
+
+/// Running extremes, in as many lanes as fill 256 bytes: a comparison of floats cannot be
+/// reassociated by the compiler, but a flat loop over lanes needs no reassociation.
+pub(crate) struct Running<T> {
+    min: [T; 256],
+    max: [T; 256],
+}
+
+impl<T: Native> Running<T> {
+    const LANES: usize = 256 / size_of::<T>();
+    /// Rows per step: eight per lane.
+    pub(crate) const STEP: usize = 8 * Self::LANES;
+
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        Running { min: [T::GREATEST; 256], max: [T::LEAST; 256] }
+    }
+
+    /// # Safety
+    /// `p` is readable for `rows` values.
+    #[inline(always)]
+    pub(crate) unsafe fn add(&mut self, p: *const u8, rows: usize) {
+        let steps = rows / Self::STEP;
+        for s in 0..steps {
+            // SAFETY: step s is within the rows.
+            unsafe { self.step(p.add(s * Self::STEP * size_of::<T>())) }
+        }
+        for i in steps * Self::STEP..rows {
+            // SAFETY: i < rows.
+            let x = unsafe { load::<T>(p, i) };
+            let lane = i % Self::LANES;
+            self.min[lane] = if x < self.min[lane] { x } else { self.min[lane] };
+            self.max[lane] = if x > self.max[lane] { x } else { self.max[lane] };
+        }
+    }
+
+    /// One full step.
+    ///
+    /// # Safety
+    /// `p` is readable for STEP values.
+    #[inline(always)]
+    pub(crate) unsafe fn step(&mut self, p: *const u8) {
+        for j in 0..Self::LANES {
+            let (mut least, mut greatest) = (self.min[j], self.max[j]);
+            for k in 0..8 {
+                // SAFETY: k * LANES + j < 8 * LANES = STEP.
+                let x = unsafe { load::<T>(p, k * Self::LANES + j) };
+                // NaN compares as neither, and is passed over.
+                least = if x < least { x } else { least };
+                greatest = if x > greatest { x } else { greatest };
+            }
+            self.min[j] = least;
+            self.max[j] = greatest;
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn finish(&self) -> Extremes {
+        let (mut least, mut greatest) = (T::GREATEST, T::LEAST);
+        for j in 0..Self::LANES {
+            least = if self.min[j] < least { self.min[j] } else { least };
+            greatest = if self.max[j] > greatest { self.max[j] } else { greatest };
+        }
+        // If there was no value the ends are still crossed.
+        Extremes {
+            some: least <= greatest,
+            min: positive_zero(least).to_bits64(),
+            max: positive_zero(greatest).to_bits64(),
+        }
+    }
+}
+
+#[inline(always)]
+fn positive_zero<T: Native>(x: T) -> T {
+    if x == T::ZERO { T::ZERO } else { x }
+}

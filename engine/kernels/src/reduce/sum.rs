@@ -1,0 +1,327 @@
+//! The float sum whose bits do not depend on the split of its rows.
+//!
+//! Rows are summed in blocks of 256 by *global* row index. Inside a block, row r goes to lane
+//! r mod 32, and each lane adds its up to eight values in order; the 32 lanes are folded in halves
+//! (0 with 16, 1 with 17, ...; then 0 with 8; ...). Over the blocks stands the binary tree that is
+//! aligned by block index: a node of level k covers 2^k blocks from a multiple of 2^k on, and is
+//! left + right. So the order of additions is a function of row indices alone, whatever the
+//! morsels, the threads or the chunks; and short blocks keep the error that of pairwise summation.
+//!
+//! Rows that do not count are skipped. -0.0 is the neutral element of IEEE addition (x + -0.0 is x
+//! for every x, -0.0 included), so adding -0.0 *is* skipping, bit for bit: absent rows and absent
+//! blocks count as -0.0.
+
+use crate::level::{Level, leveled};
+use crate::prim::{Native, Prim};
+use crate::tile::mem::{load, load_run};
+use crate::tile::select::blend64;
+
+/// Rows per block.
+pub const BLOCK: usize = 256;
+/// Lanes per block.
+pub const LANES: usize = 32;
+
+type BlockFn = unsafe fn(values: *const u8, mask: &[u64; 4]) -> f64;
+type PartFn = unsafe fn(
+    lanes: &mut [f64; LANES],
+    row: usize,
+    values: *const u8,
+    mask: &[u64; 4],
+    rows: usize,
+);
+
+/// A sum of f64 or f32 values (these accumulate in f64), or part of one.
+///
+/// Parts of a column may be added to several accumulators in any pattern of whole blocks, and
+/// merged in any order: the bits are those of one accumulator. Rows of *one* block must go to one
+/// accumulator, in ascending order (a block may be split over two chunks of a column, never over
+/// two threads).
+#[derive(Clone, Debug)]
+pub struct SumF64 {
+    /// Complete nodes in ascending order of their blocks; no two are siblings.
+    nodes: Vec<Node>,
+    /// The block that has begun and has not ended.
+    open: Option<u64>,
+    lanes: [f64; LANES],
+    width: usize,
+    block_fn: BlockFn,
+    part_fn: PartFn,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    /// First block.
+    start: u64,
+    /// Covers 2^level blocks.
+    level: u32,
+    value: f64,
+}
+
+impl SumF64 {
+    /// The sum of no rows yet. `None` if `p` is not a float type.
+    pub fn new(p: Prim, level: Level) -> Option<SumF64> {
+        let (block_fn, part_fn): (BlockFn, PartFn) = match p {
+            Prim::F64 => (block_of::<f64>(level), part_of::<f64>(level)),
+            Prim::F32 => (block_of::<f32>(level), part_of::<f32>(level)),
+            _ => return None,
+        };
+        let (nodes, lanes) = (Vec::new(), [-0.0; LANES]);
+        Some(SumF64 { nodes, open: None, lanes, width: p.width(), block_fn, part_fn })
+    }
+
+    /// Adds `rows` rows whose first has the global index `row`. Rows whose bit in `mask` (null:
+    /// none) is clear are skipped. Any number of rows, from any row on; ascending within a block.
+    ///
+    /// # Safety
+    /// `values` is readable for `rows` values of the type, `mask` is null or readable for
+    /// `ceil(rows / 8)` bytes.
+    pub unsafe fn add(&mut self, row: u64, values: *const u8, mask: *const u8, rows: usize) {
+        let mut done = 0;
+        while done < rows {
+            let at = row.wrapping_add(done as u64);
+            let (block, inside) = (at / BLOCK as u64, (at % BLOCK as u64) as usize);
+            let n = (BLOCK - inside).min(rows - done);
+            let words = if mask.is_null() {
+                [!0; 4]
+            } else {
+                // SAFETY: bits done to done + n are within the mask.
+                unsafe { load_block(mask, done, n) }
+            };
+            // SAFETY: rows done to done + n are within the values.
+            let at = unsafe { values.add(done * self.width) };
+            if n == BLOCK {
+                self.close();
+                // SAFETY: BLOCK values.
+                let value = unsafe { (self.block_fn)(at, &words) };
+                self.push(Node { start: block, level: 0, value });
+            } else {
+                if self.open != Some(block) {
+                    self.close();
+                    self.open = Some(block);
+                }
+                // SAFETY: n values.
+                unsafe { (self.part_fn)(&mut self.lanes, inside, at, &words, n) };
+                if inside + n == BLOCK {
+                    self.close();
+                }
+            }
+            done += n;
+        }
+    }
+
+    /// Adds another part of the same sum.
+    pub fn merge(&mut self, mut other: SumF64) {
+        self.close();
+        other.close();
+        let later = match (self.nodes.last(), other.nodes.first()) {
+            (Some(last), Some(first)) => last.start < first.start,
+            _ => true,
+        };
+        if later {
+            for node in other.nodes {
+                self.push(node);
+            }
+        } else {
+            let mut all = std::mem::take(&mut self.nodes);
+            all.append(&mut other.nodes);
+            self.rebuild(all);
+        }
+    }
+
+    /// The sum: 0.0 of no rows, NaN always the same NaN, zero always +0.0.
+    pub fn finish(mut self) -> f64 {
+        self.close();
+        let sum = tree(&self.nodes, u64::BITS);
+        if sum.is_nan() { f64::NAN } else { sum + 0.0 }
+    }
+
+    /// Ends the open block.
+    fn close(&mut self) {
+        if let Some(block) = self.open.take() {
+            let value = fold(&mut self.lanes);
+            self.lanes = [-0.0; LANES];
+            self.push(Node { start: block, level: 0, value });
+        }
+    }
+
+    fn push(&mut self, mut node: Node) {
+        if self.nodes.last().is_some_and(|last| node.start <= last.start) {
+            let mut all = std::mem::take(&mut self.nodes);
+            all.push(node);
+            return self.rebuild(all);
+        }
+        while let Some(last) = self.nodes.last() {
+            let sibling = last.level == node.level && (last.start ^ node.start) == 1 << node.level;
+            if !sibling {
+                break;
+            }
+            // Ascending: the one there already is the left one.
+            node =
+                Node { start: last.start, level: node.level + 1, value: last.value + node.value };
+            self.nodes.pop();
+        }
+        self.nodes.push(node);
+    }
+
+    fn rebuild(&mut self, mut all: Vec<Node>) {
+        all.sort_by_key(|n| n.start);
+        // A block added twice breaks the contract; keeping both nodes keeps it from looping.
+        for node in all {
+            if self.nodes.last().is_some_and(|last| node.start <= last.start) {
+                self.nodes.push(node);
+            } else {
+                self.push(node);
+            }
+        }
+    }
+}
+
+/// The value of the tree node of `level` that covers all of `nodes`: an absent half is neutral.
+fn tree(nodes: &[Node], level: u32) -> f64 {
+    match nodes {
+        [] => -0.0,
+        [one] => one.value,
+        [first, ..] if level > 0 => {
+            let below = level - 1;
+            let middle = (first.start >> below | 1) << below;
+            // All on one side: `first` is already past the middle.
+            let split =
+                if first.start >= middle { 0 } else { nodes.partition_point(|n| n.start < middle) };
+            let (left, right) = nodes.split_at(split);
+            tree(left, below) + tree(right, below)
+        }
+        // The same block twice.
+        many => many.iter().fold(-0.0, |sum, n| sum + n.value),
+    }
+}
+
+/// Up to 256 bits of a bitmap from bit `at` on, the rest clear.
+///
+/// # Safety
+/// `mask` is readable for `at + rows` bits.
+#[inline]
+unsafe fn load_block(mask: *const u8, at: usize, rows: usize) -> [u64; 4] {
+    let mut words = [0u64; 4];
+    for (w, word) in words.iter_mut().enumerate() {
+        if 64 * w >= rows {
+            break;
+        }
+        let n = (rows - 64 * w).min(64);
+        let from = at + 64 * w;
+        // SAFETY: bits `from` to `from` + n are within the mask.
+        *word = unsafe { load_run(mask.add(from / 8), from % 8, n) };
+    }
+    words
+}
+
+/// Folds the lanes in halves.
+#[inline(always)]
+fn fold(lanes: &mut [f64; LANES]) -> f64 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for j in 0..half {
+            lanes[j] += lanes[j + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+leveled! {
+    fn block_of<T: Wide>(values: *const u8, mask: &[u64; 4]) -> f64 = block_body
+}
+
+#[inline(always)]
+unsafe fn block_body<T: Wide, const L: u8>(values: *const u8, mask: &[u64; 4]) -> f64 {
+    if mask[0] & mask[1] & mask[2] & mask[3] == !0 {
+        // SAFETY: BLOCK values.
+        return unsafe { dense::<T>(values) };
+    }
+    if mask[0] | mask[1] | mask[2] | mask[3] == 0 {
+        return -0.0;
+    }
+    let mut scratch = [T::ZERO; BLOCK];
+    let piece = scratch.as_mut_ptr().cast::<u8>();
+    let skip = [T::SKIP; 64];
+    for (w, word) in mask.iter().enumerate() {
+        let at = 64 * w * size_of::<T>();
+        // SAFETY: 64 values from 64 * w on, in the block and in the scratch.
+        unsafe { blend64::<T, L>(piece.add(at), values.add(at), skip.as_ptr().cast(), *word) }
+    }
+    // SAFETY: BLOCK values.
+    unsafe { dense::<T>(piece) }
+}
+
+/// # Safety
+/// `p` is readable for BLOCK values.
+#[inline(always)]
+unsafe fn dense<T: Wide>(p: *const u8) -> f64 {
+    let mut lanes = [0.0; LANES];
+    for (j, lane) in lanes.iter_mut().enumerate() {
+        // SAFETY: k * LANES + j < 8 * LANES = BLOCK.
+        let at = |k: usize| unsafe { load::<T>(p, k * LANES + j) }.wide();
+        *lane = ((((((at(0) + at(1)) + at(2)) + at(3)) + at(4)) + at(5)) + at(6)) + at(7);
+    }
+    fold(&mut lanes)
+}
+
+leveled! {
+    fn part_of<T: Wide>(
+        lanes: &mut [f64; LANES], row: usize, values: *const u8, mask: &[u64; 4], rows: usize,
+    ) = part_body
+}
+
+/// Adds `rows` rows, the first at `row` of the block, to the lanes.
+#[inline(always)]
+unsafe fn part_body<T: Wide, const L: u8>(
+    lanes: &mut [f64; LANES],
+    row: usize,
+    values: *const u8,
+    mask: &[u64; 4],
+    rows: usize,
+) {
+    let mut i = 0;
+    while i < rows {
+        let lane = (row + i) % LANES;
+        if lane == 0 && rows - i >= LANES {
+            let (word, shift) = (i / 64, i % 64);
+            let mut bits = mask[word & 3] >> shift;
+            if shift > 32 {
+                bits |= mask[(word + 1) & 3] << (64 - shift);
+            }
+            for (j, sum) in lanes.iter_mut().enumerate() {
+                // SAFETY: i + j < i + LANES <= rows.
+                let x = unsafe { load::<T>(values, i + j) }.wide();
+                *sum += if bits >> j & 1 != 0 { x } else { -0.0 };
+            }
+            i += LANES;
+        } else {
+            if (mask[(i / 64) & 3] >> (i % 64)) & 1 != 0 {
+                // SAFETY: i < rows.
+                lanes[lane] += unsafe { load::<T>(values, i) }.wide();
+            }
+            i += 1;
+        }
+    }
+}
+
+/// A float type that sums as f64.
+trait Wide: Native {
+    /// -0.0
+    const SKIP: Self;
+    fn wide(self) -> f64;
+}
+impl Wide for f64 {
+    const SKIP: f64 = -0.0;
+    #[inline(always)]
+    fn wide(self) -> f64 {
+        self
+    }
+}
+impl Wide for f32 {
+    const SKIP: f32 = -0.0;
+    #[inline(always)]
+    fn wide(self) -> f64 {
+        f64::from(self)
+    }
+}
