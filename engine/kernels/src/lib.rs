@@ -6,11 +6,19 @@
 //! Memory that another process may write is read through raw pointers only, and no value read from
 //! it becomes an address without a bounds check.
 
+pub(crate) mod bytes;
 pub mod compact;
 pub mod copy;
+pub mod group;
+pub mod hash;
 pub mod level;
 pub mod prim;
 pub mod reduce;
+pub mod sort;
+pub mod strings;
+pub mod take;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod tile;
 pub mod view;
 
