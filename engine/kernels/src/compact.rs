@@ -325,3 +325,6 @@ fn extract<const L: u8>(v: u64, m: u64) -> u64 {
     }
     out
 }
+
+#[cfg(test)]
+mod tests;

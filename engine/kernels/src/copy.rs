@@ -145,3 +145,6 @@ unsafe fn copy_bits_body<const L: u8>(
     }
     n as usize
 }
+
+#[cfg(test)]
+mod tests;

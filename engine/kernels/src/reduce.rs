@@ -289,3 +289,6 @@ impl<T: Native> Running<T> {
 fn positive_zero<T: Native>(x: T) -> T {
     if x == T::ZERO { T::ZERO } else { x }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,3 +58,6 @@ leveled! {
     /// The version of kernel `K` for a level.
     pub(crate) fn tile_fn<K: Kernel>(dst: *mut u8, src: &[*const u8; 4], rows: usize) = run_kernel
 }
+
+#[cfg(test)]
+mod tests;
