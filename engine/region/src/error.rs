@@ -199,10 +199,7 @@ impl std::fmt::Display for Error {
                 write!(f, "there is no table {name:?}")
             }
             Self::TableExists { name } => {
-                write!(
-                    f,
-                    "the table {name:?} exists already; replace it or choose another name"
-                )
+                write!(f, "the table {name:?} exists already; replace it or choose another name")
             }
             Self::LeaseHeld { name, holder } => {
                 write!(f, "the table {name:?} is in use by {holder}")

@@ -1,0 +1,119 @@
+//! Bounds-checked access to shared bytes: atomics at offsets, and copies in and out.
+//!
+//! Another process may write any byte at any time, so nothing here ever makes a `&[u8]` or a
+//! `&mut [u8]` of shared memory. What is read is a copy, to be checked after it was copied.
+
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use crate::error::{Error, Result};
+
+#[cfg(not(target_endian = "little"))]
+compile_error!("the region's numbers are little-endian, and so must the processor's be");
+
+/// The bytes of a mapped region. Does not own the mapping.
+#[derive(Clone, Copy)]
+pub(crate) struct Bytes {
+    base: *mut u8,
+    span: u64,
+}
+
+// SAFETY: a `Bytes` is an address and a length; all access goes through atomics or through raw
+// copies whose races are part of the protocol (payload of extents that have one owner).
+unsafe impl Send for Bytes {}
+// SAFETY: as above.
+unsafe impl Sync for Bytes {}
+
+impl Bytes {
+    /// # Safety
+    /// `base` must be the start of a mapping of at least `span` bytes, 8-aligned, that outlives
+    /// every use of the result. If the mapping is read-only, only loads may be made through it.
+    pub(crate) unsafe fn new(base: *mut u8, span: u64) -> Self {
+        Self { base, span }
+    }
+
+    /// The address of `len` bytes at `offset`.
+    pub(crate) fn range(&self, offset: u64, len: u64) -> Result<*mut u8> {
+        match offset.checked_add(len) {
+            // SAFETY: `offset + len <= span`, so the result lies in the mapping that `new` was
+            // promised (or one past its end, for no bytes).
+            Some(end) if end <= self.span => Ok(unsafe { self.base.add(offset as usize) }),
+            _ => Err(outside(offset)),
+        }
+    }
+
+    /// The 64-bit word at `offset`.
+    #[inline]
+    pub(crate) fn word(&self, offset: u64) -> Result<&AtomicU64> {
+        if offset & 7 != 0 || self.span < 8 || offset > self.span - 8 {
+            return Err(outside(offset));
+        }
+        // SAFETY: in bounds and aligned by the test above (the base is aligned by `new`'s
+        // contract); the memory is only ever accessed through atomics while it is metadata, and
+        // stays mapped by `new`'s contract.
+        Ok(unsafe { AtomicU64::from_ptr(self.base.add(offset as usize).cast()) })
+    }
+
+    /// The 32-bit word at `offset`.
+    #[inline]
+    pub(crate) fn half(&self, offset: u64) -> Result<&AtomicU32> {
+        if offset & 3 != 0 || self.span < 4 || offset > self.span - 4 {
+            return Err(outside(offset));
+        }
+        // SAFETY: as in `word`.
+        Ok(unsafe { AtomicU32::from_ptr(self.base.add(offset as usize).cast()) })
+    }
+
+    /// Copies `len` bytes at `offset` out.
+    pub(crate) fn read(&self, offset: u64, len: u64) -> Result<Vec<u8>> {
+        let from = self.range(offset, len)?;
+        let mut out = Vec::with_capacity(len as usize);
+        // SAFETY: `range` checked the source; the destination has room for `len` bytes and is
+        // fresh, so it cannot overlap. Bytes are copied, and any bytes are valid `u8`s.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, out.as_mut_ptr(), len as usize);
+            out.set_len(len as usize);
+        }
+        Ok(out)
+    }
+
+    /// Copies `bytes` in at `offset`.
+    pub(crate) fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let to = self.range(offset, bytes.len() as u64)?;
+        // SAFETY: `range` checked the destination; a private slice cannot overlap the mapping.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+        Ok(())
+    }
+
+    /// Zeroes `len` bytes at `offset`.
+    pub(crate) fn zero(&self, offset: u64, len: u64) -> Result<()> {
+        let to = self.range(offset, len)?;
+        // SAFETY: `range` checked the destination.
+        unsafe { std::ptr::write_bytes(to, 0, len as usize) };
+        Ok(())
+    }
+}
+
+#[cold]
+fn outside(offset: u64) -> Error {
+    Error::corrupt("a position lies outside the region", offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_outside_the_span_can_be_reached() {
+        let mut memory = [0_u64; 4];
+        // SAFETY: the array outlives `bytes`.
+        let bytes = unsafe { Bytes::new(memory.as_mut_ptr().cast(), 32) };
+        assert!(bytes.word(24).is_ok());
+        assert!(bytes.word(25).is_err() && bytes.word(32).is_err() && bytes.word(4).is_err());
+        assert!(bytes.word(u64::MAX & !7).is_err());
+        assert!(bytes.half(28).is_ok() && bytes.half(32).is_err() && bytes.half(2).is_err());
+        assert!(bytes.read(30, 3).is_err() && bytes.read(u64::MAX, 2).is_err());
+        assert!(bytes.write(31, b"ab").is_err());
+        bytes.write(8, b"x").unwrap();
+        assert_eq!(bytes.read(8, 2).unwrap(), b"x\0");
+    }
+}

@@ -1,0 +1,498 @@
+//! The allocator: whole granules for large extents, blocks of slab granules for small ones.
+//!
+//! Everything it knows lies in the region, is changed under the writer lock only, and is derived:
+//! [`Writer::rebuild`] makes it again from the owners' records. Numbers read back are checked, and
+//! a contradiction has the next writer rebuild rather than this one guess.
+
+use std::sync::atomic::Ordering;
+
+use crate::error::{Error, FullCause, Result};
+use crate::layout::{
+    ALIGN, CLASSES, GRANULE, GRANULES_PER_BLOCK, class_bytes, class_of, granule, header,
+};
+use crate::writer::Writer;
+
+/// Rows of granules are reserved in steps of this many (32 MiB of arena).
+const ROW_STEP: u64 = 512;
+
+/// An extent of this session: where, how much of it is asked for, and its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Raw {
+    pub(crate) record: u64,
+    pub(crate) offset: u64,
+    /// A multiple of 64; what the extent is called by, everywhere.
+    pub(crate) bytes: u64,
+}
+
+/// What came of asking for granules.
+pub(crate) enum Claim {
+    /// Warm memory, to be used at once.
+    Warm(Raw),
+    /// Claimed, but not reserved yet. The padding completes its 2 MiB blocks.
+    Cold { raw: Raw, padding: Vec<Raw> },
+    /// No room.
+    Short(FullCause),
+}
+
+/// How many granules an extent of `bytes` takes.
+pub(crate) fn granules(bytes: u64) -> u64 {
+    bytes.div_ceil(GRANULE).max(1)
+}
+
+/// A request's size as extents count it.
+pub(crate) fn rounded(bytes: u64) -> Option<u64> {
+    Some(bytes.max(1).checked_add(ALIGN - 1)? / ALIGN * ALIGN)
+}
+
+impl Writer<'_> {
+    fn get(&self, field: u64) -> Result<u64> {
+        Ok(self.s.bytes.word(field)?.load(Ordering::Relaxed))
+    }
+
+    fn put(&self, field: u64, value: u64) -> Result<()> {
+        self.s.bytes.word(field)?.store(value, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn row(&self, index: u64, field: u64) -> Result<u32> {
+        Ok(self.s.bytes.half(self.s.layout.granule_row(index) + field)?.load(Ordering::Relaxed))
+    }
+
+    fn set_row(&self, index: u64, field: u64, value: u32) -> Result<()> {
+        let at = self.s.layout.granule_row(index) + field;
+        self.s.bytes.half(at)?.store(value, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn damaged(&self, what: &str, index: u64) -> Error {
+        self.broken.set(true);
+        Error::corrupt(what, self.s.layout.granule_row(index))
+    }
+
+    /// Gives granules below `to` rows and bits.
+    pub(crate) fn ensure_high(&self, to: u64) -> Result<()> {
+        let (s, l) = (self.s, &self.s.layout);
+        let high = s.high();
+        if to <= high {
+            return Ok(());
+        }
+        let to = to.next_multiple_of(ROW_STEP).min(l.granule_count);
+        s.reserve_metadata(l.granule_row(high), (to - high) * granule::BYTES)?;
+        for bits in [l.used_bits, l.warm_bits] {
+            s.reserve_metadata(bits + high / 64 * 8, (to.div_ceil(64) - high / 64) * 8)?;
+        }
+        self.put(header::ARENA_HIGH, to)
+    }
+
+    /// Marks `[from, from + n)` used and makes its first row the head of an extent.
+    fn take(&self, from: u64, n: u64) -> Result<()> {
+        self.ensure_high(from + n)?;
+        let warm = self.s.count_warm(from, from + n)?;
+        let taken = self.s.set_used(from, from + n, true)?;
+        self.put(header::USED, self.get(header::USED)? + taken)?;
+        self.put(header::COMMITTED, self.get(header::COMMITTED)? + (n - warm))?;
+        self.set_row(from, granule::KIND, granule::KIND_HEAD)?;
+        self.set_row(from, granule::REFS, 1)?;
+        self.set_row(from, granule::LEN, n as u32)
+    }
+
+    /// Marks `[from, from + n)` free.
+    fn give(&self, from: u64, n: u64) -> Result<()> {
+        let warm = self.s.count_warm(from, from + n)?;
+        let given = self.s.set_used(from, from + n, false)?;
+        self.put(header::USED, self.get(header::USED)?.saturating_sub(given))?;
+        let committed = self.get(header::COMMITTED)?;
+        self.put(header::COMMITTED, committed.saturating_sub(n - warm))?;
+        self.set_row(from, granule::KIND, granule::KIND_NONE)?;
+        if warm == n {
+            self.push_warm(from, n)?;
+        }
+        Ok(())
+    }
+
+    /// Remembers a freed warm run: the next request of its size takes it, the last freed first.
+    fn push_warm(&self, from: u64, n: u64) -> Result<()> {
+        for i in (1..header::WARM_STACK_ENTRIES).rev() {
+            let above = self.get(header::WARM_STACK + (i - 1) * 8)?;
+            self.put(header::WARM_STACK + i * 8, above)?;
+        }
+        self.put(header::WARM_STACK, from << 32 | n)
+    }
+
+    /// The last freed warm run of at least `n` granules that is free still.
+    fn pop_warm(&self, n: u64) -> Result<Option<u64>> {
+        for exact in [true, false] {
+            for i in 0..header::WARM_STACK_ENTRIES {
+                let at = header::WARM_STACK + i * 8;
+                let entry = self.get(at)?;
+                let (from, len) = (entry >> 32, entry & 0xffff_ffff);
+                if entry == 0 || len < n || exact != (len == n) {
+                    continue;
+                }
+                let fits = from + n <= self.s.high();
+                if fits
+                    && self.s.count_used(from, from + n)? == 0
+                    && self.s.count_warm(from, from + n)? == n
+                {
+                    let rest = if len > n { (from + n) << 32 | (len - n) } else { 0 };
+                    self.put(at, rest)?;
+                    return Ok(Some(from));
+                }
+                self.put(at, 0)?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Claims whole granules for an extent of `bytes`, warm ones if there are.
+    pub(crate) fn claim(&mut self, bytes: u64, pad: bool) -> Result<Claim> {
+        let n = granules(bytes);
+        let capacity = self.s.layout.capacity / GRANULE;
+        if n > capacity {
+            return Ok(Claim::Short(FullCause::Capacity));
+        }
+        self.ensure_record()?;
+        let warm = match self.pop_warm(n)? {
+            Some(from) => Some(from),
+            None => self.s.find_run(n, true)?,
+        };
+        if let Some(from) = warm {
+            return Ok(Claim::Warm(self.take_recorded(from, n, bytes)?));
+        }
+        let Some(from) = self.s.find_run(n, false)? else {
+            return Ok(Claim::Short(FullCause::Span));
+        };
+        let cold = n - self.s.count_warm(from, from + n)?;
+        if self.get(header::COMMITTED)? + cold > capacity {
+            return Ok(Claim::Short(FullCause::Capacity));
+        }
+        let raw = self.take_recorded(from, n, bytes)?;
+        let mut padding = Vec::new();
+        if pad && self.s.backing.collapses() {
+            for (lo, hi) in self.paddings(from, from + n)? {
+                if self.get(header::COMMITTED)? + (hi - lo) <= capacity {
+                    self.ensure_record()?;
+                    padding.push(self.take_recorded(lo, hi - lo, (hi - lo) * GRANULE)?);
+                }
+            }
+        }
+        Ok(Claim::Cold { raw, padding })
+    }
+
+    fn take_recorded(&mut self, from: u64, n: u64, bytes: u64) -> Result<Raw> {
+        let offset = self.s.layout.granule_at(from);
+        let record = self.record(offset, bytes)?;
+        self.take(from, n)?;
+        Ok(Raw { record, offset, bytes })
+    }
+
+    /// What is missing left and right of `[from, to)` for whole 2 MiB blocks, if all of it is
+    /// free and cold.
+    fn paddings(&self, from: u64, to: u64) -> Result<Vec<(u64, u64)>> {
+        let left = (from / GRANULES_PER_BLOCK * GRANULES_PER_BLOCK, from);
+        let right = (to, to.next_multiple_of(GRANULES_PER_BLOCK).min(self.s.layout.granule_count));
+        let mut out = Vec::new();
+        for (lo, hi) in [left, right] {
+            if lo < hi && self.s.count_used(lo, hi)? == 0 && self.s.count_warm(lo, hi)? == 0 {
+                out.push((lo, hi));
+            }
+        }
+        Ok(out)
+    }
+
+    /// A granule for records: reserved at once, without a record of its own, since the chain it
+    /// joins is one.
+    pub(crate) fn take_for_records(&mut self) -> Result<u64> {
+        let from = match self.s.find_run(1, true)? {
+            Some(from) => from,
+            None => {
+                let Some(from) = self.s.find_run(1, false)? else {
+                    return Err(self.short(GRANULE, FullCause::Span));
+                };
+                self.ensure_high(from + 1)?;
+                let at = self.s.layout.granule_at(from);
+                self.s.ground().reserve(at, GRANULE).map_err(|e| self.s.full(e, GRANULE))?;
+                let changed = self.s.set_warm(from, from + 1, true)?;
+                self.put(header::COMMITTED, self.get(header::COMMITTED)? + changed)?;
+                from
+            }
+        };
+        self.take(from, 1)?;
+        Ok(from)
+    }
+
+    /// Marks granules warm that have just been reserved; they must be used.
+    pub(crate) fn warmed(&self, from: u64, to: u64) -> Result<()> {
+        self.s.set_warm(from, to, true).map(|_| ())
+    }
+
+    /// Claims a free warm run and marks it cold, to be given back to the system.
+    pub(crate) fn claim_idle(&mut self, from: u64, to: u64) -> Result<Raw> {
+        self.ensure_record()?;
+        if self.s.count_used(from, to)? != 0 {
+            // The records' own granule came from it.
+            return Err(Error::corrupt("idle memory is in use", self.s.layout.granule_at(from)));
+        }
+        let raw = self.take_recorded(from, to - from, (to - from) * GRANULE)?;
+        self.s.set_warm(from, to, false)?;
+        Ok(raw)
+    }
+
+    /// A small extent from a slab of its class, if one has room.
+    pub(crate) fn take_small(&mut self, class: u32, bytes: u64) -> Result<Option<Raw>> {
+        let hint = header::CLASS_HINTS + u64::from(class.min(CLASSES - 1)) * 8;
+        let head = self.get(hint)?;
+        let Some(slab) = head.checked_sub(1) else { return Ok(None) };
+        if slab >= self.s.high()
+            || self.row(slab, granule::KIND)? != granule::KIND_SLAB
+            || self.row(slab, granule::CLASS)? != class
+        {
+            return Err(self.damaged("a list of slabs leads astray", slab));
+        }
+        self.ensure_record()?;
+        let at = self.s.layout.granule_row(slab) + granule::OCCUPANCY;
+        let occupancy = self.get(at)?;
+        let all = slab_mask(class);
+        let free = !occupancy & all;
+        if free == 0 {
+            return Err(self.damaged("a full slab is listed as having room", slab));
+        }
+        let block = u64::from(free.trailing_zeros());
+        let offset = self.s.layout.granule_at(slab) + block * class_bytes(class);
+        let record = self.record(offset, bytes)?;
+        self.put(at, occupancy | 1 << block)?;
+        let refs = self.s.layout.block_row(slab) + block * 4;
+        self.s.bytes.half(refs)?.store(1, Ordering::Relaxed);
+        if occupancy | 1 << block == all {
+            self.unlink(class, slab)?;
+        }
+        Ok(Some(Raw { record, offset, bytes }))
+    }
+
+    /// Turns a granule that `raw` has claimed and reserved into a slab of a class.
+    pub(crate) fn make_slab(&mut self, raw: Raw, class: u32) -> Result<()> {
+        let Some(slab) = self.s.layout.granule_of(raw.offset) else {
+            return Err(Error::corrupt("a slab lies outside the arena", raw.offset));
+        };
+        self.init_slab(slab, class, 0)?;
+        self.link(class, slab)?;
+        self.unrecord(raw.record)
+    }
+
+    /// Writes a slab's row, without a list.
+    fn init_slab(&self, slab: u64, class: u32, occupancy: u64) -> Result<()> {
+        let refs = self.s.layout.block_row(slab);
+        self.s.reserve_metadata(refs, granule::BLOCK_ROW_BYTES)?;
+        self.s.bytes.zero(refs, granule::BLOCK_ROW_BYTES)?;
+        self.set_row(slab, granule::KIND, granule::KIND_SLAB)?;
+        self.set_row(slab, granule::CLASS, class)?;
+        self.put(self.s.layout.granule_row(slab) + granule::OCCUPANCY, occupancy)
+    }
+
+    fn link(&self, class: u32, slab: u64) -> Result<()> {
+        let hint = header::CLASS_HINTS + u64::from(class.min(CLASSES - 1)) * 8;
+        let next = self.get(hint)?;
+        self.set_row(slab, granule::NEXT, next as u32)?;
+        self.set_row(slab, granule::PREV, 0)?;
+        if let Some(next) = next.checked_sub(1) {
+            self.set_row(next, granule::PREV, slab as u32 + 1)?;
+        }
+        self.put(hint, slab + 1)
+    }
+
+    fn unlink(&self, class: u32, slab: u64) -> Result<()> {
+        let next = self.row(slab, granule::NEXT)?;
+        let prev = self.row(slab, granule::PREV)?;
+        match prev.checked_sub(1) {
+            Some(prev) => self.set_row(u64::from(prev), granule::NEXT, next)?,
+            None => {
+                let hint = header::CLASS_HINTS + u64::from(class.min(CLASSES - 1)) * 8;
+                self.put(hint, u64::from(next))?;
+            }
+        }
+        if let Some(next) = next.checked_sub(1) {
+            self.set_row(u64::from(next), granule::PREV, prev)?;
+        }
+        Ok(())
+    }
+
+    /// Where an extent's owner count lies: the granule, and the block if it is small.
+    fn place(&self, offset: u64, bytes: u64) -> Result<(u64, Option<(u32, u64)>)> {
+        let bad = || Error::corrupt("an extent lies where none can", offset);
+        let index = self.s.layout.granule_of(offset).ok_or_else(bad)?;
+        let within = offset - self.s.layout.granule_at(index);
+        match class_of(bytes) {
+            Some(class) if within % class_bytes(class) == 0 => {
+                Ok((index, Some((class, within / class_bytes(class)))))
+            }
+            None if within == 0 && self.s.layout.in_arena(offset, bytes) => Ok((index, None)),
+            _ => Err(bad()),
+        }
+    }
+
+    /// One owner more of an extent that has one.
+    pub(crate) fn add_owner(&self, offset: u64, bytes: u64) -> Result<()> {
+        let (index, block) = self.place(offset, bytes)?;
+        let counter = self.counter(index, block, bytes)?;
+        let refs = self.s.bytes.half(counter)?;
+        let count = refs.load(Ordering::Relaxed);
+        if count == 0 {
+            return Err(self.damaged("an extent without an owner is in use", index));
+        }
+        refs.store(count.saturating_add(1), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn counter(&self, index: u64, block: Option<(u32, u64)>, bytes: u64) -> Result<u64> {
+        let kind = if index < self.s.high() { self.row(index, granule::KIND)? } else { 0 };
+        match block {
+            Some((class, block))
+                if kind == granule::KIND_SLAB && self.row(index, granule::CLASS)? == class =>
+            {
+                Ok(self.s.layout.block_row(index) + block * 4)
+            }
+            None if kind == granule::KIND_HEAD
+                && u64::from(self.row(index, granule::LEN)?) == granules(bytes) =>
+            {
+                Ok(self.s.layout.granule_row(index) + granule::REFS)
+            }
+            _ => Err(self.damaged("an extent's granule is of another kind", index)),
+        }
+    }
+
+    /// How many owners an extent is counted to have.
+    pub(crate) fn owners(&self, offset: u64, bytes: u64) -> Result<u64> {
+        let (index, block) = self.place(offset, bytes)?;
+        let counter = self.counter(index, block, bytes)?;
+        Ok(u64::from(self.s.bytes.half(counter)?.load(Ordering::Relaxed)))
+    }
+
+    /// One owner less; without owners the extent is free.
+    pub(crate) fn drop_owner(&self, offset: u64, bytes: u64) -> Result<()> {
+        let (index, block) = self.place(offset, bytes)?;
+        let counter = self.counter(index, block, bytes)?;
+        let refs = self.s.bytes.half(counter)?;
+        match refs.load(Ordering::Relaxed) {
+            0 => Err(self.damaged("an extent without an owner is given up", index)),
+            1 => {
+                refs.store(0, Ordering::Relaxed);
+                match block {
+                    Some((class, block)) => self.give_small(index, class, block),
+                    None => self.give(index, granules(bytes)),
+                }
+            }
+            // A count that ever reached the top stays there until a rebuild counts again.
+            u32::MAX => Ok(()),
+            count => {
+                refs.store(count - 1, Ordering::Relaxed);
+                Ok(())
+            }
+        }
+    }
+
+    fn give_small(&self, slab: u64, class: u32, block: u64) -> Result<()> {
+        let at = self.s.layout.granule_row(slab) + granule::OCCUPANCY;
+        let all = slab_mask(class);
+        let before = self.get(at)?;
+        let after = before & !(1 << block);
+        self.put(at, after)?;
+        if before == all {
+            self.link(class, slab)?;
+        }
+        if after == 0 {
+            self.unlink(class, slab)?;
+            self.give(slab, 1)?;
+        }
+        Ok(())
+    }
+
+    /// Frees an extent of this session.
+    pub(crate) fn release(&mut self, record: u64, offset: u64, bytes: u64) -> Result<()> {
+        // The owner count first: if we die in between, the record is counted again.
+        let dropped = self.drop_owner(offset, bytes);
+        self.unrecord(record)?;
+        self.noting(dropped)
+    }
+
+    /// The error for a request that found no room.
+    pub(crate) fn short(&self, needed: u64, cause: FullCause) -> Error {
+        self.s.full(crate::reserve::Failure::Full(cause), needed)
+    }
+
+    // --- Rebuilding -----------------------------------------------------------------------
+
+    /// Forgets all derived state of the arena; warm granules stay warm.
+    pub(crate) fn clear_arena(&self) -> Result<()> {
+        let high = self.s.high();
+        let l = &self.s.layout;
+        self.s.bytes.zero(l.used_bits, high.div_ceil(64) * 8)?;
+        self.s.bytes.zero(l.granules, high * granule::BYTES)?;
+        for i in 0..u64::from(CLASSES) {
+            self.put(header::CLASS_HINTS + i * 8, 0)?;
+        }
+        for i in 0..header::WARM_STACK_ENTRIES {
+            self.put(header::WARM_STACK + i * 8, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Counts one owner of an extent while rebuilding. An extent that contradicts another is
+    /// left as used: it leaks until the contradiction goes, and nothing live is recycled.
+    pub(crate) fn count_owner(&self, offset: u64, bytes: u64) -> Result<bool> {
+        let Ok((index, block)) = self.place(offset, bytes) else { return Ok(false) };
+        let n = if block.is_some() { 1 } else { granules(bytes) };
+        self.ensure_high(index + n)?;
+        let kind = self.row(index, granule::KIND)?;
+        if kind == granule::KIND_NONE {
+            if self.s.count_used(index, index + n)? != 0 {
+                self.s.set_used(index, index + n, true)?;
+                return Ok(false);
+            }
+            self.s.set_used(index, index + n, true)?;
+            match block {
+                Some((class, _)) => self.init_slab(index, class, 0)?,
+                None => {
+                    self.set_row(index, granule::KIND, granule::KIND_HEAD)?;
+                    self.set_row(index, granule::LEN, n as u32)?;
+                }
+            }
+        }
+        let broken = self.broken.get();
+        let Ok(counter) = self.counter(index, block, bytes) else {
+            self.broken.set(broken);
+            self.s.set_used(index, index + n, true)?;
+            return Ok(false);
+        };
+        let refs = self.s.bytes.half(counter)?;
+        refs.store(refs.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
+        if let Some((_, block)) = block {
+            let at = self.s.layout.granule_row(index) + granule::OCCUPANCY;
+            self.put(at, self.get(at)? | 1 << block)?;
+        }
+        Ok(true)
+    }
+
+    /// Completes a rebuild: lists of slabs with room, and the totals.
+    pub(crate) fn finish_arena(&self) -> Result<()> {
+        let high = self.s.high();
+        for index in (0..high).rev() {
+            if self.row(index, granule::KIND)? == granule::KIND_SLAB {
+                let class = self.row(index, granule::CLASS)?;
+                let occupancy = self.get(self.s.layout.granule_row(index) + granule::OCCUPANCY)?;
+                if occupancy != slab_mask(class) {
+                    self.link(class, index)?;
+                }
+            }
+        }
+        self.put(header::USED, self.s.count_used(0, high)?)?;
+        self.put(header::COMMITTED, self.s.count_committed()?)
+    }
+}
+
+/// The occupancy of a full slab.
+pub(crate) fn slab_mask(class: u32) -> u64 {
+    match GRANULE / class_bytes(class) {
+        64 => u64::MAX,
+        n => (1 << n) - 1,
+    }
+}

@@ -1,0 +1,509 @@
+//! Tables by name: publishing, looking up, replacing, deleting.
+//!
+//! A table becomes visible by one store. Order: the new slot's state (this decides what survives
+//! a crash), then the index word (this is what readers see), then the old slot's retirement.
+
+use std::sync::atomic::{Ordering, fence};
+
+use rustix::thread::futex;
+
+use crate::arena::Raw;
+use crate::error::{Error, FullCause, Result};
+use crate::layout::{LOCK_READERS, PAGE, checksum, header, slot};
+use crate::pins::Line;
+use crate::session::Session;
+use crate::state::{self, State};
+use crate::writer::Writer;
+
+/// How often a reader looks again before it asks for the lock.
+const READER_TRIES: u32 = 100;
+
+/// A held slot: which, and the word it was held at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    pub(crate) slot: u32,
+    pub(crate) sequence: u64,
+}
+
+/// The fixed part of a manifest: what the allocator reads.
+pub(crate) struct ManifestAt {
+    pub(crate) offset: u64,
+    pub(crate) message: u64,
+    pub(crate) extents: u32,
+}
+
+impl ManifestAt {
+    /// The manifest extent's size as extents count it.
+    pub(crate) fn bytes(&self) -> u64 {
+        crate::arena::rounded(u64::from(self.extents) * 16 + self.message).unwrap_or(u64::MAX)
+    }
+}
+
+/// Refuses names that cannot be stored.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > slot::NAME_MAX {
+        return Err(Error::InvalidArgument(format!(
+            "a table's name has 1 to {} bytes; this one has {}",
+            slot::NAME_MAX,
+            name.len()
+        )));
+    }
+    Ok(())
+}
+
+impl Session {
+    pub(crate) fn state_word(&self, slot: u32) -> Result<u64> {
+        Ok(self.bytes.word(self.layout.slot(slot) + slot::STATE)?.load(Ordering::Acquire))
+    }
+
+    /// How many slots were ever used.
+    pub(crate) fn slots_high(&self) -> u32 {
+        let high = self.bytes.word(header::SLOTS_HIGH).map_or(0, |w| w.load(Ordering::Acquire));
+        u32::try_from(high).unwrap_or(u32::MAX).min(self.layout.max_tables)
+    }
+
+    /// A slot's name, as bytes, copied; stable only while the slot is held.
+    pub(crate) fn slot_name(&self, slot: u32) -> Result<Vec<u8>> {
+        let at = self.layout.slot(slot);
+        let len = self.bytes.half(at + slot::NAME_BYTES)?.load(Ordering::Relaxed);
+        self.bytes.read(at + slot::NAME, u64::from(len).min(slot::NAME_MAX as u64))
+    }
+
+    fn slot_named(&self, slot: u32, name: &str) -> Result<bool> {
+        Ok(self.slot_name(slot)? == name.as_bytes())
+    }
+
+    /// Where a slot's manifest lies, checked to be within the arena.
+    pub(crate) fn manifest_at(&self, slot: u32) -> Result<ManifestAt> {
+        let at = self.layout.slot(slot);
+        let found = ManifestAt {
+            offset: self.bytes.word(at + slot::MANIFEST)?.load(Ordering::Relaxed),
+            message: self.bytes.word(at + slot::MANIFEST_BYTES)?.load(Ordering::Relaxed),
+            extents: self.bytes.half(at + slot::EXTENTS)?.load(Ordering::Relaxed),
+        };
+        if found.message > self.layout.span || !self.layout.in_arena(found.offset, found.bytes()) {
+            return Err(Error::corrupt("a manifest lies outside the arena", at + slot::MANIFEST));
+        }
+        Ok(found)
+    }
+
+    /// A slot's extents, (offset, bytes) each, checked to be within the arena.
+    pub(crate) fn slot_extents(&self, slot: u32) -> Result<Vec<(u64, u64)>> {
+        let manifest = self.manifest_at(slot)?;
+        let bytes = self.bytes.read(manifest.offset, u64::from(manifest.extents) * 16)?;
+        let mut out = Vec::with_capacity(manifest.extents as usize);
+        for pair in bytes.chunks_exact(16) {
+            let (offset, len) = pair.split_at(8);
+            let number = |b: &[u8]| b.try_into().map(u64::from_le_bytes).unwrap_or(u64::MAX);
+            let (offset, len) = (number(offset), number(len));
+            if !self.layout.in_arena(offset, len) {
+                return Err(Error::corrupt("an extent lies outside the arena", manifest.offset));
+            }
+            out.push((offset, len));
+        }
+        Ok(out)
+    }
+
+    /// A slot's manifest message, copied.
+    pub(crate) fn slot_message(&self, slot: u32) -> Result<Vec<u8>> {
+        let manifest = self.manifest_at(slot)?;
+        self.bytes.read(manifest.offset + u64::from(manifest.extents) * 16, manifest.message)
+    }
+
+    /// Finds a table by name and pins it.
+    pub(crate) fn lookup(&self, name: &str) -> Result<Held> {
+        self.check_fork()?;
+        if name.is_empty() || name.len() > slot::NAME_MAX {
+            return Err(self.not_found(name));
+        }
+        let hash = checksum(name.as_bytes());
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let mut tries = 0;
+        loop {
+            if let Some(seen) = self.index_stable()? {
+                let mut raced = false;
+                if let Some(held) = self.find(name, hash, &mut raced)? {
+                    return Ok(held);
+                }
+                if !raced && self.index_unchanged(seen)? {
+                    return Err(self.not_found(name));
+                }
+            }
+            tries += 1;
+            if tries < READER_TRIES {
+                std::hint::spin_loop();
+            } else if !self.read_only {
+                // A rebuilder may have died with the index half made: the lock mends it.
+                let _writer = self.write()?;
+                return self.find(name, hash, &mut false)?.ok_or_else(|| self.not_found(name));
+            } else if std::time::Instant::now() < deadline {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            } else {
+                return Err(Error::Timeout {
+                    what: "the name index is being rebuilt; a writer may have died, and a \
+                           read-only opener cannot mend it: open the region for writing"
+                        .into(),
+                });
+            }
+        }
+    }
+
+    /// Probes the index for a name and pins what it finds. `raced`: something changed meanwhile.
+    fn find(&self, name: &str, hash: u64, raced: &mut bool) -> Result<Option<Held>> {
+        self.probe(hash, |_, slot| {
+            if slot >= self.layout.max_tables {
+                return Ok(None);
+            }
+            let seen = self.state_word(slot)?;
+            if !visible(seen) || !self.hold(slot, Line::Pins, seen)? {
+                // Replaced or deleted under us; or a hash's twin.
+                *raced = true;
+                return Ok(None);
+            }
+            let named = self.slot_named(slot, name);
+            if matches!(named, Ok(true)) {
+                return Ok(Some(Held { slot, sequence: state::sequence(seen) }));
+            }
+            self.unhold(slot, Line::Pins);
+            named.map(|_| None)
+        })
+    }
+
+    /// The error for a name that is not there, with the nearest that is.
+    pub(crate) fn not_found(&self, name: &str) -> Error {
+        let names = self.names().unwrap_or_default();
+        Error::TableNotFound { name: name.into(), nearest: crate::nearest::nearest(name, &names) }
+    }
+
+    /// All names, sorted.
+    pub(crate) fn names(&self) -> Result<Vec<String>> {
+        self.check_fork()?;
+        for _ in 0..READER_TRIES {
+            if let Some(seen) = self.index_stable()? {
+                let names = self.read_names()?;
+                if self.index_unchanged(seen)? {
+                    return Ok(names);
+                }
+            }
+            std::thread::yield_now();
+        }
+        if self.read_only {
+            return Err(Error::Timeout { what: "the name index is being rebuilt".into() });
+        }
+        let _writer = self.write()?;
+        self.read_names()
+    }
+
+    fn read_names(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for slot in self.index_slots()? {
+            if slot >= self.layout.max_tables {
+                continue;
+            }
+            let seen = self.state_word(slot)?;
+            if !visible(seen) {
+                continue;
+            }
+            let name = self.slot_name(slot)?;
+            fence(Ordering::Acquire);
+            // A sequence never comes back: the same word means that the name was not written.
+            if self.state_word(slot)? == seen {
+                names.push(String::from_utf8_lossy(&name).into_owned());
+            }
+        }
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
+    }
+
+    /// Publishes a table; see [`crate::Region::publish`]. The result is pinned.
+    pub(crate) fn publish(
+        &self,
+        name: &str,
+        extents: &[(u64, u64)],
+        message: &[u8],
+        replace: bool,
+    ) -> Result<Held> {
+        check_name(name)?;
+        let count = u32::try_from(extents.len())
+            .ok()
+            .filter(|&n| n <= 1 << 24)
+            .ok_or_else(|| Error::InvalidArgument("a table has too many extents".into()))?;
+        let raw = self.allocate(u64::from(count) * 16 + message.len() as u64)?;
+        let written = self.write_manifest(raw, extents, message);
+        let mut writer = match written.and_then(|()| self.write()) {
+            Ok(writer) => writer,
+            Err(e) => {
+                self.free(raw);
+                return Err(e);
+            }
+        };
+        let at = ManifestAt { offset: raw.offset, message: message.len() as u64, extents: count };
+        let published = writer.publish(name, extents, &at, replace);
+        // The slot owns the manifest now; or nobody does.
+        let released = writer.release(raw.record, raw.offset, raw.bytes);
+        let held = writer.noting(published)?;
+        released?;
+        drop(writer);
+        self.wake()?;
+        Ok(held)
+    }
+
+    fn write_manifest(&self, raw: Raw, extents: &[(u64, u64)], message: &[u8]) -> Result<()> {
+        let mut array = Vec::with_capacity(extents.len() * 16);
+        for (offset, len) in extents {
+            array.extend_from_slice(&offset.to_le_bytes());
+            array.extend_from_slice(&len.to_le_bytes());
+        }
+        self.bytes.write(raw.offset, &array)?;
+        self.bytes.write(raw.offset + array.len() as u64, message)
+    }
+
+    /// Wakes who waits for a name.
+    fn wake(&self) -> Result<()> {
+        let word = self.bytes.half(header::PUBLISHES)?;
+        word.fetch_add(1, Ordering::AcqRel);
+        let _ = futex::wake(word, futex::Flags::empty(), i32::MAX as u32);
+        Ok(())
+    }
+
+    /// Deletes a table; handles and views of it stay good.
+    pub(crate) fn delete(&self, name: &str) -> Result<()> {
+        let mut writer = self.write()?;
+        let hash = checksum(name.as_bytes());
+        let found = writer.find_entry(name, hash);
+        let Some((entry, slot)) = writer.noting(found)? else {
+            drop(writer);
+            return Err(self.not_found(name));
+        };
+        let done = (|| {
+            writer.index_remove(entry)?;
+            writer.count_tables(-1)?;
+            writer.retire(slot)
+        })();
+        writer.noting(done)?;
+        drop(writer);
+        self.wake()
+    }
+}
+
+/// Whether a slot in this state is found by its name.
+pub(crate) fn visible(word: u64) -> bool {
+    matches!(
+        state::state(word),
+        Some(State::Published | State::Leased | State::Writing | State::Poisoned)
+    )
+}
+
+impl Writer<'_> {
+    /// The entry and slot of a name.
+    fn find_entry(&self, name: &str, hash: u64) -> Result<Option<(u64, u32)>> {
+        self.s.probe(hash, |at, slot| {
+            let fits = slot < self.s.layout.max_tables
+                && visible(self.s.state_word(slot)?)
+                && self.s.slot_named(slot, name)?;
+            Ok(fits.then_some((at, slot)))
+        })
+    }
+
+    fn publish(
+        &mut self,
+        name: &str,
+        extents: &[(u64, u64)],
+        manifest: &ManifestAt,
+        replace: bool,
+    ) -> Result<Held> {
+        let s = self.s;
+        let hash = checksum(name.as_bytes());
+        if self.find_entry(name, hash)?.is_some() && !replace {
+            return Err(Error::TableExists { name: name.into() });
+        }
+        self.index_reserve()?;
+        // Making room may have moved the entry.
+        let old = self.find_entry(name, hash)?;
+        let slot = match self.take_slot() {
+            Err(Error::TableLimit { .. }) => {
+                self.collect()?;
+                self.take_slot()?
+            }
+            taken => taken?,
+        };
+        let at = s.layout.slot(slot);
+        let sequence = s.bytes.word(header::SEQUENCE)?.fetch_add(1, Ordering::AcqRel) + 1;
+        let word = s.bytes.word(at + slot::STATE)?;
+        word.store(state::word(State::Building, sequence), Ordering::Release);
+        s.bytes.word(at + slot::CONTENT)?.store(1, Ordering::Relaxed);
+        s.bytes.word(at + slot::MANIFEST)?.store(manifest.offset, Ordering::Relaxed);
+        s.bytes.word(at + slot::MANIFEST_BYTES)?.store(manifest.message, Ordering::Relaxed);
+        s.bytes.half(at + slot::EXTENTS)?.store(manifest.extents, Ordering::Relaxed);
+        s.bytes.half(at + slot::NAME_BYTES)?.store(name.len() as u32, Ordering::Relaxed);
+        s.bytes.word(at + slot::NAME_HASH)?.store(hash, Ordering::Relaxed);
+        s.bytes.word(at + slot::UPDATER)?.store(0, Ordering::Relaxed);
+        s.bytes.word(at + slot::SUPERSEDED_BY)?.store(0, Ordering::Relaxed);
+        s.bytes.write(at + slot::NAME, name.as_bytes())?;
+
+        let mut counted = 0;
+        let owned = (manifest.offset, manifest.bytes());
+        let all = || std::iter::once(&owned).chain(extents);
+        let mut failed = None;
+        for &(offset, bytes) in all() {
+            if let Err(e) = self.add_owner(offset, bytes) {
+                failed = Some(e);
+                break;
+            }
+            counted += 1;
+        }
+        if let Some(e) = failed {
+            for &(offset, bytes) in all().take(counted) {
+                self.drop_owner(offset, bytes)?;
+            }
+            self.give_slot(slot, sequence)?;
+            return Err(e);
+        }
+
+        let published = state::word(State::Published, sequence);
+        word.store(published, Ordering::SeqCst);
+        if !s.hold(slot, Line::Pins, published)? {
+            return Err(Error::corrupt("a slot changed under the writer lock", at));
+        }
+        match old {
+            Some((entry, old)) => {
+                self.index_replace(entry, hash, slot)?;
+                self.retire(old)?;
+            }
+            None => {
+                self.index_insert(hash, slot)?;
+                self.count_tables(1)?;
+            }
+        }
+        Ok(Held { slot, sequence })
+    }
+
+    pub(crate) fn count_tables(&self, by: i64) -> Result<()> {
+        let tables = self.s.bytes.word(header::TABLES)?;
+        let value = tables.load(Ordering::Relaxed).saturating_add_signed(by);
+        tables.store(value, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn count_retired(&self, by: i64) -> Result<()> {
+        let retired = self.s.bytes.word(header::RETIRED)?;
+        let value = retired.load(Ordering::Relaxed).saturating_add_signed(by);
+        retired.store(value, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// A free slot.
+    fn take_slot(&self) -> Result<u32> {
+        let s = self.s;
+        let head = s.bytes.word(header::FREE_SLOT)?;
+        if let Some(slot) = head.load(Ordering::Relaxed).checked_sub(1) {
+            let slot = u32::try_from(slot).ok().filter(|&slot| slot < s.slots_high());
+            let Some(slot) = slot else {
+                return Err(Error::corrupt(
+                    "the list of free slots leads astray",
+                    header::FREE_SLOT,
+                ));
+            };
+            if state::state(s.state_word(slot)?) != Some(State::Free) {
+                return Err(Error::corrupt("a slot in use is listed as free", s.layout.slot(slot)));
+            }
+            let next = s.bytes.word(s.layout.slot(slot) + slot::NEXT_FREE)?;
+            head.store(next.load(Ordering::Relaxed), Ordering::Relaxed);
+            return Ok(slot);
+        }
+        let high = s.slots_high();
+        if high >= s.layout.max_tables {
+            return Err(Error::TableLimit { limit: s.layout.max_tables });
+        }
+        if s.layout.slot(high) % PAGE == 0 {
+            s.reserve_metadata(s.layout.slot(high), PAGE)?;
+        }
+        s.bytes.zero(s.layout.slot(high), slot::BYTES)?;
+        s.bytes.word(header::SLOTS_HIGH)?.store(u64::from(high) + 1, Ordering::Release);
+        Ok(high)
+    }
+
+    fn give_slot(&self, slot: u32, sequence: u64) -> Result<()> {
+        let at = self.s.layout.slot(slot);
+        self.s
+            .bytes
+            .word(at + slot::STATE)?
+            .store(state::word(State::Free, sequence), Ordering::Release);
+        self.list_free(slot)
+    }
+
+    /// Puts a free slot on the list.
+    pub(crate) fn list_free(&self, slot: u32) -> Result<()> {
+        let head = self.s.bytes.word(header::FREE_SLOT)?;
+        let next = self.s.bytes.word(self.s.layout.slot(slot) + slot::NEXT_FREE)?;
+        next.store(head.load(Ordering::Relaxed), Ordering::Relaxed);
+        head.store(u64::from(slot) + 1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Retires a table that is no longer found by its name, and frees it if nobody holds it.
+    pub(crate) fn retire(&mut self, slot: u32) -> Result<()> {
+        let word = self.s.bytes.word(self.s.layout.slot(slot) + slot::STATE)?;
+        let seen = word.load(Ordering::Acquire);
+        word.store(state::word(State::Retired, state::sequence(seen)), Ordering::SeqCst);
+        self.count_retired(1)?;
+        self.reclaim(slot).map(|_| ())
+    }
+
+    /// Frees a retired slot if nobody holds it; whether it did.
+    pub(crate) fn reclaim(&mut self, slot: u32) -> Result<bool> {
+        let seen = self.s.state_word(slot)?;
+        fence(Ordering::SeqCst);
+        if state::state(seen) != Some(State::Retired) || self.s.held(slot)? {
+            return Ok(false);
+        }
+        // Readers without a session say by this lock that they read.
+        if !self.s.lock.try_lock(LOCK_READERS, 1).unwrap_or(false) {
+            return Ok(false);
+        }
+        let freed = self.free_retired(slot, state::sequence(seen));
+        let _ = self.s.lock.unlock(LOCK_READERS, 1);
+        self.noting(freed)?;
+        Ok(true)
+    }
+
+    fn free_retired(&mut self, slot: u32, sequence: u64) -> Result<()> {
+        let extents = self.s.slot_extents(slot)?;
+        let manifest = self.s.manifest_at(slot)?;
+        for (offset, bytes) in extents {
+            self.drop_owner(offset, bytes)?;
+        }
+        self.drop_owner(manifest.offset, manifest.bytes())?;
+        self.count_retired(-1)?;
+        self.give_slot(slot, sequence)
+    }
+
+    /// Frees what nobody holds: retired tables, and all that dead sessions left behind.
+    pub(crate) fn collect(&mut self) -> Result<()> {
+        self.sweep_dead()?;
+        if self.s.bytes.word(header::RETIRED)?.load(Ordering::Relaxed) != 0 {
+            for slot in 0..self.s.slots_high() {
+                if state::state(self.s.state_word(slot)?) == Some(State::Retired) {
+                    self.reclaim(slot)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Says more precisely why the capacity does not suffice.
+    pub(crate) fn blame(&self, cause: FullCause) -> Result<FullCause> {
+        if cause != FullCause::Capacity
+            || self.s.bytes.word(header::RETIRED)?.load(Ordering::Relaxed) == 0
+        {
+            return Ok(cause);
+        }
+        if self.s.lock.try_lock(LOCK_READERS, 1).unwrap_or(false) {
+            let _ = self.s.lock.unlock(LOCK_READERS, 1);
+            Ok(FullCause::Pins)
+        } else {
+            Ok(FullCause::ReadOnlyOpener)
+        }
+    }
+}

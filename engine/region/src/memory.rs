@@ -1,0 +1,168 @@
+//! Getting memory, and giving it back to the system.
+//!
+//! Claiming happens under the writer lock, reserving outside it: making 800 MB present takes from
+//! 50 ms to seconds, and nobody else should wait for that. While it is being reserved the memory
+//! belongs to this session, by a record, so that nothing is lost if we die.
+
+use crate::arena::{Claim, Raw, granules, rounded};
+use crate::error::{Error, FullCause, Result};
+use crate::layout::{GRANULE, class_of};
+use crate::reserve::Failure;
+use crate::session::Session;
+
+impl Session {
+    /// Memory for `bytes` bytes, reserved, on 64 bytes; the result counts a multiple of 64.
+    pub(crate) fn allocate(&self, bytes: u64) -> Result<Raw> {
+        let Some(size) = rounded(bytes).filter(|&b| b <= self.layout.capacity) else {
+            self.check_fork()?;
+            if self.read_only {
+                return Err(Error::ReadOnly);
+            }
+            return Err(self.full(Failure::Full(FullCause::Capacity), bytes));
+        };
+        let Some(class) = class_of(size) else { return self.allocate_granules(size) };
+        for _ in 0..4 {
+            let mut writer = self.write()?;
+            let taken = writer.take_small(class, size);
+            if let Some(raw) = writer.noting(taken)? {
+                return Ok(raw);
+            }
+            drop(writer);
+            let slab = self.allocate_granules(GRANULE)?;
+            let mut writer = self.write()?;
+            let made = writer.make_slab(slab, class);
+            writer.noting(made)?;
+            let taken = writer.take_small(class, size);
+            if let Some(raw) = writer.noting(taken)? {
+                return Ok(raw);
+            }
+        }
+        Err(Error::corrupt("slabs vanish as they are made", self.layout.arena))
+    }
+
+    fn allocate_granules(&self, bytes: u64) -> Result<Raw> {
+        let mut pad = true;
+        let mut swept = false;
+        let mut trims = 0;
+        loop {
+            let mut writer = self.write()?;
+            let claim = writer.claim(bytes, pad);
+            match writer.noting(claim)? {
+                Claim::Warm(raw) => return Ok(raw),
+                Claim::Cold { raw, padding } => {
+                    drop(writer);
+                    match self.reserve_claim(raw, &padding) {
+                        Ok(()) => return Ok(raw),
+                        // Perhaps only the padding did not fit.
+                        Err(Failure::Full(_)) if pad => pad = false,
+                        Err(Failure::Full(_)) if !swept => {
+                            swept = true;
+                            self.write()?.collect()?;
+                        }
+                        Err(failure) => return Err(self.full(failure, bytes)),
+                    }
+                }
+                // Dead sessions' and retired tables' memory first: it may be warm.
+                Claim::Short(_) if !swept => {
+                    swept = true;
+                    writer.collect()?;
+                }
+                Claim::Short(cause) => {
+                    // Idle warm memory elsewhere counts against the capacity: give it back.
+                    drop(writer);
+                    trims += 1;
+                    if trims <= 3 && cause == FullCause::Capacity && self.fits(bytes)? {
+                        self.trim(granules(bytes))?;
+                        continue;
+                    }
+                    let writer = self.write()?;
+                    let cause = writer.blame(cause)?;
+                    return Err(writer.short(bytes, cause));
+                }
+            }
+        }
+    }
+
+    /// Whether the capacity allows `bytes` more, were all idle memory given back.
+    fn fits(&self, bytes: u64) -> Result<bool> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let used = self.bytes.word(crate::layout::header::USED)?.load(Relaxed);
+        Ok(used + granules(bytes) <= self.layout.capacity / GRANULE)
+    }
+
+    /// Reserves what a claim left cold. On failure the claim is given up.
+    fn reserve_claim(&self, raw: Raw, padding: &[Raw]) -> Result<(), Failure> {
+        let io = |e: Error| Failure::Io(std::io::Error::other(e.to_string()));
+        let first = |raw: &Raw| self.layout.granule_of(raw.offset).unwrap_or(0);
+        let lo = padding.iter().map(first).fold(first(&raw), u64::min);
+        let hi = padding
+            .iter()
+            .map(|p| first(p) + granules(p.bytes))
+            .fold(first(&raw) + granules(raw.bytes), u64::max);
+        let mut reserved = Vec::new();
+        let mut outcome = Ok(());
+        for (from, to) in self.runs(lo, hi, false).map_err(io)? {
+            let at = self.layout.granule_at(from);
+            outcome = self.ground().reserve(at, (to - from) * GRANULE);
+            if outcome.is_err() {
+                break;
+            }
+            reserved.push((from, to));
+        }
+        let mut writer = self.write().map_err(io)?;
+        let done = (|| {
+            for (from, to) in reserved {
+                writer.warmed(from, to)?;
+            }
+            for pad in padding {
+                writer.release(pad.record, pad.offset, pad.bytes)?;
+            }
+            if outcome.is_err() {
+                writer.release(raw.record, raw.offset, raw.bytes)?;
+            }
+            Ok(())
+        })();
+        writer.noting(done).map_err(io)?;
+        outcome
+    }
+
+    /// Gives idle memory back to the system until `granules` are given back; gives bytes.
+    pub(crate) fn trim(&self, granules: u64) -> Result<u64> {
+        let mut given = 0;
+        while given < granules {
+            // Claimed while it is being punched, so that nobody reserves it at the same time; and
+            // marked cold before, so that nobody believes in it after a crash.
+            let mut writer = self.write()?;
+            writer.ensure_record()?;
+            let Some(&(from, to)) = self.idle_runs()?.iter().max_by_key(|(from, to)| to - from)
+            else {
+                break;
+            };
+            let raw = writer.claim_idle(from, to)?;
+            drop(writer);
+            self.ground().punch(raw.offset, raw.bytes);
+            let mut writer = self.write()?;
+            let released = writer.release(raw.record, raw.offset, raw.bytes);
+            writer.noting(released)?;
+            given += to - from;
+        }
+        Ok(given * GRANULE)
+    }
+
+    /// Frees an extent from a destructor: at once if the lock is free, else a little later.
+    pub(crate) fn free(&self, raw: Raw) {
+        if !self.is_ours() {
+            return;
+        }
+        match self.try_write() {
+            Some(mut writer) => {
+                let _ = writer.release(raw.record, raw.offset, raw.bytes);
+            }
+            None => self.defer(crate::session::Deferred::Extent {
+                record: raw.record,
+                offset: raw.offset,
+                bytes: raw.bytes,
+            }),
+        }
+    }
+}

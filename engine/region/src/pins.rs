@@ -1,0 +1,194 @@
+//! Pins and leases: one bit per session in two lines of each table slot.
+//!
+//! A pin keeps a table's memory from being recycled, a lease its content from being changed. The
+//! holder sets its bit, fences, and looks again whether the slot still is what it wanted; who
+//! retires changes the state, fences, and looks at the bits. With both fences sequentially
+//! consistent, at least one of the two sees the other. How often this process holds a slot is
+//! counted here; only the first and the last touch the region.
+
+use std::sync::atomic::{Ordering, fence};
+
+use crate::error::Result;
+use crate::layout::{session as field, slot};
+use crate::session::{Deferred, Session};
+use crate::state::{self, State};
+
+/// How often this process holds one slot.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Hold {
+    pins: u32,
+    leases: u32,
+}
+
+/// Which of the two lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    Pins,
+    Leases,
+}
+
+impl Line {
+    pub(crate) fn offset(self) -> u64 {
+        match self {
+            Self::Pins => slot::PINS,
+            Self::Leases => slot::LEASES,
+        }
+    }
+}
+
+impl Session {
+    /// Our word and bit in a slot's line.
+    fn bit(&self, slot: u32, line: Line, index: u32) -> (u64, u64) {
+        let word = self.layout.slot(slot) + line.offset() + u64::from(index / 64) * 8;
+        (word, 1 << (index % 64))
+    }
+
+    /// Holds a slot whose state word is `seen`; `false` if it no longer is.
+    pub(crate) fn hold(&self, slot: u32, line: Line, seen: u64) -> Result<bool> {
+        let state_word = self.bytes.word(self.layout.slot(slot) + slot::STATE)?;
+        if self.read_only {
+            // The readers' lock keeps everything from being recycled.
+            return Ok(state_word.load(Ordering::Acquire) == seen);
+        }
+        let (word, bit) = self.bit(slot, line, self.index);
+        let word = self.bytes.word(word)?;
+        let mut holds = self.holds.lock();
+        let hold = holds.entry(slot).or_default();
+        let count = match line {
+            Line::Pins => &mut hold.pins,
+            Line::Leases => &mut hold.leases,
+        };
+        if *count == 0 {
+            word.fetch_or(bit, Ordering::SeqCst);
+        }
+        fence(Ordering::SeqCst);
+        if state_word.load(Ordering::SeqCst) == seen {
+            *count = count.saturating_add(1);
+            return Ok(true);
+        }
+        let first = *count == 0;
+        if first {
+            word.fetch_and(!bit, Ordering::SeqCst);
+        }
+        if hold.pins == 0 && hold.leases == 0 {
+            holds.remove(&slot);
+        }
+        drop(holds);
+        if first {
+            self.after_release(slot);
+        }
+        Ok(false)
+    }
+
+    /// Gives up one hold. Takes no lock of the region: it runs in destructors.
+    pub(crate) fn unhold(&self, slot: u32, line: Line) {
+        if self.read_only || !self.is_ours() {
+            return;
+        }
+        let mut holds = self.holds.lock();
+        let Some(hold) = holds.get_mut(&slot) else { return };
+        let count = match line {
+            Line::Pins => &mut hold.pins,
+            Line::Leases => &mut hold.leases,
+        };
+        *count = count.saturating_sub(1);
+        if *count != 0 {
+            return;
+        }
+        let (word, bit) = self.bit(slot, line, self.index);
+        if let Ok(word) = self.bytes.word(word) {
+            word.fetch_and(!bit, Ordering::SeqCst);
+        }
+        if hold.pins == 0 && hold.leases == 0 {
+            holds.remove(&slot);
+        }
+        drop(holds);
+        self.after_release(slot);
+    }
+
+    /// Frees a retired slot that we may have been the last to hold.
+    fn after_release(&self, slot: u32) {
+        fence(Ordering::SeqCst);
+        let Ok(word) = self.bytes.word(self.layout.slot(slot) + slot::STATE) else { return };
+        if state::state(word.load(Ordering::SeqCst)) != Some(State::Retired) {
+            return;
+        }
+        match self.try_write() {
+            Some(mut writer) => {
+                let _ = writer.reclaim(slot);
+            }
+            None => self.defer(Deferred::Slot(slot)),
+        }
+    }
+
+    /// Whether any session holds a slot. Sound after the state was changed and a fence.
+    pub(crate) fn held(&self, slot: u32) -> Result<bool> {
+        let at = self.layout.slot(slot);
+        for line in [slot::PINS, slot::LEASES] {
+            for i in 0..8 {
+                if self.bytes.word(at + line + i * 8)?.load(Ordering::SeqCst) != 0 {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Clears a dead (or leaving) session's bits in a slot; whether there were any.
+    pub(crate) fn clear_bits(&self, slot: u32, index: u32) -> Result<bool> {
+        let mut any = false;
+        for line in [Line::Pins, Line::Leases] {
+            let (word, bit) = self.bit(slot, line, index);
+            let word = self.bytes.word(word)?;
+            if word.load(Ordering::Relaxed) & bit != 0 {
+                word.fetch_and(!bit, Ordering::SeqCst);
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+
+    /// Whether session `index` has its bit in a slot's line.
+    pub(crate) fn has_bit(&self, slot: u32, line: Line, index: u32) -> Result<bool> {
+        let (word, bit) = self.bit(slot, line, index);
+        Ok(self.bytes.word(word)?.load(Ordering::Acquire) & bit != 0)
+    }
+
+    /// Notes in our session page what a hold is for; best effort, the last of a slot wins.
+    pub(crate) fn note(&self, sequence: u64, what: &str) {
+        if self.read_only {
+            return;
+        }
+        let entry = self.layout.session(self.index)
+            + field::LOG
+            + sequence % field::LOG_ENTRIES * field::LOG_BYTES;
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(0));
+        let mut text = [0_u8; field::LOG_WHAT_BYTES as usize];
+        for (to, from) in text.iter_mut().zip(what.bytes()) {
+            *to = from;
+        }
+        if let (Ok(key), Ok(since)) = (self.bytes.word(entry), self.bytes.word(entry + 8)) {
+            key.store(0, Ordering::Relaxed);
+            since.store(now, Ordering::Relaxed);
+            let _ = self.bytes.write(entry + field::LOG_WHAT, &text);
+            key.store(sequence, Ordering::Release);
+        }
+    }
+
+    /// What session `index` noted about a table: since when, and for what.
+    pub(crate) fn noted(&self, index: u32, sequence: u64) -> Result<Option<(u64, String)>> {
+        let entry = self.layout.session(index)
+            + field::LOG
+            + sequence % field::LOG_ENTRIES * field::LOG_BYTES;
+        if self.bytes.word(entry)?.load(Ordering::Acquire) != sequence {
+            return Ok(None);
+        }
+        let since = self.bytes.word(entry + 8)?.load(Ordering::Relaxed);
+        let text = self.bytes.read(entry + field::LOG_WHAT, field::LOG_WHAT_BYTES)?;
+        let end = text.iter().position(|&b| b == 0).unwrap_or(text.len());
+        let what = String::from_utf8_lossy(text.get(..end).unwrap_or_default()).into_owned();
+        Ok(Some((since, what)))
+    }
+}

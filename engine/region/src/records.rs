@@ -1,0 +1,115 @@
+//! A session's records: which extents it owns. Every extent has such a record before its first
+//! use, so that the memory of a killed process can be found.
+//!
+//! The first records lie in the session's page, the rest in granules chained behind it.
+
+use std::sync::atomic::Ordering;
+
+use crate::error::Result;
+use crate::layout::{GRANULE, session as field};
+use crate::writer::Writer;
+
+/// The free record places of this process's session.
+#[derive(Default)]
+pub(crate) struct Records {
+    free: Vec<u64>,
+    /// Records in use.
+    pub(crate) live: u64,
+    /// The last chained block, which the next one is linked behind.
+    page: u64,
+}
+
+impl Records {
+    /// Starts over with the places in the session page at `page`.
+    pub(crate) fn clear(&mut self, page: u64) {
+        self.page = page;
+        self.live = 0;
+        self.free =
+            (0..field::RECORD_COUNT).rev().map(|i| page + field::RECORDS + i * 16).collect();
+    }
+}
+
+impl Writer<'_> {
+    /// Makes sure that the next record has a place.
+    pub(crate) fn ensure_record(&mut self) -> Result<()> {
+        if !self.local.free.is_empty() {
+            return Ok(());
+        }
+        let page = self.local.page;
+        let granule = self.take_for_records()?;
+        let block = self.s.layout.granule_at(granule);
+        self.s.bytes.zero(block, GRANULE)?;
+        // Linked at the head: until then nobody knows the block, and if we die the derived
+        // state is rebuilt without it.
+        let head = self.s.bytes.word(page + field::CHAIN)?;
+        self.s
+            .bytes
+            .word(block + field::CHAIN_NEXT)?
+            .store(head.load(Ordering::Relaxed), Ordering::Relaxed);
+        head.store(block, Ordering::Release);
+        self.s.bytes.word(page + field::CHAIN_COUNT)?.fetch_add(1, Ordering::Relaxed);
+        self.local.free.extend(
+            (0..field::CHAIN_RECORD_COUNT).rev().map(|i| block + field::CHAIN_RECORDS + i * 16),
+        );
+        Ok(())
+    }
+
+    /// Records an extent as this session's; [`Writer::ensure_record`] must have succeeded.
+    pub(crate) fn record(&mut self, offset: u64, bytes: u64) -> Result<u64> {
+        self.ensure_record()?;
+        let Some(place) = self.local.free.pop() else { return Ok(0) };
+        self.s.bytes.word(place + 8)?.store(bytes, Ordering::Relaxed);
+        // The offset is what makes a record count.
+        self.s.bytes.word(place)?.store(offset, Ordering::Release);
+        self.local.live += 1;
+        Ok(place)
+    }
+
+    /// Forgets a record.
+    pub(crate) fn unrecord(&mut self, place: u64) -> Result<()> {
+        if place == 0 {
+            return Ok(());
+        }
+        self.s.bytes.word(place)?.store(0, Ordering::Release);
+        self.local.free.push(place);
+        self.local.live = self.local.live.saturating_sub(1);
+        Ok(())
+    }
+
+    /// All records of the session in slot `index`: (place, offset, bytes), and the chained
+    /// blocks' offsets. Bounded, whatever the memory says.
+    pub(crate) fn session_records(&self, index: u32) -> Result<(Vec<(u64, u64, u64)>, Vec<u64>)> {
+        let page = self.s.layout.session(index);
+        let mut records = Vec::new();
+        let mut chain = Vec::new();
+        self.read_records(page + field::RECORDS, field::RECORD_COUNT, &mut records)?;
+        let mut block = self.s.bytes.word(page + field::CHAIN)?.load(Ordering::Acquire);
+        while block != 0 {
+            let known = chain.len() as u64 >= self.s.layout.granule_count;
+            if known || block % GRANULE != 0 || !self.s.layout.in_arena(block, GRANULE) {
+                // Damage; what hangs behind it leaks until the region is made anew.
+                break;
+            }
+            chain.push(block);
+            self.read_records(
+                block + field::CHAIN_RECORDS,
+                field::CHAIN_RECORD_COUNT,
+                &mut records,
+            )?;
+            block = self.s.bytes.word(block + field::CHAIN_NEXT)?.load(Ordering::Acquire);
+        }
+        Ok((records, chain))
+    }
+
+    fn read_records(&self, at: u64, count: u64, out: &mut Vec<(u64, u64, u64)>) -> Result<()> {
+        for i in 0..count {
+            let place = at + i * 16;
+            let offset = self.s.bytes.word(place)?.load(Ordering::Acquire);
+            if offset != 0 {
+                let bytes = self.s.bytes.word(place + 8)?.load(Ordering::Relaxed);
+                out.push((place, offset, bytes));
+            }
+        }
+        Ok(())
+    }
+}

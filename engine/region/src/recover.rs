@@ -1,0 +1,257 @@
+//! Taking over from the dead: sweeping their sessions, rebuilding what is derived.
+//!
+//! Everything here is idempotent: a recoverer may die at any step, and the next begins again.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+use crate::error::Result;
+use crate::layout::{GRANULE, LOCK_BASE, header, session as field, slot};
+use crate::session::{Session, boot_id};
+use crate::state::{self, State};
+use crate::writer::Writer;
+
+impl Session {
+    /// What the first session after all others are gone does. All lock bytes are ours.
+    pub(crate) fn recover_alone(&self) -> Result<()> {
+        let bytes = &self.bytes;
+        let high = self.sessions_high();
+        let boot_low = bytes.word(header::BOOT_ID)?;
+        let boot_high = bytes.word(header::BOOT_ID + 8)?;
+        let seen = u128::from(boot_high.load(Ordering::Relaxed)) << 64
+            | u128::from(boot_low.load(Ordering::Relaxed));
+        let same_boot = seen == boot_id();
+        if !same_boot {
+            // What a file holds after a reboot is whatever the kernel had written by then. Only
+            // what was flushed could be believed, and nothing has been.
+            for slot in 0..self.slots_high() {
+                bytes.zero(self.layout.slot(slot), slot::BYTES)?;
+            }
+            for index in 0..high {
+                bytes.zero(self.layout.session(index), field::BYTES)?;
+            }
+            bytes.word(header::DIRTY)?.store(1, Ordering::Release);
+            boot_low.store(boot_id() as u64, Ordering::Relaxed);
+            boot_high.store((boot_id() >> 64) as u64, Ordering::Relaxed);
+        }
+        let left: Vec<u32> = (0..high)
+            .filter(|&index| {
+                bytes
+                    .word(self.layout.session(index) + field::INCARNATION)
+                    .is_ok_and(|word| word.load(Ordering::Acquire) != 0)
+            })
+            .collect();
+        // Nobody lives who could hold the writer lock.
+        let held = bytes.word(header::WRITER)?.swap(0, Ordering::AcqRel) != 0;
+        if held || !left.is_empty() || !same_boot {
+            bytes.word(header::EPOCH)?.fetch_add(1, Ordering::AcqRel);
+        }
+        let mut writer = self.write()?;
+        for index in left {
+            writer.sweep_session(index)?;
+        }
+        writer.collect_retired()
+    }
+}
+
+impl Writer<'_> {
+    /// Takes over from every session whose process is gone.
+    pub(crate) fn sweep_dead(&mut self) -> Result<()> {
+        for index in 0..self.s.sessions_high() {
+            let at = self.s.layout.session(index) + field::INCARNATION;
+            let word = self.s.bytes.word(at)?;
+            if index == self.s.index || word.load(Ordering::Acquire) == 0 {
+                continue;
+            }
+            let byte = LOCK_BASE + u64::from(index);
+            if self.s.lock.try_lock(byte, 1).unwrap_or(false) {
+                // Looked at again: it may have left, or another may have come and gone.
+                let swept = if word.load(Ordering::Acquire) != 0 {
+                    self.sweep_session(index)
+                } else {
+                    Ok(())
+                };
+                let _ = self.s.lock.unlock(byte, 1);
+                swept?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up what session `index` held: bits, updates, extents, and at last its slot. Its lock
+    /// byte must be ours.
+    pub(crate) fn sweep_session(&mut self, index: u32) -> Result<()> {
+        let swept = self.sweep(index);
+        if swept.is_err() {
+            self.broken.set(true);
+        }
+        swept
+    }
+
+    fn sweep(&mut self, index: u32) -> Result<()> {
+        let s = self.s;
+        let incarnation = s.bytes.word(s.layout.session(index) + field::INCARNATION)?;
+        let token = incarnation.load(Ordering::Acquire) << 9 | u64::from(index);
+        let mut bits = false;
+        for slot in 0..s.slots_high() {
+            bits |= s.clear_bits(slot, index)?;
+            self.end_update(slot, token)?;
+        }
+        let (records, chain) = self.session_records(index)?;
+        for (place, offset, bytes) in records {
+            // Half-reserved memory is not known to be warm; its pages go back.
+            if let Some(from) = s.layout.granule_of(offset) {
+                let to = from + if bytes > GRANULE / 2 { crate::arena::granules(bytes) } else { 1 };
+                for (lo, hi) in s.runs(from, to.min(s.layout.granule_count), false)? {
+                    s.ground().punch(s.layout.granule_at(lo), (hi - lo) * GRANULE);
+                }
+            }
+            let dropped = self.drop_owner(offset, bytes);
+            s.bytes.word(place)?.store(0, Ordering::Release);
+            if dropped.is_err() {
+                // The counts contradict the records; the next writer counts anew.
+                self.broken.set(true);
+            }
+        }
+        s.bytes.word(s.layout.session(index) + field::CHAIN)?.store(0, Ordering::Release);
+        s.bytes.word(s.layout.session(index) + field::CHAIN_COUNT)?.store(0, Ordering::Relaxed);
+        for block in chain {
+            if self.drop_owner(block, GRANULE).is_err() {
+                self.broken.set(true);
+            }
+        }
+        s.bytes.zero(s.layout.session(index) + field::LOG, field::RECORDS - field::LOG)?;
+        if index != s.index {
+            s.bytes.word(header::RECOVERIES)?.fetch_add(1, Ordering::Relaxed);
+        }
+        incarnation.store(0, Ordering::Release);
+        if bits {
+            self.collect_retired()?;
+        }
+        Ok(())
+    }
+
+    /// Ends a dead session's update of a table: a lease is released, a half-written table marked.
+    fn end_update(&self, slot: u32, token: u64) -> Result<()> {
+        let at = self.s.layout.slot(slot);
+        let word = self.s.bytes.word(at + slot::STATE)?;
+        let seen = word.load(Ordering::Acquire);
+        let after = match state::state(seen) {
+            Some(State::Leased) => State::Published,
+            Some(State::Writing) => State::Poisoned,
+            _ => return Ok(()),
+        };
+        if self.s.bytes.word(at + slot::UPDATER)?.load(Ordering::Acquire) == token {
+            word.store(state::word(after, state::sequence(seen)), Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    /// Frees all retired slots that nobody holds.
+    pub(crate) fn collect_retired(&mut self) -> Result<()> {
+        for slot in 0..self.s.slots_high() {
+            if state::state(self.s.state_word(slot)?) == Some(State::Retired) {
+                self.reclaim(slot)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes all derived state again: owner counts and free space, lists, totals, the name index.
+    pub(crate) fn rebuild(&mut self) -> Result<()> {
+        let s = self.s;
+        self.clear_arena()?;
+        for slot in 0..s.slots_high() {
+            let word = s.bytes.word(s.layout.slot(slot) + slot::STATE)?;
+            let seen = word.load(Ordering::Acquire);
+            match state::state(seen) {
+                // Its builder died inside the critical section.
+                Some(State::Building) | None => {
+                    word.store(state::word(State::Free, state::sequence(seen)), Ordering::Release);
+                }
+                Some(State::Free) => {}
+                Some(_) => self.count_slot(slot)?,
+            }
+        }
+        for index in 0..s.sessions_high() {
+            if s.bytes.word(s.layout.session(index) + field::INCARNATION)?.load(Ordering::Acquire)
+                == 0
+            {
+                continue;
+            }
+            let (records, chain) = self.session_records(index)?;
+            for (_, offset, bytes) in records {
+                self.count_owner(offset, bytes)?;
+            }
+            for block in chain {
+                self.count_owner(block, GRANULE)?;
+            }
+        }
+        self.finish_arena()?;
+        self.retire_losers()?;
+        self.rebuild_index()?;
+        self.count_slots()
+    }
+
+    /// A damaged manifest owns what can be read of it.
+    fn count_slot(&self, slot: u32) -> Result<()> {
+        let Ok(manifest) = self.s.manifest_at(slot) else { return Ok(()) };
+        self.count_owner(manifest.offset, manifest.bytes())?;
+        for (offset, bytes) in self.s.slot_extents(slot).unwrap_or_default() {
+            self.count_owner(offset, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Of two tables of one name, the one with the higher sequence is the later.
+    fn retire_losers(&self) -> Result<()> {
+        let mut best: HashMap<Vec<u8>, (u64, u32)> = HashMap::new();
+        for slot in 0..self.s.slots_high() {
+            let word = self.s.state_word(slot)?;
+            if !crate::catalog::visible(word) {
+                continue;
+            }
+            let sequence = state::sequence(word);
+            let mine = (sequence, slot);
+            let entry = best.entry(self.s.slot_name(slot)?).or_insert(mine);
+            if entry.1 == slot {
+                continue;
+            }
+            let (winner, loser) = if *entry > mine { (*entry, mine) } else { (mine, *entry) };
+            *entry = winner;
+            self.s
+                .bytes
+                .word(self.s.layout.slot(loser.1) + slot::STATE)?
+                .store(state::word(State::Retired, loser.0), Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    /// The (hash, slot) of every table that is found by its name.
+    pub(crate) fn live_tables(&self) -> Result<Vec<(u64, u32)>> {
+        let mut tables = Vec::new();
+        for slot in 0..self.s.slots_high() {
+            if crate::catalog::visible(self.s.state_word(slot)?) {
+                let at = self.s.layout.slot(slot) + slot::NAME_HASH;
+                tables.push((self.s.bytes.word(at)?.load(Ordering::Relaxed), slot));
+            }
+        }
+        Ok(tables)
+    }
+
+    /// Counts tables and retired slots, and lists the free ones.
+    fn count_slots(&self) -> Result<()> {
+        let (mut tables, mut retired) = (0, 0);
+        self.s.bytes.word(header::FREE_SLOT)?.store(0, Ordering::Relaxed);
+        for slot in (0..self.s.slots_high()).rev() {
+            match state::state(self.s.state_word(slot)?) {
+                Some(State::Free) => self.list_free(slot)?,
+                Some(State::Retired) => retired += 1,
+                _ => tables += 1,
+            }
+        }
+        self.s.bytes.word(header::TABLES)?.store(tables, Ordering::Relaxed);
+        self.s.bytes.word(header::RETIRED)?.store(retired, Ordering::Relaxed);
+        Ok(())
+    }
+}

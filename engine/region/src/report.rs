@@ -1,0 +1,214 @@
+//! What can be said about a region: statistics, holders, and whether its parts agree.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+use crate::arena::granules;
+use crate::error::Result;
+use crate::layout::{GRANULE, checksum, class_of, header, session as field};
+use crate::pins::Line;
+use crate::session::Session;
+use crate::state::{self, State};
+use crate::types::{HoldKind, LeaseRecord, Report, Stats};
+
+impl Session {
+    fn number(&self, at: u64) -> Result<u64> {
+        Ok(self.bytes.word(at)?.load(Ordering::Relaxed))
+    }
+
+    /// The slots of sessions that are (or died while) open.
+    fn open_sessions(&self) -> Result<Vec<u32>> {
+        let mut open = Vec::new();
+        for index in 0..self.sessions_high() {
+            if self.number(self.layout.session(index) + field::INCARNATION)? != 0 {
+                open.push(index);
+            }
+        }
+        Ok(open)
+    }
+
+    pub(crate) fn stats(&self) -> Result<Stats> {
+        self.check_fork()?;
+        let open = self.open_sessions()?;
+        let mut chained = 0;
+        for &index in &open {
+            chained += self.number(self.layout.session(index) + field::CHAIN_COUNT)?;
+        }
+        let capacity = self.layout.capacity;
+        let used = self.number(header::USED)?.saturating_sub(chained).saturating_mul(GRANULE);
+        Ok(Stats {
+            capacity,
+            used,
+            free: capacity.saturating_sub(used),
+            reserved: self.number(header::COMMITTED)?.saturating_mul(GRANULE),
+            tables: self.number(header::TABLES)?,
+            retired: self.number(header::RETIRED)?,
+            sessions: open.len() as u64,
+            extents: self.local.lock().live,
+            max_tables: u64::from(self.layout.max_tables),
+            recoveries: self.number(header::RECOVERIES)?,
+        })
+    }
+
+    pub(crate) fn leases(&self) -> Result<Vec<LeaseRecord>> {
+        self.check_fork()?;
+        let mut out = Vec::new();
+        let open = self.open_sessions()?;
+        for slot in 0..self.slots_high() {
+            let word = self.state_word(slot)?;
+            if matches!(state::state(word), None | Some(State::Free | State::Building)) {
+                continue;
+            }
+            let sequence = state::sequence(word);
+            for &index in &open {
+                for (line, kind) in [(Line::Pins, HoldKind::Pin), (Line::Leases, HoldKind::Lease)] {
+                    if !self.has_bit(slot, line, index)? {
+                        continue;
+                    }
+                    let noted = self.noted(index, sequence)?.filter(|_| kind == HoldKind::Lease);
+                    let page = self.layout.session(index);
+                    out.push(LeaseRecord {
+                        pid: self.bytes.half(page + field::PID)?.load(Ordering::Relaxed),
+                        table: String::from_utf8_lossy(&self.slot_name(slot)?).into_owned(),
+                        sequence,
+                        current: crate::catalog::visible(word),
+                        kind,
+                        since: noted.as_ref().map(|(since, _)| *since),
+                        what: noted.map(|(_, what)| what).unwrap_or_default(),
+                    });
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// Compares what is recorded with what is derived from it. Damage is reported, not raised.
+    pub(crate) fn verify(&self) -> Report {
+        let mut report = Report::default();
+        let outcome = if self.read_only {
+            self.verify_slots(&mut report, &mut HashMap::new())
+        } else {
+            self.verify_all(&mut report)
+        };
+        if let Err(e) = outcome {
+            report.problems.push(e.to_string());
+        }
+        report
+    }
+
+    fn verify_all(&self, report: &mut Report) -> Result<()> {
+        // Under the lock, so that nothing moves meanwhile.
+        let writer = self.write()?;
+        let mut owners = HashMap::new();
+        self.verify_slots(report, &mut owners)?;
+        for index in self.open_sessions()? {
+            let (records, chain) = writer.session_records(index)?;
+            for (_, offset, bytes) in records {
+                *owners.entry((offset, bytes)).or_insert(0_u64) += 1;
+            }
+            for block in &chain {
+                *owners.entry((*block, GRANULE)).or_insert(0) += 1;
+            }
+        }
+        let mut owned = std::collections::HashSet::new();
+        let mut extents: Vec<_> = owners.into_iter().collect();
+        extents.sort_unstable();
+        let mut end = 0;
+        for ((offset, bytes), count) in extents {
+            report.extents += 1;
+            if offset < end {
+                report.problems.push(format!("extents overlap at byte {offset}"));
+            }
+            end = offset.saturating_add(bytes);
+            let Some(first) = self.layout.granule_of(offset) else {
+                report.problems.push(format!("an extent lies outside the arena at byte {offset}"));
+                continue;
+            };
+            let n = if class_of(bytes).is_some() { 1 } else { granules(bytes) };
+            owned.extend(first..first.saturating_add(n).min(self.layout.granule_count));
+            match writer.owners(offset, bytes) {
+                Ok(found) if found == count => {}
+                Ok(found) => report.problems.push(format!(
+                    "the extent at byte {offset} has {count} owners, and {found} are counted"
+                )),
+                Err(e) => report.problems.push(e.to_string()),
+            }
+        }
+        let used = self.count_used(0, self.high())?;
+        if used != owned.len() as u64 {
+            report
+                .problems
+                .push(format!("{used} granules are marked used, and {} have owners", owned.len()));
+        }
+        for (at, found, what) in [
+            (header::USED, used, "used granules"),
+            (header::COMMITTED, self.count_committed()?, "reserved granules"),
+        ] {
+            let kept = self.number(at)?;
+            if kept != found {
+                report.problems.push(format!("{found} {what}, and {kept} are counted"));
+            }
+        }
+        if self.count_committed()? > self.layout.capacity / GRANULE {
+            report.problems.push("more memory is reserved than the capacity allows".into());
+        }
+        Ok(())
+    }
+
+    fn verify_slots(
+        &self,
+        report: &mut Report,
+        owners: &mut HashMap<(u64, u64), u64>,
+    ) -> Result<()> {
+        let (mut tables, mut retired) = (0, 0);
+        for slot in 0..self.slots_high() {
+            let word = self.state_word(slot)?;
+            match state::state(word) {
+                None => report.problems.push(format!("slot {slot} is in no known state")),
+                Some(State::Free) => continue,
+                Some(State::Building) => {
+                    report.problems.push(format!("slot {slot} was left half made"));
+                }
+                Some(State::Retired) => retired += 1,
+                Some(State::Published | State::Leased | State::Writing | State::Poisoned) => {
+                    tables += 1;
+                }
+            }
+            report.tables += 1;
+            let name = self.slot_name(slot)?;
+            let shown = String::from_utf8_lossy(&name).into_owned();
+            let manifest = match self.manifest_at(slot) {
+                Ok(manifest) => manifest,
+                Err(e) => {
+                    report.problems.push(format!("table {shown:?}: {e}"));
+                    continue;
+                }
+            };
+            *owners.entry((manifest.offset, manifest.bytes())).or_insert(0) += 1;
+            match self.slot_extents(slot) {
+                Ok(extents) => {
+                    for extent in extents {
+                        *owners.entry(extent).or_insert(0) += 1;
+                    }
+                }
+                Err(e) => report.problems.push(format!("table {shown:?}: {e}")),
+            }
+            if crate::catalog::visible(word) {
+                let hash = checksum(&name);
+                let found = self.probe(hash, |_, found| Ok((found == slot).then_some(())))?;
+                if found.is_none() {
+                    report.problems.push(format!("table {shown:?} is missing from the index"));
+                }
+            }
+        }
+        for (at, found, what) in
+            [(header::TABLES, tables, "tables"), (header::RETIRED, retired, "retired tables")]
+        {
+            let kept = self.number(at)?;
+            if kept != found && !self.read_only {
+                report.problems.push(format!("{found} {what}, and {kept} are counted"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,323 @@
+//! A process's presence in a region: its slot, its lock byte, its mappings.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::access::Bytes;
+use crate::backing::{self, Backing};
+use crate::error::{Error, Result};
+use crate::fork;
+use crate::layout::{
+    LOCK_BASE, LOCK_READERS, Layout, MAGIC, PAGE, SESSIONS, header, session as field,
+};
+use crate::lock::LockFile;
+use crate::mapping::Mapping;
+use crate::pins::Hold;
+use crate::records::Records;
+use crate::registry::Key;
+use crate::reserve::{Failure, Ground};
+use crate::types::Location;
+
+/// Work that a destructor could not do at once, because the writer lock was taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Deferred {
+    /// Free an extent.
+    Extent { record: u64, offset: u64, bytes: u64 },
+    /// Free a retired slot if nobody holds it.
+    Slot(u32),
+}
+
+/// One process's session in one region. Dropped with its last handle, extent and pin.
+pub(crate) struct Session {
+    /// The bytes for reading metadata, and for writing when `read_only` is false.
+    pub(crate) bytes: Bytes,
+    pub(crate) layout: Layout,
+    pub(crate) id: u128,
+    pub(crate) read_only: bool,
+    /// The session slot.
+    pub(crate) index: u32,
+    /// What the writer lock holds while it is ours: incarnation and slot.
+    pub(crate) token: u64,
+    pub(crate) generation: u64,
+    pub(crate) lock: LockFile,
+    pub(crate) backing: Box<dyn Backing>,
+    /// Excludes this process's threads from each other; guards what only writers use.
+    pub(crate) local: Mutex<Records>,
+    pub(crate) holds: Mutex<HashMap<u32, Hold>>,
+    pub(crate) deferred: Mutex<Vec<Deferred>>,
+    pub(crate) has_deferred: AtomicBool,
+    exported: Mapping,
+    writable: Option<Mapping>,
+}
+
+/// What tells the region behind a backing apart.
+pub(crate) fn key(backing: &dyn Backing, read_only: bool) -> Result<Key> {
+    let stat = rustix::fs::fstat(backing.fd())
+        .map_err(|e| Error::io(format!("opening region {}", backing.describe()), e))?;
+    Ok(Key { device: stat.st_dev, inode: stat.st_ino, read_only })
+}
+
+/// Reads and checks the header of what a backing holds, without mapping it.
+pub(crate) fn read_header(backing: &dyn Backing) -> Result<(Layout, u128)> {
+    let bytes = backing::file_bytes(backing.fd())?;
+    if bytes == 0 {
+        return Err(Error::corrupt("it is empty", 0));
+    }
+    Layout::decode(&backing::head(backing.fd(), 160)?, bytes)
+}
+
+/// This boot's identity.
+pub(crate) fn boot_id() -> u128 {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .ok()
+        .and_then(|text| u128::from_str_radix(&text.trim().replace('-', ""), 16).ok())
+        .unwrap_or(0)
+}
+
+/// When this process started, in clock ticks since boot.
+fn start_time() -> u64 {
+    // The command's name, in parentheses, may hold anything; fields are counted after it.
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    stat.rsplit_once(')')
+        .and_then(|(_, rest)| rest.split_whitespace().nth(19))
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0)
+}
+
+impl Session {
+    /// Initialises a created region and opens the first session in it. Nobody else can see it.
+    pub(crate) fn found(
+        backing: Box<dyn Backing>,
+        layout: Layout,
+        id: u128,
+        ephemeral: bool,
+    ) -> Result<Self> {
+        let session = Self::map(backing, layout, id, false)?;
+        session.reserve_metadata(0, header::BYTES)?;
+        let bytes = &session.bytes;
+        bytes.write(8, layout.encode(id).get(8..).unwrap_or_default())?;
+        bytes.write(header::BOOT_ID, &boot_id().to_le_bytes())?;
+        let flags = if ephemeral { header::FLAG_EPHEMERAL } else { 0 };
+        bytes.word(header::FLAGS)?.store(flags, Ordering::Relaxed);
+        bytes.word(header::EPOCH)?.store(1, Ordering::Relaxed);
+        bytes.word(header::INDEX_LOG2)?.store(crate::layout::INDEX_MIN_LOG2, Ordering::Relaxed);
+        session.reserve_metadata(layout.index, 8 << crate::layout::INDEX_MIN_LOG2)?;
+        bytes.word(header::MAGIC)?.store(MAGIC, Ordering::Release);
+        session.join()
+    }
+
+    /// Opens a session in an existing region.
+    pub(crate) fn open(backing: Box<dyn Backing>, read_only: bool) -> Result<Self> {
+        let (layout, id) = read_header(backing.as_ref())?;
+        let session = Self::map(backing, layout, id, read_only)?;
+        let session = if read_only { session.join_read_only()? } else { session.join()? };
+        let flags = session.bytes.word(header::FLAGS)?.load(Ordering::Acquire);
+        if flags & header::FLAG_REMOVED != 0 && session.backing.handed_on().is_none() {
+            return Err(Error::RegionNotFound { region: session.backing.describe() });
+        }
+        Ok(session)
+    }
+
+    fn map(backing: Box<dyn Backing>, layout: Layout, id: u128, read_only: bool) -> Result<Self> {
+        let exported = backing.map(layout.span, false)?;
+        let writable = if read_only { None } else { Some(backing.map(layout.span, true)?) };
+        let base = writable.as_ref().map_or(exported.base(), Mapping::base);
+        // SAFETY: the mapping spans `layout.span` bytes, is page-aligned and lives as long as
+        // the session; with `read_only` nothing stores through it (`write` refuses).
+        let bytes = unsafe { Bytes::new(base, layout.span) };
+        let lock = LockFile::reopen(backing.fd(), !read_only)
+            .map_err(|e| Error::io(format!("locking region {}", backing.describe()), e))?;
+        Ok(Self {
+            bytes,
+            layout,
+            id,
+            read_only,
+            index: 0,
+            token: 0,
+            generation: fork::generation(),
+            lock,
+            backing,
+            local: Mutex::new(Records::default()),
+            holds: Mutex::new(HashMap::new()),
+            deferred: Mutex::new(Vec::new()),
+            has_deferred: AtomicBool::new(false),
+            exported,
+            writable,
+        })
+    }
+
+    fn locking(&self, err: std::io::Error) -> Error {
+        Error::io(format!("locking region {}", self.backing.describe()), err)
+    }
+
+    fn join_read_only(self) -> Result<Self> {
+        // Writers hold the byte only while they recycle.
+        for _ in 0..10_000 {
+            if self.lock.try_lock_shared(LOCK_READERS).map_err(|e| self.locking(e))? {
+                return Ok(self);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        Err(Error::Timeout { what: "a writer has been recycling memory for 10 seconds".into() })
+    }
+
+    fn join(mut self) -> Result<Self> {
+        let all = u64::from(SESSIONS);
+        let first = self.lock.try_lock(LOCK_BASE, all).map_err(|e| self.locking(e))?;
+        if first {
+            self.index = 0;
+        } else {
+            self.index = self.free_slot()?;
+        }
+        self.self_test()?;
+        let incarnation = self.bytes.word(header::INCARNATION)?.fetch_add(1, Ordering::AcqRel) + 1;
+        self.token = incarnation << 9 | u64::from(self.index);
+        let page = self.layout.session(self.index);
+        self.reserve_metadata(page, field::BYTES)?;
+        self.bytes
+            .word(header::SESSIONS_HIGH)?
+            .fetch_max(u64::from(self.index) + 1, Ordering::AcqRel);
+        if first {
+            self.recover_alone()?;
+            // Keep our own byte only.
+            let _ = self.lock.unlock(LOCK_BASE + 1, all - 1);
+        } else if self.bytes.word(page + field::INCARNATION)?.load(Ordering::Acquire) != 0 {
+            // The slot is a corpse's, and its byte is ours now.
+            let mut writer = self.write()?;
+            writer.sweep_session(self.index)?;
+        }
+        self.local.lock().clear(page);
+        self.bytes.half(page + field::PID)?.store(std::process::id(), Ordering::Relaxed);
+        self.bytes.word(page + field::START)?.store(start_time(), Ordering::Relaxed);
+        self.bytes.word(page + field::INCARNATION)?.store(incarnation, Ordering::Release);
+        Ok(self)
+    }
+
+    fn free_slot(&self) -> Result<u32> {
+        for index in 0..SESSIONS {
+            let byte = LOCK_BASE + u64::from(index);
+            if self.lock.try_lock(byte, 1).map_err(|e| self.locking(e))? {
+                return Ok(index);
+            }
+        }
+        Err(Error::SessionLimit { limit: SESSIONS })
+    }
+
+    /// Some file systems accept locks and exclude nobody.
+    fn self_test(&self) -> Result<()> {
+        let other = LockFile::reopen(self.backing.fd(), true).map_err(|e| self.locking(e))?;
+        let byte = LOCK_BASE + u64::from(self.index);
+        if other.try_lock(byte, 1).map_err(|e| self.locking(e))? {
+            return Err(Error::Unsupported(format!(
+                "locks on {} exclude nobody; use a local file system",
+                self.backing.describe()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Refuses a handle that a forked child inherited.
+    #[inline]
+    pub(crate) fn check_fork(&self) -> Result<()> {
+        if fork::generation() == self.generation { Ok(()) } else { Err(forked()) }
+    }
+
+    /// Whether this process is the one that opened the session.
+    pub(crate) fn is_ours(&self) -> bool {
+        fork::generation() == self.generation
+    }
+
+    /// The bounds-checked address of `len` bytes at `offset` of the arena: read-only, or for
+    /// writing.
+    pub(crate) fn address(&self, offset: u64, len: u64, writable: bool) -> Result<*mut u8> {
+        if !self.layout.in_arena(offset, len) {
+            return Err(Error::corrupt("a buffer lies outside the arena", offset));
+        }
+        let mapping = match (&self.writable, writable) {
+            (Some(mapping), true) => mapping,
+            (None, true) => return Err(Error::ReadOnly),
+            (_, false) => &self.exported,
+        };
+        debug_assert!(mapping.bytes() as u64 >= self.layout.span);
+        // SAFETY: the arena lies within the span, which the mapping covers.
+        Ok(unsafe { mapping.base().add(offset as usize) })
+    }
+
+    /// What the reserving code works on.
+    pub(crate) fn ground(&self) -> Ground<'_> {
+        Ground {
+            base: self.writable.as_ref().map_or(std::ptr::null_mut(), Mapping::base),
+            fd: self.backing.fd(),
+            collapses: self.backing.collapses(),
+        }
+    }
+
+    /// Reserves the pages of some metadata before its first use.
+    pub(crate) fn reserve_metadata(&self, offset: u64, len: u64) -> Result<()> {
+        let start = offset / PAGE * PAGE;
+        let end = (offset + len).next_multiple_of(PAGE);
+        self.ground().reserve_small(start, end - start).map_err(|e| self.full(e, len))
+    }
+
+    /// The public error for a failed reservation of `needed` bytes.
+    pub(crate) fn full(&self, failure: Failure, needed: u64) -> Error {
+        match failure {
+            Failure::Io(e) => Error::io("reserving memory", e),
+            Failure::Full(cause) => {
+                let used = self.bytes.word(header::USED).map_or(0, |w| w.load(Ordering::Relaxed));
+                let capacity = self.layout.capacity;
+                let free = capacity.saturating_sub(used.saturating_mul(crate::layout::GRANULE));
+                Error::RegionFull { needed, free, capacity, cause }
+            }
+        }
+    }
+
+    /// The number of session slots that were ever used.
+    pub(crate) fn sessions_high(&self) -> u32 {
+        let high = self.bytes.word(header::SESSIONS_HIGH).map_or(0, |w| w.load(Ordering::Acquire));
+        u32::try_from(high).unwrap_or(SESSIONS).min(SESSIONS)
+    }
+
+    /// A location that opens the same region again.
+    pub(crate) fn location(&self) -> Result<Location> {
+        self.backing.location()
+    }
+
+    /// Leaves the region: gives back what is still ours, then the slot.
+    fn leave(&mut self) -> Result<()> {
+        {
+            let mut writer = self.write()?;
+            writer.sweep_session(self.index)?;
+        }
+        let flags = self.bytes.word(header::FLAGS)?.load(Ordering::Acquire);
+        if flags & header::FLAG_EPHEMERAL != 0
+            && self.lock.try_lock(LOCK_BASE, u64::from(SESSIONS) + 1).unwrap_or(false)
+        {
+            self.bytes.word(header::FLAGS)?.fetch_or(header::FLAG_REMOVED, Ordering::AcqRel);
+            self.backing.unlink()?;
+        }
+        Ok(())
+    }
+}
+
+/// What a forked child is told.
+#[cold]
+pub(crate) fn forked() -> Error {
+    Error::Stale(
+        "this handle was inherited through fork and belongs to the parent process; open the \
+         region again in the child"
+            .into(),
+    )
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.token != 0 && !self.read_only && self.is_ours() {
+            // What cannot be given back now is swept by the next who needs it: the lock byte is
+            // released in any case.
+            let _ = self.leave();
+        }
+    }
+}

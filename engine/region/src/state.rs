@@ -1,0 +1,77 @@
+//! The state word of a table slot: what it is, and whose, in one 64-bit number.
+//!
+//! The low byte is the state and its flags, the upper 56 bits the sequence of the occupant. One
+//! load thus says whether a slot is still what a handle knew; a recycled slot never repeats one.
+
+/// What a table slot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Nothing; may be taken.
+    Free,
+    /// Being filled, within one critical section.
+    Building,
+    /// A table that can be looked up.
+    Published,
+    /// A table under an exclusive lease, not written yet.
+    Leased,
+    /// A table that is being written in place.
+    Writing,
+    /// A table whose writer died while writing.
+    Poisoned,
+    /// Replaced or deleted; kept while handles hold it.
+    Retired,
+}
+
+const MASK: u64 = 0x0f;
+const BITS: u32 = 8;
+
+/// The state in a word; `None` for a number that no version-1 writer stores.
+pub(crate) fn state(word: u64) -> Option<State> {
+    Some(match word & MASK {
+        0 => State::Free,
+        1 => State::Building,
+        2 => State::Published,
+        3 => State::Leased,
+        4 => State::Writing,
+        5 => State::Poisoned,
+        6 => State::Retired,
+        _ => return None,
+    })
+}
+
+/// The sequence in a word.
+pub(crate) fn sequence(word: u64) -> u64 {
+    word >> BITS
+}
+
+/// A word without flags.
+pub(crate) fn word(state: State, sequence: u64) -> u64 {
+    let state = match state {
+        State::Free => 0,
+        State::Building => 1,
+        State::Published => 2,
+        State::Leased => 3,
+        State::Writing => 4,
+        State::Poisoned => 5,
+        State::Retired => 6,
+    };
+    sequence << BITS | state
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_round_trip() {
+        for (i, s) in [State::Free, State::Building, State::Published, State::Leased]
+            .into_iter()
+            .chain([State::Writing, State::Poisoned, State::Retired])
+            .enumerate()
+        {
+            let w = word(s, 1 << 40 | i as u64);
+            assert_eq!((state(w), sequence(w)), (Some(s), 1 << 40 | i as u64));
+        }
+        assert_eq!(state(0x0f), None);
+    }
+}

@@ -1,0 +1,219 @@
+//! The writer lock: one word in the region, which names its holder's session.
+//!
+//! It can be stolen, but only by who has acquired the dead holder's lock byte from the kernel.
+//! Critical sections touch reserved metadata only, so the lock is never held for long by a
+//! living process. A flag stays set while it is held: who finds it set rebuilds what is derived.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::MutexGuard;
+use rustix::thread::futex;
+
+use crate::error::{Error, Result};
+use crate::layout::{LOCK_BASE, SESSIONS, header, session as field};
+use crate::records::Records;
+use crate::session::{Deferred, Session};
+
+/// How long to wait for a living holder.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to sleep before looking whether the holder still lives.
+const SLICE: Duration = Duration::from_millis(2);
+const SPINS: u32 = 200;
+/// Set in the word while somebody sleeps on it.
+const WAITERS: u64 = 1;
+
+/// The writer lock, held. All changes of shared structures go through it.
+pub(crate) struct Writer<'a> {
+    pub(crate) s: &'a Session,
+    pub(crate) local: MutexGuard<'a, Records>,
+    /// Set when something contradictory was found: the next writer then rebuilds.
+    pub(crate) broken: Cell<bool>,
+}
+
+impl Session {
+    /// Takes the writer lock, waiting up to ten seconds, and does what destructors left to do.
+    pub(crate) fn write(&self) -> Result<Writer<'_>> {
+        self.check_fork()?;
+        if self.read_only {
+            return Err(Error::ReadOnly);
+        }
+        let Some(local) = self.local.try_lock_for(PATIENCE) else {
+            return Err(Error::Timeout {
+                what: "another thread of this process has been writing for 10 seconds".into(),
+            });
+        };
+        let stolen = self.acquire()?;
+        let mut writer = Writer { s: self, local, broken: Cell::new(false) };
+        writer.enter(stolen)?;
+        Ok(writer)
+    }
+
+    /// Takes the writer lock if it is free now.
+    pub(crate) fn try_write(&self) -> Option<Writer<'_>> {
+        if self.read_only || !self.is_ours() {
+            return None;
+        }
+        let local = self.local.try_lock()?;
+        let word = self.bytes.word(header::WRITER).ok()?;
+        word.compare_exchange(0, self.token << 1, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        let mut writer = Writer { s: self, local, broken: Cell::new(false) };
+        writer.enter(None).ok()?;
+        Some(writer)
+    }
+
+    /// Takes the word; gives the slot of the dead session it was stolen from, whose lock byte is
+    /// then ours.
+    fn acquire(&self) -> Result<Option<u32>> {
+        let word = self.bytes.word(header::WRITER)?;
+        let mine = self.token << 1;
+        for _ in 0..SPINS {
+            if word.compare_exchange_weak(0, mine, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                return Ok(None);
+            }
+            std::hint::spin_loop();
+        }
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let seen = word.load(Ordering::Relaxed);
+            if seen == 0 {
+                // Others may be asleep still; keep their bit, so that our release wakes them.
+                let taken =
+                    word.compare_exchange(0, mine | WAITERS, Ordering::Acquire, Ordering::Relaxed);
+                if taken.is_ok() {
+                    return Ok(None);
+                }
+                continue;
+            }
+            if let Some(slot) = self.steal(word, seen)? {
+                return Ok(slot);
+            }
+            if Instant::now() >= deadline {
+                return Err(self.give_up(seen));
+            }
+            let marked = seen | WAITERS;
+            if seen == marked
+                || word.compare_exchange(seen, marked, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            {
+                let wait = futex::Timespec { tv_sec: 0, tv_nsec: i64::from(SLICE.subsec_nanos()) };
+                // A wake-up, a time-out or a changed word: all mean "look again".
+                let _ = futex::wait(low(word), futex::Flags::empty(), marked as u32, Some(&wait));
+            }
+        }
+    }
+
+    /// Takes the word from a dead holder. `None`: the holder lives.
+    fn steal(&self, word: &AtomicU64, seen: u64) -> Result<Option<Option<u32>>> {
+        let token = seen >> 1;
+        let slot = (token & 0x1ff) as u32;
+        let mine = self.token << 1 | WAITERS;
+        let swap = || word.compare_exchange(seen, mine, Ordering::Acquire, Ordering::Relaxed);
+        if slot == self.index {
+            // The slot is ours, and this process's threads exclude each other: whoever held the
+            // word under it is gone.
+            return Ok(swap().is_ok().then_some(None));
+        }
+        let byte = LOCK_BASE + u64::from(slot.min(SESSIONS - 1));
+        let io = |e| Error::io("asking whether the holder of the writer lock lives", e);
+        if !self.lock.try_lock(byte, 1).map_err(io)? {
+            return Ok(None);
+        }
+        if swap().is_ok() {
+            return Ok(Some(Some(slot)));
+        }
+        self.lock.unlock(byte, 1).map_err(io)?;
+        Ok(None)
+    }
+
+    #[cold]
+    fn give_up(&self, seen: u64) -> Error {
+        let slot = (seen >> 1 & 0x1ff) as u32;
+        let pid = self
+            .bytes
+            .half(self.layout.session(slot) + field::PID)
+            .map_or(0, |pid| pid.load(Ordering::Relaxed));
+        Error::Timeout {
+            what: format!(
+                "process {pid} has held the region's writer lock for 10 seconds; it may be \
+                 stopped: continue or end it"
+            ),
+        }
+    }
+
+    /// Leaves work to whoever takes the writer lock next in this process.
+    pub(crate) fn defer(&self, work: Deferred) {
+        self.deferred.lock().push(work);
+        self.has_deferred.store(true, Ordering::Release);
+    }
+}
+
+impl Writer<'_> {
+    fn enter(&mut self, stolen: Option<u32>) -> Result<()> {
+        let dirty = self.s.bytes.word(header::DIRTY)?;
+        let was_dirty = dirty.swap(1, Ordering::AcqRel) != 0;
+        if was_dirty {
+            self.broken.set(true);
+            self.rebuild()?;
+            self.broken.set(false);
+        }
+        if let Some(slot) = stolen {
+            let swept = self.sweep_session(slot);
+            let _ = self.s.lock.unlock(LOCK_BASE + u64::from(slot), 1);
+            swept?;
+        }
+        if self.s.has_deferred.load(Ordering::Acquire) {
+            self.drain()?;
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self) -> Result<()> {
+        let work = {
+            let mut deferred = self.s.deferred.lock();
+            self.s.has_deferred.store(false, Ordering::Release);
+            std::mem::take(&mut *deferred)
+        };
+        for item in work {
+            match item {
+                Deferred::Extent { record, offset, bytes } => {
+                    self.release(record, offset, bytes)?
+                }
+                Deferred::Slot(slot) => {
+                    self.reclaim(slot)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes a result on; a contradiction in shared memory has the next writer rebuild.
+    pub(crate) fn noting<T>(&self, result: Result<T>) -> Result<T> {
+        if matches!(result, Err(Error::RegionCorrupt { .. })) {
+            self.broken.set(true);
+        }
+        result
+    }
+}
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        if !self.broken.get()
+            && let Ok(dirty) = self.s.bytes.word(header::DIRTY)
+        {
+            dirty.store(0, Ordering::Release);
+        }
+        if let Ok(word) = self.s.bytes.word(header::WRITER)
+            && word.swap(0, Ordering::Release) & WAITERS != 0
+        {
+            let _ = futex::wake(low(word), futex::Flags::empty(), 1);
+        }
+    }
+}
+
+/// The half of the word that sleepers watch: the waiters' bit, the slot, the low incarnation.
+fn low(word: &AtomicU64) -> &AtomicU32 {
+    // SAFETY: the low half of a live, aligned 64-bit word; little-endian by `access`. It is only
+    // handed to the kernel, which reads it as 32 bits.
+    unsafe { AtomicU32::from_ptr(word.as_ptr().cast()) }
+}
