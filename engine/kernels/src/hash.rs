@@ -18,10 +18,16 @@ const fn fold(a: u64, b: u64) -> u64 {
     (p as u64) ^ ((p >> 64) as u64)
 }
 
+/// Brings the middle of a folded product, where most bits of the input meet, to its top.
+#[inline(always)]
+const fn finish(h: u64) -> u64 {
+    h ^ (h << 32)
+}
+
 /// Hash of a word. The top bits are the best ones.
 #[inline(always)]
 pub const fn hash_word(x: u64) -> u64 {
-    fold(x ^ K0, K1)
+    finish(fold(x ^ K0, K1))
 }
 
 /// Hash of two words.
@@ -29,7 +35,7 @@ pub const fn hash_word(x: u64) -> u64 {
 pub const fn hash_words(lo: u64, hi: u64) -> u64 {
     // One round: a constant on each side keeps zeros from wiping the other word out; the last xor
     // keeps what a product with an unlucky factor would lose.
-    fold(lo ^ K0, hi ^ K1) ^ lo.wrapping_mul(K2)
+    finish(fold(lo ^ K0, hi ^ K1) ^ lo.wrapping_mul(K2))
 }
 
 /// Hash of a byte string of any length.
@@ -38,7 +44,8 @@ pub const fn hash_words(lo: u64, hi: u64) -> u64 {
 /// `p` is readable for `len` bytes.
 #[inline]
 pub unsafe fn hash_bytes(p: *const u8, len: usize) -> u64 {
-    let mut h = K2 ^ (len as u64);
+    // (The length is spread first, or it could stand for a byte of the string.)
+    let mut h = K2.wrapping_add((len as u64).wrapping_mul(K0));
     let mut at = 0;
     while len - at > 16 {
         // SAFETY: at + 16 < len.
@@ -55,7 +62,7 @@ pub unsafe fn hash_bytes(p: *const u8, len: usize) -> u64 {
         let v = unsafe { bytes::packed(p, len, len) };
         (v as u64, (v >> 64) as u64)
     };
-    fold(lo ^ h, hi ^ K1) ^ lo.wrapping_mul(K2)
+    finish(fold(lo ^ h, hi ^ K1) ^ lo.wrapping_mul(K2))
 }
 
 /// Asks for a cache line ahead of its use. Any address is allowed: nothing is accessed.

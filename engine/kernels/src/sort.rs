@@ -486,7 +486,9 @@ mod tests {
     #[test]
     fn opaque_short_and_damaged_columns_are_errors() {
         let mut owned = Owned::new(Layout::Utf8, &[Some("a"), Some("b")]);
-        let key = |view| [SortKey { chunks: view, descending: false, nulls_last: true }];
+        fn key<'a>(chunks: &'a [ColumnView<'a>]) -> [SortKey<'a>; 1] {
+            [SortKey { chunks, descending: false, nulls_last: true }]
+        }
         let (views, rows) = ([owned.view()], 3);
         assert_eq!(argsort::<u32>(&key(&views), rows), Err(SortError::TooFewRows));
         // SAFETY: opaque columns are not read.
