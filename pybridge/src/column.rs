@@ -34,6 +34,10 @@ impl Column {
         Self { table: table.clone(), index, field }
     }
 
+    fn rows(&self) -> usize {
+        usize::try_from(self.table.num_rows()).unwrap_or(usize::MAX)
+    }
+
     /// The column's name.
     pub fn name(&self) -> &str {
         self.field.name()
@@ -41,8 +45,7 @@ impl Column {
 
     /// The chunks as Arrow arrays over the region's bytes; each owns a lease.
     fn arrays(&self, py: Python<'_>) -> PyResult<Vec<ArrayRef>> {
-        let batches = arrow_out::batches(py, &self.table)?;
-        Ok(batches.iter().map(|batch| batch.column(self.index).clone()).collect())
+        py.detach(|| self.table.column(self.index)).map_err(|error| errors::raise(py, error))
     }
 
     fn not_zero_copy(&self, py: Python<'_>, why: &str, how: &str) -> PyErr {
@@ -141,7 +144,7 @@ impl Column {
     }
 
     fn __len__(&self) -> usize {
-        self.table.num_rows()
+        self.rows()
     }
 
     /// The values as a NumPy array.
@@ -151,7 +154,10 @@ impl Column {
     /// own. `copy=None`: a view where there can be one, else a copy. Timestamps become
     /// `datetime64`, in UTC. In a copy, nulls become `fill`; without it NaN or NaT, and integers
     /// with nulls become float64, as in pyarrow and pandas.
-    #[pyo3(signature = (copy=Some(false), fill=None))]
+    #[pyo3(
+        signature = (copy=Some(false), fill=None),
+        text_signature = "($self, copy=False, fill=None)"
+    )]
     pub fn to_numpy<'py>(
         slf: &Bound<'py, Self>,
         copy: Option<bool>,
@@ -163,7 +169,10 @@ impl Column {
             Some(false) => slf.get().view(py),
             None => match slf.get().view(py) {
                 Err(error) if errors::is(py, &error, "NotZeroCopy") => {
-                    Self::copied(slf, fill.as_ref())
+                    let array = Self::copied(slf, fill.as_ref())?;
+                    let bytes = array.getattr(intern!(py, "nbytes"))?.extract()?;
+                    slf.get().table.region().count_copy(bytes);
+                    Ok(array)
                 }
                 result => result,
             },
@@ -216,7 +225,7 @@ impl Column {
     /// Raises `ShapeMismatch` if the column has not exactly one row.
     pub fn item<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let column = slf.get();
-        match column.table.num_rows() {
+        match column.rows() {
             1 => Self::to_pylist(slf)?.get_item(0),
             rows => Err(errors::new(
                 slf.py(),
@@ -270,7 +279,7 @@ impl Column {
                     .map_err(|error| errors::new(slf.py(), "InvalidData", error.to_string()))?,
             );
         }
-        let rows = column.table.num_rows();
+        let rows = column.rows();
         let title = format!("Column {:?}: {dtype}, {}", column.name(), display::rows(rows));
         Ok(display::text(&title, &schema, &batches, rows))
     }
@@ -282,7 +291,7 @@ impl Column {
         let column = insitu_query::Expr::column(self.name());
         let aggregate = expr::call(py, function, vec![column])?;
         let query = Query(self.table.query().select(vec![aggregate.0]));
-        let result = query.collect(py, None, false, false)?;
+        let result = query.collect(py, None, false, false, None)?;
         Table::item(&Bound::new(py, result)?)
     }
 }

@@ -27,7 +27,7 @@ pub fn rows(count: usize) -> String {
 }
 
 /// `4.0 MiB`.
-pub fn bytes(count: usize) -> String {
+pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if count < 1024 {
         return format!("{count} bytes");

@@ -1,9 +1,11 @@
-//! Ctrl-C during long work: the engine runs detached from Python and asks a callback now and then
-//! whether to stop; the callback re-attaches at most every 50 ms to let Python see its signals.
+//! Ctrl-C and progress during long work: the engine runs detached from Python and asks a callback
+//! now and then whether to stop; the callback re-attaches at most every 50 ms to let Python see
+//! its signals, and to say how far the work is.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
+use insitu_query::Progress;
 use pyo3::prelude::*;
 
 use crate::errors;
@@ -11,12 +13,26 @@ use crate::errors;
 /// How long work may go on before Python's signal handlers get their turn.
 const PERIOD: Duration = Duration::from_millis(50);
 
+/// Whom to tell how far the work is: a Python callable of rows done and rows to do.
+pub struct Watch {
+    pub progress: Progress,
+    pub tell: Py<PyAny>,
+}
+
+impl Watch {
+    /// Says how far the work is.
+    pub fn tell(&self, py: Python<'_>) -> PyResult<()> {
+        self.tell.call1(py, (self.progress.done(), self.progress.total())).map(drop)
+    }
+}
+
 /// Runs `work` with the GIL released, handing it the callback it must ask whether to stop.
 ///
 /// When a signal handler raised (Ctrl-C: `KeyboardInterrupt`), that exception is what comes back,
 /// rather than the engine's own word for a cancelled query.
 pub fn detached<T: Send>(
     py: Python<'_>,
+    watch: Option<&Watch>,
     work: impl Send + FnOnce(&dyn Fn() -> bool) -> Result<T, insitu::Error>,
 ) -> PyResult<T> {
     let outcome = py.detach(|| {
@@ -27,7 +43,11 @@ pub fn detached<T: Send>(
                 return false;
             }
             asked.set(Instant::now());
-            match Python::attach(|py| py.check_signals()) {
+            let turn = Python::attach(|py| {
+                py.check_signals()?;
+                watch.map_or(Ok(()), |watch| watch.tell(py))
+            });
+            match turn {
                 Ok(()) => false,
                 Err(error) => {
                     raised.replace(Some(error));

@@ -18,6 +18,7 @@ mod interrupt;
 mod literal;
 mod module;
 mod numpy_out;
+mod pickle;
 mod prepared;
 mod query;
 mod region;

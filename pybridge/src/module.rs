@@ -12,9 +12,9 @@ use crate::column::Column;
 use crate::expr::{self, Expr, Then, When};
 use crate::prepared::Prepared;
 use crate::query::{GroupBy, Query};
-use crate::region::{Region, Report};
+use crate::region::{Place, Region, Report};
 use crate::table::Table;
-use crate::errors;
+use crate::{errors, pickle};
 
 /// Bytes, or a size such as "8GiB".
 #[derive(FromPyObject)]
@@ -28,7 +28,7 @@ impl Capacity {
         match self {
             Capacity::Bytes(bytes) => Ok(bytes),
             Capacity::Text(text) => {
-                insitu::parse_capacity(&text).map_err(|error| errors::raise(py, error))
+                insitu::parse_bytes(&text).map_err(|error| errors::raise(py, error))
             }
         }
     }
@@ -77,8 +77,9 @@ fn create(
     };
     let capacity = capacity.map(|capacity| capacity.bytes(py)).transpose()?;
     let options = CreateOptions { capacity, max_tables, if_exists, ephemeral };
+    let place = place_of(&location);
     py.detach(|| insitu::Region::create(location, options))
-        .map(Region)
+        .map(|region| pickle::remember(region, place))
         .map_err(|error| errors::raise(py, error))
 }
 
@@ -108,9 +109,23 @@ fn open(
             return Err(errors::new(py, "InvalidArgument", advice));
         }
     };
+    open_at(py, location, read_only)
+}
+
+/// Opens a region and remembers the way to it.
+pub fn open_at(py: Python<'_>, location: Location, read_only: bool) -> PyResult<Region> {
+    let place = place_of(&location);
     py.detach(|| insitu::Region::open(location, read_only))
-        .map(Region)
+        .map(|region| pickle::remember(region, place))
         .map_err(|error| errors::raise(py, error))
+}
+
+fn place_of(location: &Location) -> Place {
+    match location {
+        Location::Shm(name) => Place::Name(name.clone()),
+        Location::File(path) => Place::Path(path.clone()),
+        Location::Memfd | Location::Fd(_) => Place::Anonymous,
+    }
 }
 
 fn duplicate(py: Python<'_>, fd: RawFd) -> PyResult<OwnedFd> {
@@ -175,7 +190,7 @@ fn _functions(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
 /// Arrow data in shared memory, computed where it lies: the native part of `insitu`.
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.setattr("__version__", env!("CARGO_PKG_VERSION"))?;
     errors::register(module)?;
     module.add_class::<Column>()?;
     module.add_class::<Expr>()?;
@@ -196,8 +211,11 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(open, module)?)?;
     module.add_function(wrap_pyfunction!(remove, module)?)?;
     module.add_function(wrap_pyfunction!(regions, module)?)?;
-    module.add_function(wrap_pyfunction!(_functions, module)?)?;
-    Ok(())
+    module.setattr("_open_table", wrap_pyfunction!(pickle::_open_table, module)?)?;
+    module.setattr("_open_region", wrap_pyfunction!(pickle::_open_region, module)?)?;
+    module.setattr("_functions", wrap_pyfunction!(_functions, module)?)?;
+    // pyo3 collects a list of names; the package has one of its own.
+    module.delattr("__all__")
 }
 
 /// The region's counters as a dict.
@@ -213,6 +231,10 @@ pub fn stats<'py>(py: Python<'py>, stats: &insitu::Stats) -> PyResult<Bound<'py,
     dict.set_item("extents", stats.extents)?;
     dict.set_item("max_tables", stats.max_tables)?;
     dict.set_item("recoveries", stats.recoveries)?;
+    dict.set_item("copies", stats.copies)?;
+    dict.set_item("copied_bytes", stats.copied_bytes)?;
+    dict.set_item("updates_in_place", stats.updates_in_place)?;
+    dict.set_item("updates_swapped", stats.updates_swapped)?;
     Ok(dict)
 }
 

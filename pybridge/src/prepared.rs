@@ -30,9 +30,10 @@ impl Prepared {
             values.push((name.extract()?, literal::scalar(&value)?));
         }
         let table = table.map(|table| &table.get().0);
-        interrupt::detached(py, |interrupt| {
-            let options = insitu::RunOptions { checked, interrupt };
-            self.0.run(table, &values, &options)
+        interrupt::detached(py, None, |interrupt| {
+            let interrupt = Some(interrupt);
+            let options = insitu::RunOptions { checked, interrupt, progress: None };
+            self.0.run(table, &values, options)
         })
         .map(Table)
     }

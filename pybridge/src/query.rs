@@ -1,9 +1,11 @@
 //! Lazy queries: steps over a table, run by `collect` and its shorthands.
 
+use insitu_query::Progress;
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict, PyTuple};
 
 use crate::expr::columns;
+use crate::interrupt::Watch;
 use crate::prepared::Prepared;
 use crate::table::Table;
 use crate::{arrow_out, errors, interrupt};
@@ -115,20 +117,31 @@ impl Query {
     /// With a name every process sees it at once; `TableExists` if the name is taken, unless
     /// `replace=True`. Without one the result is anonymous and lives as long as its handles and
     /// views. `checked=True`: integer arithmetic that leaves its type raises `Overflow` instead
-    /// of wrapping.
-    #[pyo3(signature = (name=None, *, replace=false, checked=false))]
+    /// of wrapping. `progress`: a callable of (rows done, rows to do), called now and then and at
+    /// the end; what it raises ends the query.
+    #[pyo3(signature = (name=None, *, replace=false, checked=false, progress=None))]
     pub fn collect(
         &self,
         py: Python<'_>,
         name: Option<&str>,
         replace: bool,
         checked: bool,
+        progress: Option<Py<PyAny>>,
     ) -> PyResult<Table> {
-        interrupt::detached(py, |interrupt| {
-            let options = insitu::CollectOptions { replace, checked, interrupt };
-            self.0.collect(name, &options)
-        })
-        .map(Table)
+        let watch = progress.map(|tell| Watch { progress: Progress::new(), tell });
+        let table = interrupt::detached(py, watch.as_ref(), |interrupt| {
+            let options = insitu::CollectOptions {
+                replace,
+                checked,
+                interrupt: Some(interrupt),
+                progress: watch.as_ref().map(|watch| &watch.progress),
+            };
+            self.0.collect(name, options)
+        })?;
+        if let Some(watch) = watch {
+            watch.tell(py)?;
+        }
+        Ok(Table(table))
     }
 
     /// The result as a `pyarrow.Table`.
@@ -152,7 +165,10 @@ impl Query {
     }
 
     /// The result as a dict of NumPy arrays; `copy` and `fill` as in `Column.to_numpy`.
-    #[pyo3(signature = (copy=Some(false), fill=None))]
+    #[pyo3(
+        signature = (copy=Some(false), fill=None),
+        text_signature = "($self, copy=False, fill=None)"
+    )]
     fn to_numpy<'py>(
         &self,
         py: Python<'py>,
@@ -198,7 +214,7 @@ impl Query {
         py: Python<'py>,
         requested_schema: Option<Bound<'py, PyCapsule>>,
     ) -> PyResult<Bound<'py, PyCapsule>> {
-        self.collect(py, None, false, false)?.stream(py, requested_schema)
+        self.collect(py, None, false, false, None)?.stream(py, requested_schema)
     }
 
     fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
@@ -216,7 +232,7 @@ impl Query {
 
 impl Query {
     fn anonymous<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, Table>> {
-        Bound::new(py, self.collect(py, None, false, false)?)
+        Bound::new(py, self.collect(py, None, false, false, None)?)
     }
 }
 

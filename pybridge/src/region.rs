@@ -1,20 +1,32 @@
 //! Regions: shared memory that holds tables by name.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use insitu::PutOptions;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::query::Query;
 use crate::table::Table;
-use crate::{arrow_in, errors, module};
+use crate::{arrow_in, display, errors, interrupt, module, pickle};
 
 /// A region: shared memory that holds tables by name.
 ///
 /// A context manager: leaving the block closes it. The region itself, and the tables in it, live
 /// until `remove`.
 #[pyclass(frozen, module = "insitu", name = "Region")]
-pub struct Region(pub insitu::Region);
+pub struct Region(pub insitu::Region, pub Arc<Place>);
+
+/// Where a region lives.
+pub enum Place {
+    /// POSIX shared memory of this name.
+    Name(String),
+    /// A file.
+    Path(PathBuf),
+    /// Anonymous memory.
+    Anonymous,
+}
 
 impl Region {
     fn put_data(
@@ -26,18 +38,26 @@ impl Region {
         let py = data.py();
         // Our own tables and results share their buffers, if they lie in this region.
         let ours = if let Ok(query) = data.cast::<Query>() {
-            Some(query.get().collect(py, None, false, false)?.0)
+            Some(query.get().collect(py, None, false, false, None)?.0)
         } else {
             data.cast::<Table>().ok().map(|table| table.get().0.clone())
         };
         if let Some(table) = ours {
-            return py
-                .detach(|| self.0.put_table(name, &table, replace))
-                .map_err(|error| errors::raise(py, error));
+            return interrupt::detached(py, None, |interrupt| {
+                if self.0.is_same(table.region()) {
+                    return self.0.put_table(name, &table, replace);
+                }
+                let batches = table.to_batches()?.into_iter().map(Ok);
+                let options = PutOptions { replace, interrupt: Some(interrupt) };
+                self.0.put_with(name, table.schema(), batches, options)
+            });
         }
         let arrow_in::Source { schema, batches, raised } = arrow_in::source(data)?;
-        let result = py.detach(|| self.0.put(name, schema, batches, replace));
-        result.map_err(|error| raised.take().unwrap_or_else(|| errors::raise(py, error)))
+        interrupt::detached(py, None, |interrupt| {
+            let options = PutOptions { replace, interrupt: Some(interrupt) };
+            self.0.put_with(name, schema, batches, options)
+        })
+        .map_err(|error| raised.take().unwrap_or(error))
     }
 }
 
@@ -101,14 +121,20 @@ impl Region {
 
     /// The region's name; None for a file or anonymous memory.
     #[getter]
-    fn name(&self) -> Option<String> {
-        self.0.name()
+    fn name(&self) -> Option<&str> {
+        match &*self.1 {
+            Place::Name(name) => Some(name),
+            _ => None,
+        }
     }
 
     /// The file's path; None for other regions.
     #[getter]
-    fn path(&self) -> Option<PathBuf> {
-        self.0.path()
+    fn path(&self) -> Option<String> {
+        match &*self.1 {
+            Place::Path(path) => Some(path.display().to_string()),
+            _ => None,
+        }
     }
 
     /// The most bytes that the region may hold.
@@ -131,7 +157,7 @@ impl Region {
 
     /// The descriptor of an anonymous region, to be inherited or sent to another process.
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
-        self.0.fd().ok_or_else(|| {
+        self.0.raw_fd().ok_or_else(|| {
             let advice = "only an anonymous region has a descriptor to pass on; others are opened by name or path";
             errors::new(py, "Unsupported", advice)
         })
@@ -183,25 +209,29 @@ impl Region {
     }
 
     #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, pyo3::types::PyTuple>) {
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) {
         self.close(py);
     }
 
+    /// Pickles the way to the region, to be opened by name or path elsewhere.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        pickle::reduce_region(py, self)
+    }
+
     fn __repr__(&self, py: Python<'_>) -> String {
-        let place = match (self.0.name(), self.0.path()) {
-            (Some(name), _) => format!("Region {name:?}"),
-            (None, Some(path)) => format!("Region in {}", path.display()),
-            (None, None) => "Anonymous region".to_owned(),
+        let place = match &*self.1 {
+            Place::Name(name) => format!("Region {name:?}"),
+            Place::Path(path) => format!("Region in {}", path.display()),
+            Place::Anonymous => "Anonymous region".to_owned(),
         };
         match py.detach(|| self.0.stats()) {
             Ok(stats) => {
-                let size = |bytes: u64| crate::display::bytes(usize::try_from(bytes).unwrap_or(usize::MAX));
                 let tables = if stats.tables == 1 { "table" } else { "tables" };
                 format!(
                     "{place}: {} {tables}, {} of {} used",
                     stats.tables,
-                    size(stats.used),
-                    size(stats.capacity)
+                    display::bytes(stats.used),
+                    display::bytes(stats.capacity)
                 )
             }
             Err(error) => format!("{place}: {error}"),

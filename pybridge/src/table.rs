@@ -5,7 +5,7 @@ use pyo3::types::{PyCapsule, PyDict, PyTuple};
 
 use crate::column::Column;
 use crate::query::{Descending, GroupBy, Query};
-use crate::{arrow_out, display, errors};
+use crate::{arrow_out, display, errors, pickle};
 
 /// A table in a region.
 #[pyclass(frozen, module = "insitu", name = "Table")]
@@ -25,6 +25,11 @@ impl Table {
         Query(self.0.query())
     }
 
+    /// The number of rows; what does not fit is of no table that this process can address.
+    fn rows(&self) -> usize {
+        usize::try_from(self.0.num_rows()).unwrap_or(usize::MAX)
+    }
+
     fn title(&self) -> String {
         let name = match self.0.name() {
             Some(name) => format!("Table {name:?}"),
@@ -35,7 +40,7 @@ impl Table {
             1 => "1 column".to_owned(),
             n => format!("{n} columns"),
         };
-        let rows = display::rows(self.0.num_rows());
+        let rows = display::rows(self.rows());
         let bytes = display::bytes(self.0.nbytes());
         let shared = if self.0.name().is_some() {
             "shared by name"
@@ -50,7 +55,7 @@ impl Table {
 impl Table {
     /// The name in the region; None for an anonymous result.
     #[getter]
-    fn name(&self) -> Option<String> {
+    fn name(&self) -> Option<&str> {
         self.0.name()
     }
 
@@ -69,23 +74,23 @@ impl Table {
     /// Rows and columns.
     #[getter]
     fn shape(&self) -> (usize, usize) {
-        (self.0.num_rows(), self.0.schema().fields().len())
+        (self.rows(), self.0.schema().fields().len())
     }
 
     /// The number of rows.
     #[getter]
-    fn num_rows(&self) -> usize {
+    fn num_rows(&self) -> u64 {
         self.0.num_rows()
     }
 
     /// The bytes of all buffers, without padding.
     #[getter]
-    fn nbytes(&self) -> usize {
+    fn nbytes(&self) -> u64 {
         self.0.nbytes()
     }
 
     fn __len__(&self) -> usize {
-        self.0.num_rows()
+        self.rows()
     }
 
     fn __bool__(&self, py: Python<'_>) -> PyResult<bool> {
@@ -116,7 +121,7 @@ impl Table {
     /// The first `n` rows, as a table.
     #[pyo3(signature = (n=5))]
     fn head(&self, py: Python<'_>, n: u64) -> PyResult<Table> {
-        self.start().limit(n).collect(py, None, false, false)
+        self.start().limit(n).collect(py, None, false, false, None)
     }
 
     /// The table that the name stands for now.
@@ -144,7 +149,10 @@ impl Table {
     }
 
     /// The columns as a dict of NumPy arrays; `copy` and `fill` as in `Column.to_numpy`.
-    #[pyo3(signature = (copy=Some(false), fill=None))]
+    #[pyo3(
+        signature = (copy=Some(false), fill=None),
+        text_signature = "($self, copy=False, fill=None)"
+    )]
     pub fn to_numpy<'py>(
         slf: &Bound<'py, Self>,
         copy: Option<bool>,
@@ -238,6 +246,11 @@ impl Table {
         self.start().slice(offset, n)
     }
 
+    /// Pickles the handle, never the data: unpickling opens the region and finds the table there.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        pickle::reduce(py, &self.0)
+    }
+
     #[pyo3(signature = (requested_schema=None))]
     fn __arrow_c_stream__<'py>(
         &self,
@@ -253,12 +266,12 @@ impl Table {
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let batches = arrow_out::batches(py, &self.0)?;
-        Ok(display::text(&self.title(), &self.0.schema(), &batches, self.0.num_rows()))
+        Ok(display::text(&self.title(), &self.0.schema(), &batches, self.rows()))
     }
 
     /// For notebooks.
     fn _repr_html_(&self, py: Python<'_>) -> PyResult<String> {
         let batches = arrow_out::batches(py, &self.0)?;
-        Ok(display::html(&self.title(), &self.0.schema(), &batches, self.0.num_rows()))
+        Ok(display::html(&self.title(), &self.0.schema(), &batches, self.rows()))
     }
 }

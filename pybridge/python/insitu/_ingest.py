@@ -21,8 +21,13 @@ def from_pandas(frame: Any) -> pa.Table:
     Missing values (NaN, NaT, None, NA) become null. A RangeIndex is dropped; any other index
     is kept as columns, under the names `reset_index` gives them.
     """
-    import pandas as pd
+    import pandas as pd  # type: ignore[import-untyped,import-not-found]
 
+    if not isinstance(frame, (pd.DataFrame, pd.Series)):
+        raise _native.TypeMismatch(
+            f"a pandas {type(frame).__name__} is not tabular; "
+            'give its values a name: put(name, {"column": values})'
+        )
     if isinstance(frame, pd.Series):
         frame = frame.to_frame("0" if frame.name is None else frame.name)
     if not isinstance(frame.index, pd.RangeIndex):

@@ -1,0 +1,115 @@
+//! Handles on their way to another process: the way to the region, the table's name and sequence,
+//! never the data.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use insitu::Location;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use crate::region::{Place, Region};
+use crate::table::Table;
+use crate::{errors, module};
+
+/// The places of the regions that this process opened, by their identity: a table knows its
+/// region's identity, not where it was found.
+static PLACES: Mutex<Option<HashMap<u128, Arc<Place>>>> = Mutex::new(None);
+
+/// A region's handle, with its place noted for the handles of its tables.
+pub fn remember(region: insitu::Region, place: Place) -> Region {
+    // Another process may have another working directory.
+    let place = match place {
+        Place::Path(path) => Place::Path(std::path::absolute(&path).unwrap_or(path)),
+        place => place,
+    };
+    let place = Arc::new(place);
+    let mut places = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
+    places.get_or_insert_default().insert(region.id(), place.clone());
+    Region(region, place)
+}
+
+/// What pickle keeps of a table.
+pub fn reduce<'py>(py: Python<'py>, table: &insitu::Table) -> PyResult<Bound<'py, PyTuple>> {
+    let (Some(name), Some(sequence)) = (table.name(), table.sequence()) else {
+        return Err(errors::new(
+            py,
+            "Unsupported",
+            "an anonymous table cannot be pickled; give it a name: region.put(name, table)",
+        ));
+    };
+    let id = table.region().id();
+    let place = {
+        let places = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
+        places.as_ref().and_then(|places| places.get(&id).cloned())
+    };
+    let (region, path) = way(py, place.as_deref())?;
+    let open = py.import("insitu._native")?.getattr("_open_table")?;
+    (open, (region, path, id, name, sequence)).into_pyobject(py)
+}
+
+/// What pickle keeps of a region.
+pub fn reduce_region<'py>(py: Python<'py>, region: &Region) -> PyResult<Bound<'py, PyTuple>> {
+    let (name, path) = way(py, Some(&region.1))?;
+    let open = py.import("insitu._native")?.getattr("_open_region")?;
+    (open, (name, path, region.0.is_read_only())).into_pyobject(py)
+}
+
+fn way(py: Python<'_>, place: Option<&Place>) -> PyResult<(Option<String>, Option<PathBuf>)> {
+    match place {
+        Some(Place::Name(name)) => Ok((Some(name.clone()), None)),
+        Some(Place::Path(path)) => Ok((None, Some(path.clone()))),
+        Some(Place::Anonymous) | None => Err(errors::new(
+            py,
+            "Unsupported",
+            "what lies in an anonymous region cannot be pickled; create the region with a name, or \
+             pass on its descriptor, region.fileno(), and open(fd=...) it there",
+        )),
+    }
+}
+
+fn open(py: Python<'_>, name: Option<String>, path: Option<PathBuf>, read_only: bool) -> PyResult<Region> {
+    let location = match (name, path) {
+        (Some(name), _) => Location::Shm(name),
+        (None, Some(path)) => Location::File(path),
+        (None, None) => return Err(errors::new(py, "InvalidArgument", "a pickle without a region")),
+    };
+    module::open_at(py, location, read_only)
+}
+
+/// Unpickles a table's handle; `Stale` if its name now means another table, or none.
+#[pyfunction]
+pub fn _open_table(
+    py: Python<'_>,
+    region: Option<String>,
+    path: Option<PathBuf>,
+    id: u128,
+    name: &str,
+    sequence: u64,
+) -> PyResult<Table> {
+    let region = open(py, region, path, false)?;
+    let stale = |what: &str| {
+        errors::new(py, "Stale", format!("the pickled table {name:?} is gone: {what}"))
+    };
+    if region.0.id() != id {
+        return Err(stale("its region was removed, and another one has its name"));
+    }
+    match py.detach(|| region.0.get(name)) {
+        Ok(table) if table.sequence() == Some(sequence) => Ok(Table(table)),
+        Ok(_) => Err(stale("it was replaced; get the new one by its name")),
+        Err(insitu::Error::TableNotFound { .. }) => Err(stale("it was deleted")),
+        Err(error) => Err(errors::raise(py, error)),
+    }
+}
+
+/// Unpickles a region: opens it.
+#[pyfunction]
+pub fn _open_region(
+    py: Python<'_>,
+    name: Option<String>,
+    path: Option<PathBuf>,
+    read_only: bool,
+) -> PyResult<Region> {
+    open(py, name, path, read_only)
+}

@@ -1,0 +1,535 @@
+"""Every function of the table, on every type it takes, against pyarrow and NumPy; grouping and
+sorting against pandas and Python. Random data with nulls, NaN, infinities and extremes, in tables
+that are empty, sliced, chunked, and longer than a block, a tile and a morsel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import insitu as ins
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from insitu import col
+
+INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
+FLOATS = ["float32", "float64"]
+NUMBERS = INTEGERS + FLOATS
+TIMES = ["date32[day]", "timestamp[us]", "timestamp[ns]", "duration[ms]"]
+STRINGS = ["string", "large_string", "string_view"]
+ORDERED = [*NUMBERS, "bool", *TIMES, *STRINGS]
+
+SIZES = [0, 1, 2, 63, 64, 65, 255, 257, 1000, 70_000]
+
+
+def random_array(kind: str, rows: int, rng: np.random.Generator, nulls: float = 0.1) -> pa.Array:
+    """Values of all sizes, the extremes among them, some null."""
+    mask = rng.random(rows) < nulls if nulls else None
+    if kind == "bool":
+        return pa.array(rng.random(rows) < 0.5, mask=mask)
+    if kind in STRINGS:
+        words = np.array(
+            ["", "a", "b", "ab", "längeres Wort", "a string of over twelve bytes", "日"]
+        )
+        return pa.array(rng.choice(words, rows), mask=mask).cast(kind)
+    if kind in FLOATS:
+        values = rng.normal(size=rows) * 10.0 ** rng.integers(-3, 6, rows)
+        special = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0])
+        where = rng.random(rows) < 0.1
+        values[where] = rng.choice(special, where.sum())
+        return pa.array(values.astype(kind), mask=mask)
+    storage = {
+        "date32[day]": "int32",
+        "timestamp[us]": "int64",
+        "timestamp[ns]": "int64",
+        "duration[ms]": "int64",
+    }.get(kind, kind)
+    info = np.iinfo(storage)
+    if kind in TIMES:
+        values = rng.integers(-40_000, 40_000, rows)
+    else:
+        bits = rng.integers(0, info.bits, rows, dtype=np.uint64)
+        values = rng.integers(info.min, info.max, rows, storage, endpoint=True) >> bits.astype(
+            storage
+        )
+        extreme = rng.random(rows) < 0.05
+        values[extreme] = rng.choice(np.array([info.min, info.max, 0, 1], storage), extreme.sum())
+    array = pa.array(values.astype(storage), mask=mask)
+    return array.cast(pa.type_for_alias(kind)) if storage != kind else array
+
+
+def put(region: ins.Region, **columns: pa.Array) -> ins.Table:
+    return region.put("t", pa.table(columns), replace=True)
+
+
+def close(got: pa.Array, expected: pa.Array, exact: bool = True) -> None:
+    """The same type, nulls in the same places, and values that agree, NaN with NaN."""
+    got, expected = (
+        x.combine_chunks() if isinstance(x, pa.ChunkedArray) else x for x in (got, expected)
+    )
+    assert got.type == expected.type
+    assert got.is_null().to_pylist() == expected.is_null().to_pylist()
+    if pa.types.is_floating(got.type):
+        left, right = (x.drop_null().to_numpy(zero_copy_only=False) for x in (got, expected))
+        if exact:
+            np.testing.assert_array_equal(left, right)
+            np.testing.assert_array_equal(
+                np.signbit(left[left == 0]), np.signbit(right[right == 0])
+            )
+        else:
+            np.testing.assert_allclose(
+                left, right, rtol=1e-6 if got.type == pa.float32() else 1e-12
+            )
+    else:
+        assert got.drop_null().equals(expected.drop_null())
+
+
+# The references. Each takes Arrow arrays and gives the array that the engine must give.
+
+
+def on_numpy(function: Callable[..., Any], kind: Any = None) -> Callable[..., pa.Array]:
+    """A NumPy function of the values, null where an argument is."""
+
+    def reference(*arrays: pa.Array) -> pa.Array:
+        null = np.zeros(len(arrays[0]), bool)
+        values = []
+        for array in arrays:
+            null |= array.is_null().to_numpy(zero_copy_only=False)
+            fill = False if pa.types.is_boolean(array.type) else 1
+            values.append(
+                array.fill_null(pa.scalar(fill).cast(array.type)).to_numpy(zero_copy_only=False)
+            )
+        with np.errstate(all="ignore"):
+            result = np.asarray(function(*values))
+        return pa.array(result, type=kind and pa.type_for_alias(kind), mask=null)
+
+    return reference
+
+
+def divided(function: Callable[..., Any]) -> Callable[..., pa.Array]:
+    """As `on_numpy`, and null where an integer is divided by zero."""
+
+    def reference(left: pa.Array, right: pa.Array) -> pa.Array:
+        result = on_numpy(function)(left, right)
+        if pa.types.is_integer(right.type):
+            zero = pc.fill_null(pc.equal(right, pa.scalar(0, right.type)), False)
+            result = pc.if_else(zero, pa.scalar(None, result.type), result)
+        return result
+
+    return reference
+
+
+def floor_mod(left: Any, right: Any) -> Any:
+    return np.mod(left, right)
+
+
+def true_division(left: pa.Array, right: pa.Array) -> pa.Array:
+    kind = pa.float32() if left.type == right.type == pa.float32() else pa.float64()
+    return pc.divide(left.cast(kind, safe=False), right.cast(kind, safe=False))
+
+
+def as_float(function: Callable[[Any], Any]) -> Callable[[pa.Array], pa.Array]:
+    def reference(array: pa.Array) -> pa.Array:
+        kind = array.type if pa.types.is_floating(array.type) else pa.float64()
+        return on_numpy(function)(array.cast(kind, safe=False))
+
+    return reference
+
+
+def whole(function: Callable[[Any], Any]) -> Callable[[pa.Array], pa.Array]:
+    def reference(array: pa.Array) -> pa.Array:
+        return on_numpy(function)(array) if pa.types.is_floating(array.type) else array
+
+    return reference
+
+
+def total(array: pa.Array) -> Any:
+    if pa.types.is_floating(array.type):
+        values = array.drop_null().to_numpy(zero_copy_only=False).astype("f8")
+        if not np.isfinite(values).all():
+            with np.errstate(all="ignore"):
+                return float(values.sum())
+        return math.fsum(values)
+    return sum(int(v) for v in array.to_pylist() if v is not None)
+
+
+def mean(array: pa.Array) -> Any:
+    count = len(array) - array.null_count
+    return total(array) / count if count else None
+
+
+def extreme(best: Callable[[Any], Any]) -> Callable[[pa.Array], Any]:
+    def reference(array: pa.Array) -> Any:
+        if pa.types.is_duration(array.type) or pa.types.is_timestamp(array.type):
+            kept = [v for v in array.cast("int64").to_pylist() if v is not None]
+            return pa.scalar(best(kept), pa.int64()).cast(array.type).as_py() if kept else None
+        kept = [v for v in array.to_pylist() if v is not None and v == v]
+        return best(kept) if kept else None
+
+    return reference
+
+
+ELEMENTWISE: dict[str, tuple[list[str], Callable[..., pa.Array]]] = {
+    "add": (NUMBERS, pc.add),
+    "sub": (NUMBERS, pc.subtract),
+    "mul": (NUMBERS, pc.multiply),
+    "truediv": (NUMBERS, true_division),
+    "floordiv": (NUMBERS, divided(np.floor_divide)),
+    "rem": (NUMBERS, divided(floor_mod)),
+    "neg": (["int8", "int16", "int32", "int64", *FLOATS, "duration[ms]"], pc.negate),
+    "eq": (ORDERED, pc.equal),
+    "ne": (ORDERED, pc.not_equal),
+    "lt": (ORDERED, pc.less),
+    "le": (ORDERED, pc.less_equal),
+    "gt": (ORDERED, pc.greater),
+    "ge": (ORDERED, pc.greater_equal),
+    "and_": (["bool"], pc.and_kleene),
+    "or_": (["bool"], pc.or_kleene),
+    "xor": (["bool"], pc.xor),
+    "not_": (["bool"], pc.invert),
+    "abs": (NUMBERS, pc.abs),
+    "sqrt": (NUMBERS, as_float(np.sqrt)),
+    "floor": (NUMBERS, whole(np.floor)),
+    "ceil": (NUMBERS, whole(np.ceil)),
+    "is_null": (ORDERED, pc.is_null),
+    "is_not_null": (ORDERED, pc.is_valid),
+    "is_nan": (NUMBERS, on_numpy(lambda v: v != v, "bool")),
+    "is_not_nan": (NUMBERS, on_numpy(lambda v: v == v, "bool")),
+    "is_finite": (NUMBERS, on_numpy(np.isfinite, "bool")),
+    "fill_null": ([*NUMBERS, "bool", *TIMES], pc.coalesce),
+    "is_between": (
+        [*NUMBERS, *TIMES],
+        lambda v, low, high: pc.and_kleene(pc.greater_equal(v, low), pc.less_equal(v, high)),
+    ),
+    "clip": (
+        NUMBERS,
+        on_numpy(lambda v, low, high: np.where(v != v, v, np.fmin(np.fmax(v, low), high))),
+    ),
+}
+
+REDUCTIONS: dict[str, tuple[list[str], Callable[[pa.Array], Any]]] = {
+    "sum": ([*NUMBERS, "bool"], total),
+    "mean": ([*NUMBERS, "bool"], mean),
+    "min": ([*NUMBERS, "bool", *TIMES], extreme(min)),
+    "max": ([*NUMBERS, "bool", *TIMES], extreme(max)),
+    "count": (ORDERED, lambda array: len(array) - array.null_count),
+}
+
+
+def test_every_function_of_the_table_has_a_reference() -> None:
+    functions = {method for method, *_ in ins._native._functions()}
+    assert functions == ELEMENTWISE.keys() | REDUCTIONS.keys()
+
+
+def arity(method: str) -> int:
+    return next(1 + len(arguments) for m, arguments, *_ in ins._native._functions() if m == method)
+
+
+def apply(method: str, arguments: list[Any]) -> ins.Expr:
+    return getattr(arguments[0], method)(*arguments[1:])
+
+
+CASES = [(method, kind) for method, (kinds, _) in ELEMENTWISE.items() for kind in kinds]
+
+
+@pytest.mark.parametrize(("method", "kind"), CASES)
+def test_functions(region: ins.Region, method: str, kind: str) -> None:
+    rng = np.random.default_rng([len(method), len(kind), 7])
+    reference = ELEMENTWISE[method][1]
+    for rows in SIZES:
+        for nulls in (0.0, 0.2):
+            arrays = [random_array(kind, rows, rng, nulls) for _ in range(arity(method))]
+            names = "abc"[: len(arrays)]
+            t = put(region, **dict(zip(names, arrays, strict=True)))
+            got = t.select(r=apply(method, [col(n) for n in names])).to_arrow()["r"]
+            got.validate(full=True)
+            expected = reference(*arrays)
+            if expected.type == pa.string_view():
+                expected = expected.cast(got.type)
+            close(got, expected)
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [(m, k) for m, (kinds, _) in REDUCTIONS.items() for k in kinds],
+)
+def test_reductions(region: ins.Region, method: str, kind: str) -> None:
+    rng = np.random.default_rng([len(method), len(kind), 8])
+    for rows in SIZES:
+        for nulls in (0.0, 0.2, 1.0):
+            array = random_array(kind, rows, rng, nulls)
+            if method == "sum" and kind in ("int64", "uint64"):
+                array = pc.divide(array, pa.scalar(1 << 20, array.type))  # so that it fits
+            t = put(region, a=array)
+            got, expected = getattr(t["a"], method)(), REDUCTIONS[method][1](array)
+            selected = t.filter(col("a").is_not_null()).select(apply(method, [col("a")])).item()
+            for value in (got, selected):
+                if isinstance(expected, float):
+                    tolerance = 1e-6 if kind == "float32" and method == "sum" else 1e-12
+                    scale = sum(
+                        abs(v) for v in array.to_pylist() if v is not None and math.isfinite(v)
+                    )
+                    assert value == pytest.approx(
+                        expected,
+                        rel=tolerance,
+                        abs=scale * 1e-13 if method != "min" else 0,
+                        nan_ok=True,
+                    )
+                else:
+                    assert value == expected
+                assert type(value) is type(expected)
+
+
+@pytest.mark.parametrize("method", ["add", "sub", "mul", "truediv", "lt", "eq"])
+def test_mixed_types_go_by_the_result(region: ins.Region, method: str) -> None:
+    """What NumPy's promotion gives, for pairs that have a common type in every library."""
+    rng = np.random.default_rng(9)
+    for left, right in [
+        ("int8", "int32"),
+        ("int32", "float64"),
+        ("uint8", "int16"),
+        ("float32", "float64"),
+        ("int64", "int8"),
+        ("uint16", "uint64"),
+    ]:
+        a, b = random_array(left, 1000, rng), random_array(right, 1000, rng)
+        t = put(region, a=a, b=b)
+        common = pa.from_numpy_dtype(np.result_type(np.dtype(left), np.dtype(right)))
+        for x, y, m, n in [(a, b, "a", "b"), (b, a, "b", "a")]:
+            got = t.select(r=apply(method, [col(m), col(n)])).to_arrow()["r"]
+            close(got, ELEMENTWISE[method][1](x.cast(common), y.cast(common)))
+
+
+def test_chunks_and_slices_change_nothing(region: ins.Region) -> None:
+    rng = np.random.default_rng(10)
+    whole_table = pa.table(
+        {
+            "k": random_array("int8", 10_000, rng),
+            "f": random_array("float64", 10_000, rng, 0.3),
+            "s": random_array("string", 10_000, rng),
+            "b": random_array("bool", 10_000, rng),
+        }
+    )
+    padded = pa.concat_tables([whole_table.slice(5, 13), whole_table, whole_table.slice(9, 77)])
+    sliced = padded.combine_chunks().slice(13, 10_000)
+    cuts = np.sort(rng.integers(0, 10_000, 40))
+    chunked = pa.concat_tables(
+        [whole_table.slice(a, b - a) for a, b in zip([0, *cuts], [*cuts, 10_000], strict=True)]
+    )
+    results = []
+    for i, source in enumerate([whole_table, sliced, chunked]):
+        t = region.put(f"t{i}", source)
+        rest = t.filter(col("b") | (col("k") > 5)).with_columns(g=col("f") * 2 + col("k"))
+        results.append(
+            [
+                rest.to_arrow(),
+                rest.group_by("s").agg(col("g").sum(), n=ins.len()).to_arrow(),
+                t.select(col("f").sum(), m=col("f").mean(), n=col("s").count()).to_arrow(),
+                t.sort("k", "s").to_arrow(),
+            ]
+        )
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
+            assert repr(one.to_pydict()) == repr(two.to_pydict())
+
+
+KEYS = [*INTEGERS, "bool", *STRINGS]
+
+
+@pytest.mark.parametrize("kind", KEYS)
+@pytest.mark.parametrize("rows", [0, 1, 300, 70_000])
+def test_group_by_is_that_of_pandas(region: ins.Region, kind: str, rows: int) -> None:
+    rng = np.random.default_rng([rows, len(kind)])
+    key = random_array(kind, rows, rng)
+    data = pa.table(
+        {
+            "k": key,
+            "i": random_array("int16", rows, rng),
+            "f": random_array("float64", rows, rng),
+            "b": random_array("bool", rows, rng),
+        }
+    )
+    t = put(region, **dict(zip(data.column_names, data.columns, strict=True)))
+    got = t.group_by("k").agg(
+        n=ins.len(), count=col("f").count(), total=col("i").sum(), least=col("i").min(),
+        most=col("f").max(), mean=col("i").mean(), true=col("b").sum(),
+    ).to_arrow()  # fmt: skip
+    got.validate(full=True)
+    frame = pd.DataFrame(
+        {
+            "k": pd.Series(key.to_pylist(), dtype=object),
+            "i": data["i"].to_pandas(types_mapper=pd.ArrowDtype),
+            "f": data["f"].to_pandas(types_mapper=pd.ArrowDtype),
+            "b": data["b"].to_pandas(types_mapper=pd.ArrowDtype),
+        }
+    )
+    first: dict[Any, list[int]] = {}
+    for row, value in enumerate(key.to_pylist()):
+        first.setdefault(value, []).append(row)
+    assert got["k"].to_pylist() == list(first), "groups in order of first appearance"
+    sizes = frame.groupby("k", dropna=False, sort=False).size()
+    assert got["n"].to_pylist() == sizes.tolist()
+    i, f, b = (data[c].to_pylist() for c in "ifb")
+    for group, members in enumerate(first.values()):
+        ints = [i[r] for r in members if i[r] is not None]
+        floats = [f[r] for r in members if f[r] is not None]
+        numbers = [v for v in floats if v == v]
+        row = {c: got[c][group].as_py() for c in got.column_names}
+        assert row["count"] == len(floats)
+        assert row["total"] == sum(ints)
+        assert row["least"] == min(ints, default=None)
+        assert row["most"] == max(numbers, default=None)
+        assert row["true"] == sum(b[r] for r in members if b[r] is not None)
+        if ints:
+            assert row["mean"] == pytest.approx(sum(ints) / len(ints), rel=1e-12)
+        else:
+            assert row["mean"] is None
+
+
+def test_group_by_several_keys(region: ins.Region) -> None:
+    rng = np.random.default_rng(11)
+    rows = 20_000
+    data = pa.table(
+        {
+            "a": random_array("int8", rows, rng),
+            "b": random_array("string", rows, rng),
+            "c": random_array("bool", rows, rng),
+            "v": random_array("int32", rows, rng),
+        }
+    )
+    t = region.put("t", data)
+    got = t.group_by("a", "b", "c").agg(n=ins.len(), v=col("v").sum()).to_arrow().to_pydict()
+    expected: dict[Any, list[int]] = {}
+    for a, b, c, v in zip(*(data[x].to_pylist() for x in "abcv"), strict=True):
+        group = expected.setdefault((a, b, c), [0, 0])
+        group[0] += 1
+        group[1] += v or 0
+    assert list(zip(got["a"], got["b"], got["c"], strict=True)) == list(expected)
+    assert [list(x) for x in zip(got["n"], got["v"], strict=True)] == list(expected.values())
+
+
+def test_many_groups(region: ins.Region) -> None:
+    rng = np.random.default_rng(12)
+    keys = rng.integers(-(2**62), 2**62, 200_000)
+    keys[100_000:] = keys[:100_000]
+    values = rng.random(200_000)
+    t = region.put("t", {"k": keys, "v": values})
+    got = t.group_by("k").agg(col("v").sum(), n=ins.len()).to_arrow()
+    frame = pd.DataFrame({"k": keys, "v": values}).groupby("k", sort=False)["v"]
+    np.testing.assert_array_equal(got["k"].to_numpy(), frame.sum().index)
+    np.testing.assert_allclose(got["v"].to_numpy(), frame.sum().to_numpy(), rtol=1e-12)
+    np.testing.assert_array_equal(got["n"].to_numpy(), frame.size().to_numpy())
+
+
+def rank(value: Any) -> Any:
+    """Floats with NaN as the largest."""
+    if isinstance(value, float):
+        return (value != value, 0.0 if value != value else value)
+    return value
+
+
+@pytest.mark.parametrize("kind", ORDERED)
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("nulls_last", [False, True])
+def test_sort_is_stable_and_puts_nulls_where_asked(
+    region: ins.Region, kind: str, descending: bool, nulls_last: bool
+) -> None:
+    rng = np.random.default_rng([len(kind), descending])
+    for rows in (0, 1, 100, 5000):
+        array = random_array(kind, rows, rng)
+        t = put(region, a=array, i=pa.array(range(rows), pa.int64()))
+        got = t.sort("a", descending=descending, nulls_last=nulls_last).to_arrow()
+        values = (
+            array.cast("int64").to_pylist()
+            if "[" in kind and kind != "date32[day]"
+            else array.to_pylist()
+        )
+        some = [i for i in range(rows) if values[i] is not None]
+        none = [i for i in range(rows) if values[i] is None]
+        # sorted() keeps equal elements in order in both directions.
+        some = sorted(some, key=lambda i: rank(values[i]), reverse=descending)
+        assert got["i"].to_pylist() == (some + none if nulls_last else none + some)
+
+
+def test_sort_by_several_keys(region: ins.Region) -> None:
+    rng = np.random.default_rng(13)
+    rows = 5000
+    a, s = random_array("bool", rows, rng), random_array("string", rows, rng)
+    t = put(region, a=a, s=s, i=pa.array(range(rows), pa.int64()))
+    got = t.sort("a", "s", descending=[True, False]).to_arrow()["i"].to_pylist()
+    x, y = a.to_pylist(), s.to_pylist()
+    order = sorted(range(rows), key=lambda i: (y[i] is None, y[i] or ""))
+    order = [i for v in (True, False, None) for i in order if x[i] is v]
+    assert got == order
+
+
+@pytest.mark.parametrize("source", [*NUMBERS, "bool"])
+@pytest.mark.parametrize("target", [*NUMBERS, "bool"])
+def test_casts(region: ins.Region, source: str, target: str) -> None:
+    rng = np.random.default_rng(14)
+    array = random_array(source, 2000, rng)
+    t = put(region, a=array)
+    got = t.select(col("a").cast(target, strict=False)).to_arrow()["a"]
+    assert got.type == pa.type_for_alias(target)
+    info = None if target in FLOATS or target == "bool" else np.iinfo(target)
+    for value, cast in zip(array.to_pylist(), got.to_pylist(), strict=True):
+        if value is None:
+            assert cast is None
+        elif target == "bool":
+            assert cast is (value != 0)
+        elif info is None:
+            expected = np.array(value).astype(target).item()
+            assert cast == expected or (cast != cast and value != value)
+        elif value != value or math.isinf(value) or not info.min <= math.trunc(value) <= info.max:
+            assert cast is None, value
+        else:
+            assert cast == math.trunc(value)
+
+
+# Random expressions over a random table, against NumPy on the same values.
+
+COLUMNS = {"x": "f8", "y": "f8", "i": "i8", "j": "i4"}
+
+
+def expressions() -> st.SearchStrategy[tuple[Callable[[Any], Any], Callable[[Any], Any]]]:
+    """Pairs of the same expression, for insitu and for NumPy."""
+    leaves = st.sampled_from(list(COLUMNS)).map(
+        lambda n: (lambda c, n=n: c(n), lambda d, n=n: d[n])
+    ) | st.sampled_from([-3, 0, 1, 2, 7]).map(lambda v: (lambda c, v=v: v, lambda d, v=v: v))
+
+    def extend(inner: Any) -> Any:
+        def binary(symbol: str, a: Any, b: Any) -> Any:
+            act = {"+": lambda p, q: p + q, "-": lambda p, q: p - q, "*": lambda p, q: p * q}[
+                symbol
+            ]
+            return (lambda c: act(a[0](c), b[0](c)), lambda d: act(a[1](d), b[1](d)))
+
+        return st.builds(binary, st.sampled_from("+-*"), inner, inner)
+
+    return st.recursive(leaves, extend, max_leaves=8)
+
+
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(expressions(), st.sampled_from([1, 255, 256, 257, 1025, 3000]), st.integers(0, 2**32 - 1))
+def test_random_expressions(region: ins.Region, pair: Any, rows: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    data = {n: (rng.integers(-50, 50, rows)).astype(k) for n, k in COLUMNS.items()}
+    ours, numpy = pair
+    expr = ours(col)
+    if not isinstance(expr, ins.Expr):
+        return
+    with np.errstate(all="ignore"):
+        expected = np.broadcast_to(numpy(data), rows)
+    t = region.put("t", data, replace=True)
+    got = t.select(r=expr).to_arrow()["r"].to_numpy()
+    np.testing.assert_array_equal(got, expected)
+    chosen = t.filter(expr > 0).select("x").to_arrow()["x"].to_numpy()
+    np.testing.assert_array_equal(chosen, data["x"][expected > 0])
