@@ -128,14 +128,17 @@ fn invalid(py: Python<'_>, cause: &PyErr) -> PyErr {
 fn stream(data: &Bound<'_, PyAny>) -> PyResult<Source> {
     let py = data.py();
     let capsule = data.call_method0(intern!(py, "__arrow_c_stream__"))?;
-    let capsule = capsule.cast_into::<PyCapsule>()?;
+    let capsule = capsule
+        .cast_into::<PyCapsule>()
+        .map_err(|error| not_columns(py, data, &PyErr::from(error)))?;
     // A stream whose items are not structs has no schema of columns.
     let reader = PyRecordBatchReader::from_arrow_pycapsule(&capsule)
         .map_err(|error| not_columns(py, data, &error))?
         .into_reader()?;
     let schema = reader.schema();
     let raised = Raised::default();
-    let batches = Box::new(Guarded { inner: reader, asked: Instant::now(), raised: raised.clone() });
+    let batches =
+        Box::new(Guarded { inner: reader, asked: Instant::now(), raised: raised.clone() });
     Ok(Source { schema, batches, raised })
 }
 

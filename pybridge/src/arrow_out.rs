@@ -7,7 +7,9 @@ use arrow::datatypes::{Field, FieldRef, SchemaRef};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyTuple};
 use pyo3_arrow::PySchema;
-use pyo3_arrow::ffi::{ArrayIterator, to_array_pycapsules, to_schema_pycapsule, to_stream_pycapsule};
+use pyo3_arrow::ffi::{
+    ArrayIterator, to_array_pycapsules, to_schema_pycapsule, to_stream_pycapsule,
+};
 
 use crate::errors;
 
@@ -40,7 +42,8 @@ pub fn stream<'py>(
 ) -> PyResult<Bound<'py, PyCapsule>> {
     let row = Field::new_struct("", schema.fields().clone(), false)
         .with_metadata(schema.metadata().clone());
-    let structs = batches.into_iter().map(|batch| Ok(Arc::new(StructArray::from(batch)) as ArrayRef));
+    let structs =
+        batches.into_iter().map(|batch| Ok(Arc::new(StructArray::from(batch)) as ArrayRef));
     let reader = Box::new(ArrayIterator::new(structs, Arc::new(row)));
     Ok(to_stream_pycapsule(py, reader, requested)?)
 }

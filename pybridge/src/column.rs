@@ -75,7 +75,11 @@ impl Column {
             0 => {}
             n => {
                 let why = format!("{n} of its values are null");
-                return Err(self.not_zero_copy(py, &why, "pass copy=True, and fill= for the nulls"));
+                return Err(self.not_zero_copy(
+                    py,
+                    &why,
+                    "pass copy=True, and fill= for the nulls",
+                ));
             }
         }
         numpy_out::view(py, array, PyArrayDescr::new(py, dtype)?)

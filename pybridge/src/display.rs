@@ -130,13 +130,10 @@ fn notes(grid: &Grid, total: usize, columns: usize) -> Vec<String> {
     if total > grid.rows.len() {
         notes.push(format!("... and {} more", rows(total - grid.rows.len())));
     }
-    match grid.heads.get(columns..) {
-        Some(left @ [_, ..]) => {
-            let names: Vec<&str> = left.iter().map(|head| head.0.as_str()).collect();
-            let list = clip(&names.join(", "), LINE - 30);
-            notes.push(format!("... and {} more columns: {list}", left.len()));
-        }
-        _ => {}
+    if let Some(left @ [_, ..]) = grid.heads.get(columns..) {
+        let names: Vec<&str> = left.iter().map(|head| head.0.as_str()).collect();
+        let list = clip(&names.join(", "), LINE - 30);
+        notes.push(format!("... and {} more columns: {list}", left.len()));
     }
     notes
 }

@@ -32,9 +32,7 @@ pub fn scalar(value: &Bound<'_, PyAny>) -> PyResult<Scalar> {
     }
     // Timestamps and timedeltas of pandas have nanoseconds, which datetime's classes lack.
     if let Ok(exact) = value.getattr(intern!(py, "asm8")) {
-        let aware = value
-            .getattr_opt(intern!(py, "tzinfo"))?
-            .is_some_and(|zone| !zone.is_none());
+        let aware = value.getattr_opt(intern!(py, "tzinfo"))?.is_some_and(|zone| !zone.is_none());
         return numpy_scalar(&exact, aware);
     }
     if value.is_instance(class(py, &DATETIME, "datetime")?)? {
@@ -118,7 +116,8 @@ fn numpy_scalar(value: &Bound<'_, PyAny>, aware: bool) -> PyResult<Scalar> {
         "b" | "i" | "u" | "f" | "U" => {
             let item = value.call_method0(intern!(py, "item"))?;
             // A long double's item is itself.
-            if !item.is(value) && !item.is_instance(NUMPY_GENERIC.import(py, "numpy", "generic")?)?
+            if !item.is(value)
+                && !item.is_instance(NUMPY_GENERIC.import(py, "numpy", "generic")?)?
             {
                 return scalar(&item);
             }
@@ -147,7 +146,9 @@ fn numpy_scalar(value: &Bound<'_, PyAny>, aware: bool) -> PyResult<Scalar> {
                     return Err(errors::new(
                         py,
                         "TypeMismatch",
-                        format!("{dtype} has no counterpart; convert it to [s], [ms], [us] or [ns]"),
+                        format!(
+                            "{dtype} has no counterpart; convert it to [s], [ms], [us] or [ns]"
+                        ),
                     ));
                 }
             };

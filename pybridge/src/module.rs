@@ -34,7 +34,11 @@ impl Capacity {
     }
 }
 
-fn place(py: Python<'_>, name: Option<String>, path: Option<PathBuf>) -> PyResult<Option<Location>> {
+fn place(
+    py: Python<'_>,
+    name: Option<String>,
+    path: Option<PathBuf>,
+) -> PyResult<Option<Location>> {
     match (name, path) {
         (Some(_), Some(_)) => {
             Err(errors::new(py, "InvalidArgument", "give a name or a path, not both"))
@@ -71,7 +75,8 @@ fn create(
         "open" => IfExists::Open,
         "replace" => IfExists::Replace,
         other => {
-            let advice = format!("if_exists is {other:?}; it can be \"error\", \"open\" or \"replace\"");
+            let advice =
+                format!("if_exists is {other:?}; it can be \"error\", \"open\" or \"replace\"");
             return Err(errors::new(py, "InvalidArgument", advice));
         }
     };
@@ -250,10 +255,13 @@ pub fn leases<'py>(
         dict.set_item("table", &record.table)?;
         dict.set_item("sequence", record.sequence)?;
         dict.set_item("current", record.current)?;
-        dict.set_item("kind", match record.kind {
-            insitu::HoldKind::Pin => "pin",
-            insitu::HoldKind::Lease => "lease",
-        })?;
+        dict.set_item(
+            "kind",
+            match record.kind {
+                insitu::HoldKind::Pin => "pin",
+                insitu::HoldKind::Lease => "lease",
+            },
+        )?;
         dict.set_item("since", record.since.map(|millis| millis as f64 / 1000.0))?;
         dict.set_item("what", &record.what)?;
         list.append(dict)?;

@@ -69,11 +69,18 @@ fn way(py: Python<'_>, place: Option<&Place>) -> PyResult<(Option<String>, Optio
     }
 }
 
-fn open(py: Python<'_>, name: Option<String>, path: Option<PathBuf>, read_only: bool) -> PyResult<Region> {
+fn open(
+    py: Python<'_>,
+    name: Option<String>,
+    path: Option<PathBuf>,
+    read_only: bool,
+) -> PyResult<Region> {
     let location = match (name, path) {
         (Some(name), _) => Location::Shm(name),
         (None, Some(path)) => Location::File(path),
-        (None, None) => return Err(errors::new(py, "InvalidArgument", "a pickle without a region")),
+        (None, None) => {
+            return Err(errors::new(py, "InvalidArgument", "a pickle without a region"));
+        }
     };
     module::open_at(py, location, read_only)
 }

@@ -93,7 +93,9 @@ impl Query {
                 return Err(errors::new(
                     py,
                     "ShapeMismatch",
-                    format!("descending has {given} values for {keys} keys; give one bool, or one for each key"),
+                    format!(
+                        "descending has {given} values for {keys} keys; give one bool, or one for each key"
+                    ),
                 ));
             }
         };

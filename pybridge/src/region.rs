@@ -113,8 +113,7 @@ impl Region {
 
     /// The names of the tables, sorted.
     fn names(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        let mut names =
-            py.detach(|| self.0.names()).map_err(|error| errors::raise(py, error))?;
+        let mut names = py.detach(|| self.0.names()).map_err(|error| errors::raise(py, error))?;
         names.sort_unstable();
         Ok(names)
     }
@@ -197,9 +196,8 @@ impl Region {
         py.detach(|| self.0.flush()).map_err(|error| errors::raise(py, error))
     }
 
-    /// Closes this handle, and those of the same region in this process; more than once is fine.
-    ///
-    /// The region and its tables then raise `Stale`; views stay valid.
+    /// Closes this handle and the handles of its tables, which raise `Stale` from then on; views
+    /// stay valid. Closing again does nothing.
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.0.close());
     }
@@ -266,6 +264,10 @@ impl Report {
         if self.problems.is_empty() {
             return format!("Report: ok ({checked})");
         }
-        format!("Report: {} problems ({checked})\n  {}", self.problems.len(), self.problems.join("\n  "))
+        format!(
+            "Report: {} problems ({checked})\n  {}",
+            self.problems.len(),
+            self.problems.join("\n  ")
+        )
     }
 }

@@ -178,7 +178,9 @@ impl Table {
             (rows, columns) => Err(errors::new(
                 py,
                 "ShapeMismatch",
-                format!("item() needs a table of 1 row and 1 column; this one has {rows} and {columns}"),
+                format!(
+                    "item() needs a table of 1 row and 1 column; this one has {rows} and {columns}"
+                ),
             )),
         }
     }
@@ -264,9 +266,11 @@ impl Table {
         arrow_out::schema(py, &self.0.schema())
     }
 
-    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let batches = arrow_out::batches(py, &self.0)?;
-        Ok(display::text(&self.title(), &self.0.schema(), &batches, self.rows()))
+    fn __repr__(&self, py: Python<'_>) -> String {
+        match arrow_out::batches(py, &self.0) {
+            Ok(batches) => display::text(&self.title(), &self.0.schema(), &batches, self.rows()),
+            Err(error) => format!("{}\n  cannot be read: {}", self.title(), error.value(py)),
+        }
     }
 
     /// For notebooks.

@@ -38,10 +38,10 @@ pub fn data_type(value: &Bound<'_, PyAny>) -> PyResult<DataType> {
     let named = if value.is_instance(&pyarrow.getattr("DataType")?)? {
         value.clone()
     } else if let Ok(name) = value.cast::<PyString>()
-        && let Ok(dtype) = pyarrow.getattr("types")?.getattr("lib")?.call_method1(
-            "type_for_alias",
-            (alias(name.to_str()?),),
-        )
+        && let Ok(dtype) = pyarrow
+            .getattr("types")?
+            .getattr("lib")?
+            .call_method1("type_for_alias", (alias(name.to_str()?),))
     {
         dtype
     } else {
