@@ -322,7 +322,7 @@ impl Writer<'_> {
         let index = self.s.layout.granule_of(offset).ok_or_else(bad)?;
         let within = offset - self.s.layout.granule_at(index);
         match class_of(bytes) {
-            Some(class) if within % class_bytes(class) == 0 => {
+            Some(class) if within.is_multiple_of(class_bytes(class)) => {
                 Ok((index, Some((class, within / class_bytes(class)))))
             }
             None if within == 0 && self.s.layout.in_arena(offset, bytes) => Ok((index, None)),

@@ -54,7 +54,10 @@ impl Session {
     pub(crate) fn set_used(&self, from: u64, to: u64, on: bool) -> Result<u64> {
         self.set(
             |i| Ok(self.used_word(i)?.load(Ordering::Relaxed)),
-            |i, v| Ok(self.used_word(i)?.store(v, Ordering::Relaxed)),
+            |i, v| {
+                self.used_word(i)?.store(v, Ordering::Relaxed);
+                Ok(())
+            },
             (from, to),
             on,
         )
@@ -64,7 +67,10 @@ impl Session {
     pub(crate) fn set_warm(&self, from: u64, to: u64, on: bool) -> Result<u64> {
         self.set(
             |i| Ok(self.warm_word(i)?.load(Ordering::Relaxed)),
-            |i, v| Ok(self.warm_word(i)?.store(v, Ordering::Release)),
+            |i, v| {
+                self.warm_word(i)?.store(v, Ordering::Release);
+                Ok(())
+            },
             (from, to),
             on,
         )

@@ -416,7 +416,7 @@ impl Writer<'_> {
         if high >= s.layout.max_tables {
             return Err(Error::TableLimit { limit: s.layout.max_tables });
         }
-        if s.layout.slot(high) % PAGE == 0 {
+        if s.layout.slot(high).is_multiple_of(PAGE) {
             s.reserve_metadata(s.layout.slot(high), PAGE)?;
         }
         s.bytes.zero(s.layout.slot(high), slot::BYTES)?;

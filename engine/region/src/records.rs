@@ -9,6 +9,9 @@ use crate::error::Result;
 use crate::layout::{GRANULE, session as field};
 use crate::writer::Writer;
 
+/// A record as it was read: where it lies, and the extent's offset and bytes.
+pub(crate) type Recorded = (u64, u64, u64);
+
 /// The free record places of this process's session.
 #[derive(Default)]
 pub(crate) struct Records {
@@ -78,7 +81,7 @@ impl Writer<'_> {
 
     /// All records of the session in slot `index`: (place, offset, bytes), and the chained
     /// blocks' offsets. Bounded, whatever the memory says.
-    pub(crate) fn session_records(&self, index: u32) -> Result<(Vec<(u64, u64, u64)>, Vec<u64>)> {
+    pub(crate) fn session_records(&self, index: u32) -> Result<(Vec<Recorded>, Vec<u64>)> {
         let page = self.s.layout.session(index);
         let mut records = Vec::new();
         let mut chain = Vec::new();
@@ -101,7 +104,7 @@ impl Writer<'_> {
         Ok((records, chain))
     }
 
-    fn read_records(&self, at: u64, count: u64, out: &mut Vec<(u64, u64, u64)>) -> Result<()> {
+    fn read_records(&self, at: u64, count: u64, out: &mut Vec<Recorded>) -> Result<()> {
         for i in 0..count {
             let place = at + i * 16;
             let offset = self.s.bytes.word(place)?.load(Ordering::Acquire);

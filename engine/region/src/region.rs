@@ -56,6 +56,12 @@ impl Region {
         Ok(session)
     }
 
+    /// The session, for tests that look inside.
+    #[cfg(test)]
+    pub(crate) fn for_tests(&self) -> Arc<Session> {
+        self.session().unwrap()
+    }
+
     #[cold]
     fn closed(&self) -> Error {
         Error::Stale(format!("region {} was closed; open it again", self.0.name))

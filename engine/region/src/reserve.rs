@@ -103,7 +103,7 @@ impl Ground<'_> {
         let mut at = offset;
         while at < end {
             let next = (at / BLOCK * BLOCK + BLOCK).min(end);
-            let done = if at % BLOCK == 0 && next - at == BLOCK {
+            let done = if at.is_multiple_of(BLOCK) && next - at == BLOCK {
                 self.block(at)
             } else {
                 self.pages(at, next - at)

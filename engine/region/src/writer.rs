@@ -217,3 +217,82 @@ fn low(word: &AtomicU64) -> &AtomicU32 {
     // handed to the kernel, which reads it as 32 bits.
     unsafe { AtomicU32::from_ptr(word.as_ptr().cast()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::{Command, Stdio};
+
+    use crate::layout::header;
+    use crate::{CreateOptions, Error, Location, Part, Region};
+
+    const ROLE: &str = "INSITU_TEST_LOCK_HOLDER";
+
+    /// Not a test of its own: what the holder process of the test below runs.
+    #[test]
+    fn holder() {
+        let Ok(name) = std::env::var(ROLE) else { return };
+        let region = Region::open(Location::Shm(name), false).unwrap();
+        let session = region.for_tests();
+        let writer = session.write().unwrap();
+        // Half a publish: an owner count that no record explains, and a wrecked index.
+        session.set_used(0, 7, true).unwrap();
+        session.bytes.word(header::INDEX_SEQLOCK).unwrap().fetch_or(1, super::Ordering::AcqRel);
+        for at in 0..512 {
+            session
+                .bytes
+                .word(session.layout.index + at * 8)
+                .unwrap()
+                .store(0, super::Ordering::Relaxed);
+        }
+        println!("\nholding");
+        let _ = std::io::stdin().read(&mut [0]);
+        drop(writer);
+    }
+
+    #[test]
+    fn a_killed_holders_lock_is_stolen_and_its_half_work_undone() {
+        let name = format!("test-writer-{}", std::process::id());
+        let options = CreateOptions { capacity: Some(8 << 20), ..CreateOptions::default() };
+        let region = Region::create(Location::Shm(name.clone()), options).unwrap();
+        let extent = region.allocate(100_000).unwrap();
+        region.publish("t", &[Part::Owned(&extent)], b"m", false).unwrap();
+        let used = region.stats().unwrap().used;
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "writer::tests::holder", "--nocapture"])
+            .env(ROLE, &name)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap() == "holding"));
+        // The holder lives: the lock is not taken from it.
+        assert!(region.for_tests().try_write().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // A reader that believed the wrecked index would miss the table.
+        assert_eq!(region.lookup("t").unwrap().manifest().unwrap(), b"m");
+        let pin = region.publish("u", &[Part::Owned(&extent)], b"n", false).unwrap();
+        assert!(region.verify().ok(), "{:?}", region.verify());
+        drop(pin);
+        region.delete("u").unwrap();
+        assert_eq!(region.stats().unwrap().used, used);
+        assert_eq!(region.stats().unwrap().sessions, 1);
+        Region::remove(&Location::Shm(name)).unwrap();
+    }
+
+    #[test]
+    fn damage_found_by_a_writer_is_an_error_and_mended_by_the_next() {
+        let options = CreateOptions { capacity: Some(1 << 20), ..CreateOptions::default() };
+        let region = Region::create(Location::Memfd, options).unwrap();
+        region.publish("t", &[], b"m", false).unwrap();
+        let session = region.for_tests();
+        // The list of slabs with room leads out of the region.
+        session.bytes.word(header::CLASS_HINTS).unwrap().store(1 << 40, super::Ordering::Relaxed);
+        assert!(matches!(region.allocate(64), Err(Error::RegionCorrupt { .. })));
+        assert!(region.allocate(64).is_ok());
+        assert!(region.verify().ok(), "{:?}", region.verify());
+        assert_eq!(region.lookup("t").unwrap().manifest().unwrap(), b"m");
+    }
+}

@@ -54,6 +54,7 @@ impl Drop for Place {
 }
 
 fn fill(extent: &insitu_region::Extent, byte: u8) {
+    // SAFETY: within an extent or a table that this test holds.
     unsafe { std::ptr::write_bytes(extent.as_mut_ptr(), byte, extent.len() as usize) };
 }
 
@@ -72,6 +73,7 @@ fn a_table_is_published_found_replaced_and_deleted() {
         let found = region.lookup("t").unwrap();
         assert_eq!(found.sequence(), pin.sequence());
         let at = region.slice(found.extents().unwrap()[0].0, 5 << 20).unwrap();
+        // SAFETY: within an extent or a table that this test holds.
         assert_eq!(unsafe { at.add((5 << 20) - 1).read_volatile() }, 7);
         assert!(matches!(
             region.publish("t", &[], b"", false),
@@ -84,6 +86,7 @@ fn a_table_is_published_found_replaced_and_deleted() {
         assert!(region.verify().ok(), "{:?}", region.verify());
         region.delete("t").unwrap();
         assert!(matches!(region.lookup("t"), Err(Error::TableNotFound { .. })));
+        // SAFETY: within an extent or a table that this test holds.
         assert_eq!(unsafe { at.read_volatile() }, 7);
         assert_eq!(newer.manifest().unwrap(), b"two");
         drop((pin, found, newer));
@@ -150,6 +153,7 @@ fn a_full_region_says_so_and_loses_nothing() {
         assert_eq!(rest.len(), 64 - 16 - 1);
         assert_eq!(region.stats().unwrap().free, 0);
         let at = region.slice(pin.extents().unwrap()[0].0, 1).unwrap();
+        // SAFETY: within an extent or a table that this test holds.
         assert_eq!(unsafe { at.read_volatile() }, 3);
         assert!(region.verify().ok(), "{:?}", region.verify());
         drop(rest);
@@ -288,9 +292,11 @@ fn views_outlive_closing() {
     assert!(leases.iter().any(|l| l.what == "a test" && l.pid == std::process::id()));
     drop((extent, pin));
     region.close();
+    // SAFETY: within an extent or a table that this test holds.
     assert_eq!(unsafe { at.add(99).read_volatile() }, 9);
     assert!(matches!(lease.pin().manifest(), Err(Error::Stale(_))));
     drop(region);
+    // SAFETY: within an extent or a table that this test holds.
     assert_eq!(unsafe { at.read_volatile() }, 9);
 }
 

@@ -1,0 +1,334 @@
+//! Several processes, and their deaths: the test binary starts itself again in a role.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use insitu_region::{CreateOptions, Error, HoldKind, Location, Part, Region};
+
+const ROLE: &str = "INSITU_TEST_ROLE";
+const REGION: &str = "INSITU_TEST_REGION";
+
+/// A named region that is removed at the end, also when the test fails.
+struct Place(String);
+
+impl Place {
+    fn new(what: &str) -> Self {
+        Self(format!("test-processes-{what}-{}", std::process::id()))
+    }
+
+    fn create(&self, capacity: u64) -> Region {
+        let options = CreateOptions { capacity: Some(capacity), ..CreateOptions::default() };
+        Region::create(Location::Shm(self.0.clone()), options).unwrap()
+    }
+
+    fn start(&self, role: &str) -> Peer {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "role", "--nocapture"])
+            .env(ROLE, role)
+            .env(REGION, &self.0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        Peer { child, out }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = Region::remove(&Location::Shm(self.0.clone()));
+    }
+}
+
+struct Peer {
+    child: Child,
+    out: BufReader<ChildStdout>,
+}
+
+impl Peer {
+    /// Waits until the peer says so.
+    fn expect(&mut self, said: &str) {
+        let mut line = String::new();
+        while self.out.read_line(&mut line).unwrap() != 0 {
+            if line.trim_end() == said {
+                return;
+            }
+            line.clear();
+        }
+        panic!("the peer ended before it said {said:?}");
+    }
+
+    fn go_on(&mut self) {
+        self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn finish(mut self) {
+        drop(self.child.stdin.take());
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn say(what: &str) {
+    println!("\n{what}");
+}
+
+fn wait() {
+    let _ = std::io::stdin().read(&mut [0]);
+}
+
+/// Not a test of its own: what the peers run.
+#[test]
+fn role() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let name = std::env::var(REGION).unwrap();
+    let region = Region::open(Location::Shm(name.clone()), false).unwrap();
+    match role.as_str() {
+        "hold" => {
+            let extents: Vec<_> =
+                [100, 5_000, 300_000, 4 << 20].map(|n| region.allocate(n).unwrap()).into();
+            let many: Vec<_> = (0..500).map(|_| region.allocate(64).unwrap()).collect();
+            let pin = region.lookup("t").unwrap();
+            let lease = pin.lease_for("holding on").unwrap();
+            say("ready");
+            wait();
+            drop((extents, many, pin, lease));
+        }
+        "publish" => {
+            let extent = region.allocate(1 << 20).unwrap();
+            // SAFETY: our own extent.
+            unsafe { extent.as_mut_ptr().write_bytes(42, 1 << 20) };
+            region.publish("theirs", &[Part::Owned(&extent)], b"from a peer", false).unwrap();
+            say("ready");
+            wait();
+        }
+        "churn" => {
+            say("ready");
+            let mut kept = Vec::new();
+            for i in 0_u64.. {
+                let table = format!("t{}", i % 7);
+                let extent = region.allocate(1 << (i % 18)).unwrap();
+                let pin = region
+                    .publish(&table, &[Part::Owned(&extent)], table.as_bytes(), true)
+                    .unwrap();
+                if i % 3 == 0 {
+                    let both = [Part::Of(&pin), Part::Owned(&extent)];
+                    kept.push(region.publish(&format!("s{}", i % 5), &both, b"s", true).unwrap());
+                }
+                if i % 5 == 0 {
+                    let _ = region.delete(&table);
+                }
+                if kept.len() > 4 {
+                    kept.remove(0);
+                }
+            }
+        }
+        "fork" => {
+            let extent = region.allocate(1000).unwrap();
+            let pin = region.publish("mine", &[Part::Owned(&extent)], b"m", false).unwrap();
+            // SAFETY: the child only runs what follows and leaves by `_exit`.
+            let pid = unsafe { libc::fork() };
+            if pid == 0 {
+                let code = match in_forked_child(&region, &name) {
+                    true => {
+                        drop((extent, pin, region));
+                        0
+                    }
+                    false => 1,
+                };
+                // SAFETY: ends the child at once.
+                unsafe { libc::_exit(code) };
+            }
+            let mut status = 0;
+            // SAFETY: waits for the child made above.
+            unsafe { libc::waitpid(pid, &raw mut status, 0) };
+            assert_eq!(status, 0);
+            // Nothing of ours was released by the child.
+            assert_eq!(pin.manifest().unwrap(), b"m");
+            let holds = region.leases().unwrap();
+            assert!(holds.iter().any(|h| h.pid == std::process::id() && h.table == "mine"));
+            assert!(region.verify().ok(), "{:?}", region.verify());
+            say("ready");
+            wait();
+        }
+        "forked parent" => {
+            // A child that outlives us must not keep our session alive.
+            let extent = region.allocate(1 << 20).unwrap();
+            // SAFETY: the child only sleeps and leaves by `_exit`.
+            let pid = unsafe { libc::fork() };
+            if pid == 0 {
+                std::thread::sleep(std::time::Duration::from_secs(20));
+                // SAFETY: ends the child at once.
+                unsafe { libc::_exit(0) };
+            }
+            say(&format!("child {pid}"));
+            say("ready");
+            wait();
+            drop(extent);
+        }
+        other => panic!("no role {other}"),
+    }
+}
+
+fn in_forked_child(region: &Region, name: &str) -> bool {
+    let stale = matches!(region.names(), Err(Error::Stale(_)))
+        && matches!(region.allocate(10), Err(Error::Stale(_)));
+    let Ok(own) = Region::open(Location::Shm(name.into()), false) else { return false };
+    let sees = own.lookup("mine").is_ok_and(|pin| pin.manifest().is_ok_and(|m| m == b"m"));
+    let two = own.stats().is_ok_and(|stats| stats.sessions >= 2);
+    drop(own);
+    stale && sees && two
+}
+
+#[test]
+fn a_name_is_visible_at_once_in_another_process() {
+    let place = Place::new("visible");
+    let region = place.create(16 << 20);
+    let mut peer = place.start("publish");
+    peer.expect("ready");
+    let pin = region.lookup("theirs").unwrap();
+    assert_eq!(pin.manifest().unwrap(), b"from a peer");
+    let (offset, len) = pin.extents().unwrap()[0];
+    let at = region.slice(offset, len).unwrap();
+    peer.go_on();
+    peer.finish();
+    // SAFETY: the pin keeps the extent.
+    assert_eq!(unsafe { at.add(len as usize - 1).read_volatile() }, 42);
+    assert_eq!(region.stats().unwrap().sessions, 1);
+    assert!(region.verify().ok(), "{:?}", region.verify());
+}
+
+#[test]
+fn what_a_killed_process_held_is_reclaimed() {
+    let place = Place::new("killed");
+    let region = place.create(16 << 20);
+    region.publish("t", &[], b"m", false).unwrap();
+    let used = region.stats().unwrap().used;
+    let mut peer = place.start("hold");
+    peer.expect("ready");
+    let pid = peer.child.id();
+    let holds = region.leases().unwrap();
+    assert!(holds.iter().any(|h| h.pid == pid && h.kind == HoldKind::Pin && h.table == "t"));
+    assert!(holds.iter().any(|h| h.pid == pid && h.what == "holding on"));
+    assert!(region.stats().unwrap().used > used + (4 << 20));
+    assert!(region.verify().ok(), "{:?}", region.verify());
+    region.delete("t").unwrap();
+    // A living process's things stay.
+    region.gc().unwrap();
+    assert_eq!(region.stats().unwrap().retired, 1);
+    peer.kill();
+    assert!(region.gc().unwrap() > 4 << 20);
+    let stats = region.stats().unwrap();
+    assert_eq!((stats.used, stats.retired, stats.sessions), (0, 0, 1), "{stats:?}");
+    assert!(region.verify().ok(), "{:?}", region.verify());
+}
+
+#[test]
+fn who_runs_out_of_space_takes_over_from_the_dead() {
+    let place = Place::new("space");
+    let region = place.create(8 << 20);
+    region.publish("t", &[], b"m", false).unwrap();
+    let mut peer = place.start("hold");
+    peer.expect("ready");
+    assert!(matches!(region.allocate(6 << 20), Err(Error::RegionFull { .. })));
+    peer.kill();
+    assert!(region.allocate(6 << 20).is_ok());
+}
+
+#[test]
+fn processes_killed_at_any_moment_lose_and_leak_nothing() {
+    let place = Place::new("churn");
+    let region = place.create(64 << 20);
+    region.publish("kept", &[], b"kept", false).unwrap();
+    let baseline = region.stats().unwrap().used;
+    for round in 0..40_u64 {
+        let mut peers = [place.start("churn"), place.start("churn")];
+        for peer in &mut peers {
+            peer.expect("ready");
+        }
+        // Not a time that matters: any moment will do.
+        std::thread::sleep(std::time::Duration::from_micros(round * 977 % 15_000));
+        for peer in peers {
+            peer.kill();
+        }
+        for name in region.names().unwrap() {
+            let manifest = region.lookup(&name).unwrap().manifest().unwrap();
+            let expected = if name.starts_with('s') { "s" } else { name.as_str() };
+            assert_eq!(manifest, expected.as_bytes());
+        }
+        assert!(region.verify().ok(), "round {round}: {:?}", region.verify());
+    }
+    for name in region.names().unwrap() {
+        if name != "kept" {
+            region.delete(&name).unwrap();
+        }
+    }
+    region.gc().unwrap();
+    let stats = region.stats().unwrap();
+    assert_eq!((stats.used, stats.tables, stats.sessions), (baseline, 1, 1), "{stats:?}");
+    assert!(region.verify().ok(), "{:?}", region.verify());
+}
+
+#[test]
+fn a_forked_child_uses_and_releases_nothing_of_its_parents() {
+    let place = Place::new("fork");
+    let region = place.create(4 << 20);
+    let mut peer = place.start("fork");
+    peer.expect("ready");
+    assert_eq!(region.lookup("mine").unwrap().manifest().unwrap(), b"m");
+    peer.go_on();
+    peer.finish();
+    region.delete("mine").unwrap();
+    assert_eq!(region.stats().unwrap().used, 0);
+}
+
+#[test]
+fn a_forked_child_does_not_keep_its_dead_parent_alive() {
+    let place = Place::new("orphan");
+    let region = place.create(4 << 20);
+    let mut peer = place.start("forked parent");
+    let mut line = String::new();
+    let orphan: i32 = loop {
+        line.clear();
+        assert_ne!(peer.out.read_line(&mut line).unwrap(), 0);
+        if let Some(pid) = line.trim_end().strip_prefix("child ") {
+            break pid.parse().unwrap();
+        }
+    };
+    peer.expect("ready");
+    assert!(region.stats().unwrap().used >= 1 << 20);
+    peer.kill();
+    region.gc().unwrap();
+    assert_eq!(region.stats().unwrap().used, 0);
+    // SAFETY: ends the grandchild that this test started.
+    unsafe { libc::kill(orphan, libc::SIGKILL) };
+}
+
+#[test]
+fn a_region_outlives_its_processes_and_is_recovered_by_the_next() {
+    let place = Place::new("alone");
+    let region = place.create(16 << 20);
+    region.publish("t", &[], b"m", false).unwrap();
+    let mut peer = place.start("hold");
+    peer.expect("ready");
+    drop(region);
+    peer.kill();
+    let region = Region::open(Location::Shm(place.0.clone()), false).unwrap();
+    assert_eq!(region.lookup("t").unwrap().manifest().unwrap(), b"m");
+    let stats = region.stats().unwrap();
+    assert_eq!((stats.sessions, stats.retired), (1, 0));
+    assert_eq!(stats.used, 64 << 10);
+    assert!(region.verify().ok(), "{:?}", region.verify());
+}
