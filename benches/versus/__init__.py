@@ -1,5 +1,6 @@
-"""insitu against its peers: one process, alternating round by round, medians, the same number of threads
-for all, and beside them what the memory itself allows (benches/floor), measured in the same rounds.
+"""insitu against its peers: one process, alternating round by round, medians, the same number of
+threads for all, and beside them what the memory itself allows (benches/floor), measured in the same
+rounds.
 
     python -m benches.versus                       # every row; results in benches/results/
     python -m benches.versus --only q6 --rows 1e6  # one row, smaller

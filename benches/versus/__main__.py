@@ -13,17 +13,22 @@ from . import threads
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 ROWS = ("polynomial", "q6", "groups", "small", "put", "open")
 METHOD = (
-    "One process; every round times every contestant once, in rotating order; medians of {rounds} rounds; {threads} "
-    "threads for each engine that has threads. Answers are compared before anything is timed, which is also the "
-    "warm-up. What is timed is the call and the dropping of its result. The floors do next to no arithmetic over the "
-    "same bytes, with plain, streaming and in-place stores or as a read-only sweep (benches/floor), in the same rounds."
+    "One process; every round times every contestant once, in rotating order; medians of {rounds} "
+    "rounds; {threads} threads for each engine that has threads. Answers are compared before "
+    "anything is timed, which is also the warm-up. What is timed is the call and the dropping of "
+    "its result. The floors do next to no arithmetic over the same bytes, with plain, streaming "
+    "and in-place stores or as a read-only sweep (benches/floor), in the same rounds."
 )
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("benches.versus", description="insitu against its peers")
-    parser.add_argument("--rows", type=float, default=1e7, help="rows of the large jobs (default 1e7)")
-    parser.add_argument("--rounds", type=int, default=15, help="times each contestant is timed (default 15)")
+    parser.add_argument(
+        "--rows", type=float, default=1e7, help="rows of the large jobs (default 1e7)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=15, help="times each contestant is timed (default 15)"
+    )
     parser.add_argument("--threads", type=int, default=2, help="of every engine (default 2)")
     parser.add_argument("--only", nargs="+", choices=ROWS, default=ROWS, help="which jobs")
     parser.add_argument("--without-insitu", action="store_true", help="peers and floors alone")
@@ -99,7 +104,9 @@ def main(argv: list[str] | None = None) -> int:
         },
     )
     written += chart.draw(results, options.results / "versus.svg")
-    print(f"\n{time.monotonic() - start:.0f} s; written: " + ", ".join(path.name for path in written))
+    print(
+        f"\n{time.monotonic() - start:.0f} s; written: " + ", ".join(path.name for path in written)
+    )
     return 0
 
 

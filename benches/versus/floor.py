@@ -1,4 +1,4 @@
-"""The memory-bandwidth floor: builds benches/floor, loads it, and makes contestants of its loops."""
+"""The memory-bandwidth floor: builds benches/floor, loads it, makes contestants of its loops."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ import numpy as np
 from .harness import FLOOR, Contestant
 
 ROOT = Path(__file__).resolve().parents[2]
-_SHAPES = {"plain triad": 0, "streaming triad": 1, "in-place triad": 2, "memcpy": 3, "streaming copy": 4}
+_SHAPES = {
+    "plain triad": 0,
+    "streaming triad": 1,
+    "in-place triad": 2,
+    "memcpy": 3,
+    "streaming copy": 4,
+}
 
 
 def aligned(rows: int, fill: float) -> np.ndarray:
@@ -33,7 +39,12 @@ class Floor:
         self._library.floor_threads.argtypes = [ctypes.c_size_t]
         self._library.floor_threads.restype = ctypes.c_size_t
         word = ctypes.c_size_t
-        self._library.floor_read.argtypes = [ctypes.c_uint32, ctypes.POINTER(word), ctypes.POINTER(word), word]
+        self._library.floor_read.argtypes = [
+            ctypes.c_uint32,
+            ctypes.POINTER(word),
+            ctypes.POINTER(word),
+            word,
+        ]
         self._library.floor_read.restype = ctypes.c_uint64
         self._library.floor_write.argtypes = [ctypes.c_uint32, word, word, word, word]
         self.threads = self._library.floor_threads(threads)
@@ -51,7 +62,9 @@ class Floor:
             def run(keep: Sequence[np.ndarray] = columns) -> None:
                 self._library.floor_read(streams, addresses, sizes, len(keep))
 
-            return Contestant(f"{FLOOR}: read, {streams} stream" + "s" * (streams > 1), run, engine=FLOOR)
+            return Contestant(
+                f"{FLOOR}: read, {streams} stream" + "s" * (streams > 1), run, engine=FLOOR
+            )
 
         return [sweep(streams) for streams in (1, 2, 4)]
 
@@ -59,7 +72,10 @@ class Floor:
         """Two columns of float64 in, one out, by each way to store."""
         rows -= rows % 8
         out, a, b = aligned(rows, 1.0), aligned(rows, 1.0), aligned(rows, 0.0)
-        return [self._write(shape, out, a, b) for shape in ("plain triad", "streaming triad", "in-place triad")]
+        return [
+            self._write(shape, out, a, b)
+            for shape in ("plain triad", "streaming triad", "in-place triad")
+        ]
 
     def copy(self, out: np.ndarray, source: np.ndarray) -> list[Contestant]:
         """The bytes of `source` into `out`, with all threads, into warm memory."""
@@ -78,10 +94,22 @@ class Floor:
 
 def _build() -> Path:
     """The shared library, where cargo says that it put it."""
-    command = ["cargo", "build", "--release", "--locked", "--package", "insitu-floor", "--message-format", "json"]
+    command = [
+        "cargo",
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "insitu-floor",
+        "--message-format",
+        "json",
+    ]
     made = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True)
     for line in made.stdout.splitlines():
         message = json.loads(line)
-        if message.get("reason") == "compiler-artifact" and message["target"]["name"] == "insitu_floor":
+        if (
+            message.get("reason") == "compiler-artifact"
+            and message["target"]["name"] == "insitu_floor"
+        ):
             return Path(message["filenames"][0])
     raise RuntimeError("cargo named no library for insitu-floor")

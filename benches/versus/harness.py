@@ -1,8 +1,8 @@
 """Times contestants in turn, and checks first that they say the same.
 
-A *row* is one job; its *contestants* do the job, each in the way its users would. Each round times every
-contestant once, in an order that rotates, so that a slow minute of the machine falls on all of them. What is
-timed is the call and the dropping of its result.
+A *row* is one job; its *contestants* do the job, each in the way its users would. Each round times
+every contestant once, in an order that rotates, so that a slow minute of the machine falls on all
+of them. What is timed is the call and the dropping of its result.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class Contestant:
 
     name: str
     run: Callable[[], Any]
-    answer: Callable[[Any], Any] | None = None  # from what `run` returned to what is compared; None: no answer
+    answer: Callable[[Any], Any] | None = (
+        None  # from what `run` returned to what is compared; None: no answer
+    )
     before: Callable[[], Any] = nothing  # untimed, before each timing
     engine: str = ""  # whose it is, for colours; default: the first word of the name
     note: str = ""
@@ -82,7 +84,9 @@ class Result:
 
     def best(self, engine: str) -> Timing | None:
         """The quickest contestant of one engine."""
-        return min((t for t in self.timings if t.engine == engine), key=lambda t: t.median, default=None)
+        return min(
+            (t for t in self.timings if t.engine == engine), key=lambda t: t.median, default=None
+        )
 
     def best_peer(self) -> Timing | None:
         """The quickest of all the others."""
@@ -102,7 +106,9 @@ def same(a: Any, b: Any, tolerance: float) -> bool:
         return math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
         a, b = np.asarray(a), np.asarray(b)
-        return a.shape == b.shape and bool(np.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True))
+        return a.shape == b.shape and bool(
+            np.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True)
+        )
     return bool(a == b)
 
 
@@ -119,7 +125,10 @@ def check(row: Row) -> None:
         if reference is None:
             reference = (contestant.name, answer)
         elif not same(reference[1], answer, row.tolerance):
-            shown = [f"  {name}: {str(value)[:300]}" for name, value in (reference, (contestant.name, answer))]
+            shown = [
+                f"  {name}: {str(value)[:300]}"
+                for name, value in (reference, (contestant.name, answer))
+            ]
             raise Disagreement(f"{row.title}: the answers differ\n" + "\n".join(shown))
 
 

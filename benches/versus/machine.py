@@ -45,7 +45,10 @@ def _caches() -> str:
     sizes = []
     for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
         try:
-            kind, level = (index / "type").read_text().strip(), (index / "level").read_text().strip()
+            kind, level = (
+                (index / "type").read_text().strip(),
+                (index / "level").read_text().strip(),
+            )
             if kind != "Instruction":
                 sizes.append(f"L{level} {(index / 'size').read_text().strip()}")
         except OSError:

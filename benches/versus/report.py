@@ -31,11 +31,15 @@ def verdict(result: Result) -> str:
             how = f"{ratio:.2f} × faster than" if ratio >= 1 else f"{1 / ratio:.2f} × SLOWER than"
             parts.append(f"{how} the best peer, {peer.name} ({duration(peer.median)})")
         if floor:
-            parts.append(f"{ours.median / floor.median:.2f} × the {floor.name} ({duration(floor.median)})")
+            parts.append(
+                f"{ours.median / floor.median:.2f} × the {floor.name} ({duration(floor.median)})"
+            )
     elif peer:
         parts.append(f"best peer: {peer.name} {duration(peer.median)}")
         if floor:
-            parts.append(f"{peer.median / floor.median:.2f} × the {floor.name} ({duration(floor.median)})")
+            parts.append(
+                f"{peer.median / floor.median:.2f} × the {floor.name} ({duration(floor.median)})"
+            )
     return "; ".join(parts)
 
 
@@ -66,39 +70,79 @@ def text(result: Result) -> str:
     widths = [max(len(line[i]) for line in table) for i in range(len(head))]
     out = [f"\n{result.title}"]
     for line in table:
-        out.append("  " + line[0].ljust(widths[0]) + "".join("  " + c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)))
+        out.append(
+            "  "
+            + line[0].ljust(widths[0])
+            + "".join("  " + c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))
+        )
     out.append("  => " + verdict(result))
     if result.note:
         out.append("  " + result.note)
     return "\n".join(out)
 
 
-def markdown(results: list[Result], facts: dict[str, str], threads: dict[str, str], method: str) -> str:
+def markdown(
+    results: list[Result], facts: dict[str, str], threads: dict[str, str], method: str
+) -> str:
     """The whole run as a page."""
     out = ["# insitu against its peers", "", method, "", "| | |", "|---|---|"]
     out += [f"| {key} | {value} |" for key, value in facts.items()]
-    out += ["", "Threads: " + ", ".join(f"{k} {v}" for k, v in threads.items()) + ".", "", "## In short", ""]
+    out += [
+        "",
+        "Threads: " + ", ".join(f"{k} {v}" for k, v in threads.items()) + ".",
+        "",
+        "## In short",
+        "",
+    ]
     out += [f"- **{result.title}**: {verdict(result)}" for result in results]
     for result in results:
         head, lines = _lines(result)
-        out += ["", f"## {result.title}", "", "| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
-        out += ["| " + " | ".join(f"**{c}**" if line[0].startswith(INSITU) else c for c in line) + " |" for line in lines]
+        out += [
+            "",
+            f"## {result.title}",
+            "",
+            "| " + " | ".join(head) + " |",
+            "|---" + "|---:" * (len(head) - 1) + "|",
+        ]
+        out += [
+            "| " + " | ".join(f"**{c}**" if line[0].startswith(INSITU) else c for c in line) + " |"
+            for line in lines
+        ]
         if result.note:
             out += ["", result.note]
     return "\n".join(out) + "\n"
 
 
-def as_json(results: list[Result], facts: dict[str, str], threads: dict[str, str], arguments: dict[str, Any]) -> str:
+def as_json(
+    results: list[Result], facts: dict[str, str], threads: dict[str, str], arguments: dict[str, Any]
+) -> str:
     """Every number."""
 
     def timing(t: Timing) -> dict[str, Any]:
-        return {"name": t.name, "engine": t.engine, "median": t.median, "seconds": t.seconds, "note": t.note}
+        return {
+            "name": t.name,
+            "engine": t.engine,
+            "median": t.median,
+            "seconds": t.seconds,
+            "note": t.note,
+        }
 
     rows = [
-        {"key": r.key, "title": r.title, "bytes": r.bytes, "note": r.note, "timings": [timing(t) for t in r.timings]}
+        {
+            "key": r.key,
+            "title": r.title,
+            "bytes": r.bytes,
+            "note": r.note,
+            "timings": [timing(t) for t in r.timings],
+        }
         for r in results
     ]
-    return json.dumps({"machine": facts, "threads": threads, "arguments": arguments, "rows": rows}, indent=1) + "\n"
+    return (
+        json.dumps(
+            {"machine": facts, "threads": threads, "arguments": arguments, "rows": rows}, indent=1
+        )
+        + "\n"
+    )
 
 
 def write(directory: Path, files: dict[str, Callable[[], str]]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,7 +39,7 @@ class Setting:
         return self.insitu.create(self.name, capacity=wanted, if_exists="replace", ephemeral=True)
 
     def duckdb(self, **tables: Any) -> duckdb.DuckDBPyConnection:
-        """A connection with this run's threads; each table natively as `name`, over Arrow as `name_arrow`."""
+        """A connection with this run's threads; each table natively and as `name_arrow`."""
         connection = duckdb.connect()
         connection.execute(f"SET threads = {self.threads}")
         for name, table in tables.items():
@@ -52,7 +53,5 @@ class Setting:
             connection.close()
         if "region" in self.__dict__:
             self.region.close()
-            try:
+            with contextlib.suppress(self.insitu.RegionNotFound):
                 self.insitu.remove(self.name)
-            except self.insitu.RegionNotFound:
-                pass

@@ -1,5 +1,5 @@
-"""One number of threads for every engine. Most read it from the environment when they are imported, so
-this module is imported first and imports none of them itself.
+"""One number of threads for every engine. Most read it from the environment when they are imported,
+so this module is imported first and imports none of them itself.
 """
 
 from __future__ import annotations

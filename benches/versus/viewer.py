@@ -1,5 +1,5 @@
-"""The other process: imports everything, opens what the first one wrote, each way in turn, and prints the
-seconds it took as JSON. Started by `rows/opening.py`.
+"""The other process: imports everything, opens what the first one wrote, each way in turn, and
+prints the seconds it took as JSON. Started by `rows/opening.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import pyarrow as pa
 LAST = "c9"
 
 
-def ways(task: dict[str, Any]) -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any], Callable[[Any], Any]]]:
+def ways(
+    task: dict[str, Any],
+) -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any], Callable[[Any], Any]]]:
     """By name: open and view; the last column of the view; close."""
 
     def mapped() -> pa.Table:
@@ -28,8 +30,16 @@ def ways(task: dict[str, Any]) -> dict[str, tuple[Callable[[], Any], Callable[[A
 
     peers = {
         "pyarrow: mapped IPC file": (mapped, lambda t: t[LAST], leave),
-        "Polars: mapped IPC file, by pyarrow": (lambda: pl.from_arrow(mapped()), lambda t: t[LAST], leave),
-        "NumPy: load, mmap_mode": (lambda: np.load(task["npy"], mmap_mode="r"), lambda a: a[-1], leave),
+        "Polars: mapped IPC file, by pyarrow": (
+            lambda: pl.from_arrow(mapped()),
+            lambda t: t[LAST],
+            leave,
+        ),
+        "NumPy: load, mmap_mode": (
+            lambda: np.load(task["npy"], mmap_mode="r"),
+            lambda a: a[-1],
+            leave,
+        ),
     }
     if "region" not in task:
         return peers

@@ -35,10 +35,26 @@ def rows(setting: Setting) -> Iterator[Row]:
     integers = pa.table({"k": key, "v": value})
     numba_threads = setting.threads
     own = [
-        Contestant("NumPy: bincount", lambda: np.bincount(key, value, GROUPS), lambda a: dict(enumerate(a.tolist()))),
-        Contestant("numba: parallel", lambda: grouped(key, value, numba_threads), lambda a: dict(enumerate(a.tolist()))),
+        Contestant(
+            "NumPy: bincount",
+            lambda: np.bincount(key, value, GROUPS),
+            lambda a: dict(enumerate(a.tolist())),
+        ),
+        Contestant(
+            "numba: parallel",
+            lambda: grouped(key, value, numba_threads),
+            lambda a: dict(enumerate(a.tolist())),
+        ),
     ]
-    yield _row(setting, "group-int", "an integer key", integers, pd.DataFrame({"k": key, "v": value}), own, [key, value])
+    yield _row(
+        setting,
+        "group-int",
+        "an integer key",
+        integers,
+        pd.DataFrame({"k": key, "v": value}),
+        own,
+        [key, value],
+    )
     del integers, own
 
     codes = pa.array(key.astype(np.int32))
@@ -57,7 +73,9 @@ def rows(setting: Setting) -> Iterator[Row]:
         ),
         Contestant(
             "Polars: encoded beforehand",
-            lambda: categories.lazy().group_by("k").agg(pl.col("v").sum()).collect(engine="streaming"),
+            lambda: (
+                categories.lazy().group_by("k").agg(pl.col("v").sum()).collect(engine="streaming")
+            ),
             lambda r: dict(r.iter_rows()),
             note="key is a Categorical",
         ),
@@ -86,10 +104,20 @@ def _row(setting, key, what, table, frame, others, read) -> Row:
             lambda r: dict(zip(r["k"].to_pylist(), r["v_sum"].to_pylist(), strict=True)),
         ),
         Contestant(
-            "Polars: eager", lambda: eager.group_by("k").agg(pl.col("v").sum()), lambda r: dict(r.iter_rows())
+            "Polars: eager",
+            lambda: eager.group_by("k").agg(pl.col("v").sum()),
+            lambda r: dict(r.iter_rows()),
         ),
-        Contestant("Polars: lazy, in-memory", lambda: query.collect(engine="in-memory"), lambda r: dict(r.iter_rows())),
-        Contestant("Polars: lazy, streaming", lambda: query.collect(engine="streaming"), lambda r: dict(r.iter_rows())),
+        Contestant(
+            "Polars: lazy, in-memory",
+            lambda: query.collect(engine="in-memory"),
+            lambda r: dict(r.iter_rows()),
+        ),
+        Contestant(
+            "Polars: lazy, streaming",
+            lambda: query.collect(engine="streaming"),
+            lambda r: dict(r.iter_rows()),
+        ),
         Contestant("DuckDB: its own table", lambda: con.execute(native).fetchall(), dict),
         Contestant("DuckDB: over Arrow", lambda: con.execute(arrow).fetchall(), dict),
         *others,
@@ -101,7 +129,9 @@ def _row(setting, key, what, table, frame, others, read) -> Row:
         f"sum by {what} of {GROUPS} values, {setting.rows:,} rows",
         contestants + setting.floor.read(read),
         bytes=sum(array.nbytes for array in read),
-        note="" if key == "group-int" else "NumPy stands aside: it has no way to group strings that one would use.",
+        note=""
+        if key == "group-int"
+        else "NumPy stands aside: it has no way to group strings that one would use.",
         close=con.close,
     )
 

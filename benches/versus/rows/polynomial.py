@@ -1,7 +1,7 @@
 """0.25*x*x*x + 0.75*x*y - 1.5*y + 2: an expression over whole columns, whose result is a column.
 
-Twice: into memory that was written before (`out=`, or a result dropped and made again), and into fresh memory.
-Those that cannot write where they are told to stand in the second row only.
+Twice: into memory that was written before (`out=`, or a result dropped and made again), and into
+fresh memory. Those that cannot write where they are told to stand in the second row only.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def rows(setting: Setting) -> Iterator[Row]:
     moved = 24 * n
 
     warm = [
-        Contestant("numexpr: out=", lambda: numexpr.evaluate(TEXT, {"x": x, "y": y}, out=out), np.copy),
+        Contestant(
+            "numexpr: out=", lambda: numexpr.evaluate(TEXT, {"x": x, "y": y}, out=out), np.copy
+        ),
         Contestant("numba: parallel, out", lambda: fused(x, y, out), np.copy),
         Contestant("NumPy: out= at every step", lambda: numpy_out(x, y, out, scratch), np.copy),
     ]
@@ -81,7 +83,8 @@ def rows(setting: Setting) -> Iterator[Row]:
         f"{TEXT}, {n:,} rows of float64, into warm memory",
         warm + floor,
         bytes=moved,
-        note="insitu drops each result and so writes the next one into the same pages; the others get out=.",
+        note="insitu drops each result and so writes the next one into the same pages; the others "
+        "get out=.",
     )
     del warm
 
@@ -104,12 +107,20 @@ def rows(setting: Setting) -> Iterator[Row]:
         Contestant("pandas: eval", lambda: frame.eval(TEXT), np.asarray),
         Contestant("pandas: operators", lambda: polynomial(frame["x"], frame["y"]), np.asarray),
         Contestant("pyarrow.compute", lambda: arrow_compute(ax, ay), np.asarray, engine="pyarrow"),
-        Contestant("Polars: eager", lambda: eager.select(r=polynomial(pl.col("x"), pl.col("y"))), column),
+        Contestant(
+            "Polars: eager", lambda: eager.select(r=polynomial(pl.col("x"), pl.col("y"))), column
+        ),
         Contestant("Polars: lazy, in-memory", lambda: lazy.collect(engine="in-memory"), column),
         Contestant("Polars: lazy, streaming", lambda: lazy.collect(engine="streaming"), column),
-        Contestant("DuckDB: to Arrow", lambda: con.sql(f"SELECT {TEXT} AS r FROM t").to_arrow_table(), column),
         Contestant(
-            "DuckDB: Arrow to Arrow", lambda: con.sql(f"SELECT {TEXT} AS r FROM t_arrow").to_arrow_table(), column
+            "DuckDB: to Arrow",
+            lambda: con.sql(f"SELECT {TEXT} AS r FROM t").to_arrow_table(),
+            column,
+        ),
+        Contestant(
+            "DuckDB: Arrow to Arrow",
+            lambda: con.sql(f"SELECT {TEXT} AS r FROM t_arrow").to_arrow_table(),
+            column,
         ),
         Contestant(
             "DuckDB: CREATE TABLE AS",
@@ -124,9 +135,9 @@ def rows(setting: Setting) -> Iterator[Row]:
         f"{TEXT}, {n:,} rows of float64, result in fresh memory",
         fresh + floor,
         bytes=moved,
-        note="insitu: each call builds the query anew. 'kept' holds all results until the timing ends, so pages are "
-        "reused only if somebody gave them back; 'cold' gives every free page back to the system before the call. "
-        "The floors write warm memory.",
+        note="insitu builds the query anew each time. 'collect' drops each result and so gets its "
+        "pages again; 'cold' gives every free page back to the system before the call. The floors "
+        "write warm memory.",
     )
     con.close()
 
@@ -135,12 +146,16 @@ def _insitu_warm(setting: Setting, x, y, out) -> list[Contestant]:
     col = setting.insitu.col
     table = setting.region.put("polynomial", {"x": x, "y": y}, replace=True)
     prepared = table.select(r=polynomial(col("x"), col("y"))).prepare()
-    contestants = [Contestant("insitu: prepared", prepared.run, lambda r: np.array(r["r"].to_numpy()))]
+    contestants = [
+        Contestant("insitu: prepared", prepared.run, lambda r: np.array(r["r"].to_numpy()))
+    ]
     evaluate = getattr(setting.insitu, "evaluate", None)
     if evaluate:
         arrays = {"x": x, "y": y}
         contestants.append(
-            Contestant("insitu: evaluate, NumPy out=", lambda: evaluate(TEXT, arrays, out=out), np.copy)
+            Contestant(
+                "insitu: evaluate, NumPy out=", lambda: evaluate(TEXT, arrays, out=out), np.copy
+            )
         )
     return contestants
 
@@ -148,24 +163,14 @@ def _insitu_warm(setting: Setting, x, y, out) -> list[Contestant]:
 def _insitu_fresh(setting: Setting, x, y) -> list[Contestant]:
     col, region = setting.insitu.col, setting.region
     table = region["polynomial"]
-    kept: list[object] = []
 
     def collect():
         return table.select(r=polynomial(col("x"), col("y"))).collect()
-
-    def keep():
-        kept.append(collect())
-        return kept[-1]
-
-    def cold():
-        kept.clear()
-        region.trim()
 
     def answer(result):
         return np.array(result["r"].to_numpy())
 
     return [
         Contestant("insitu: collect", collect, answer),
-        Contestant("insitu: collect, kept", keep, answer, before=kept.clear, once=True),
-        Contestant("insitu: collect, cold", collect, answer, before=cold, once=True),
+        Contestant("insitu: collect, cold", collect, answer, before=region.trim, once=True),
     ]

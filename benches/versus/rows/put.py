@@ -1,7 +1,10 @@
-"""Bringing ten float64 columns into memory that other processes can open: 800 MB at ten million rows."""
+"""Bringing ten float64 columns into memory that other processes can open: 800 MB at ten million
+rows.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
@@ -33,7 +36,9 @@ def rows(setting: Setting) -> Iterator[Row]:
     out = aligned(block.size, 1.0).reshape(block.shape)
     shared = SharedMemory(create=True, size=block.nbytes)
     inside = np.frombuffer(shared.buf, np.float64, block.size).reshape(block.shape)
-    fresh, ready, polars = (Path(setting.shm) / f"{setting.name}-{kind}.arrow" for kind in ("fresh", "ready", "polars"))
+    fresh, ready, polars = (
+        Path(setting.shm) / f"{setting.name}-{kind}.arrow" for kind in ("fresh", "ready", "polars")
+    )
 
     def write_fresh():
         with pa.OSFile(str(fresh), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
@@ -64,7 +69,8 @@ def rows(setting: Setting) -> Iterator[Row]:
     def of_block(result: np.ndarray):
         return result.sum(axis=1)
 
-    # A file of the right size, whose pages are there: what somebody does who writes again and again.
+    # A file of the right size, whose pages are there: what somebody does who writes again and
+    # again.
     write_fresh().rename(ready)
     mapped = pa.memory_map(str(ready), "r+")
 
@@ -85,18 +91,17 @@ def rows(setting: Setting) -> Iterator[Row]:
         mapped.close()
         for path in (fresh, ready, polars):
             path.unlink(missing_ok=True)
-        try:
+        with contextlib.suppress(BufferError):  # a view is somewhere: the process takes it along
             shared.close()
-        except BufferError:  # a view is still somewhere: the mapping goes with the process
-            pass
         shared.unlink()
 
     yield Row(
         "put",
-        f"put {block.nbytes / 1e6:,.0f} MB ({COLUMNS} float64 columns) where other processes can open it",
+        f"put {block.nbytes / 1e6:,.0f} MB ({COLUMNS} columns) where other processes can open it",
         contestants + setting.floor.copy(out, block),
         bytes=2 * block.nbytes,
-        note="'new file' and 'cold' ask the system for every page again. NumPy's copies are bare bytes, without a schema.",
+        note="'new file' and 'cold' ask the system for every page again. NumPy's copies are bare "
+        "bytes, without a schema, and its first one is for this process alone.",
         close=close,
     )
 
@@ -114,5 +119,7 @@ def _insitu(setting: Setting, table: pa.Table, answer) -> list[Contestant]:
 
     return [
         Contestant("insitu: put, warm", put, lambda t: answer(t.to_arrow())),
-        Contestant("insitu: put, cold", put, lambda t: answer(t.to_arrow()), before=cold, once=True),
+        Contestant(
+            "insitu: put, cold", put, lambda t: answer(t.to_arrow()), before=cold, once=True
+        ),
     ]

@@ -1,4 +1,6 @@
-"""The shape of TPC-H query 6: three range predicates, then the sum of a product; one number comes out."""
+"""The shape of TPC-H query 6: three range predicates, then the sum of a product; one number comes
+out.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from ..setting import Setting
 FROM, TO = datetime.date(1994, 1, 1), datetime.date(1995, 1, 1)
 LOW, HIGH, MOST = 0.045, 0.075, 24.0
 SQL = """SELECT sum(price * discount) FROM {table}
-WHERE shipdate >= DATE '1994-01-01' AND shipdate < DATE '1995-01-01' AND discount BETWEEN 0.045::DOUBLE AND 0.075::DOUBLE AND quantity < 24"""
+WHERE shipdate >= DATE '1994-01-01' AND shipdate < DATE '1995-01-01'
+AND discount BETWEEN 0.045::DOUBLE AND 0.075::DOUBLE AND quantity < 24"""
 TEXT = (
     "sum(where((shipdate >= first) & (shipdate < last) & (discount >= 0.045) & (discount <= 0.075)"
     " & (quantity < 24), price * discount, 0))"
@@ -66,7 +69,12 @@ def rows(setting: Setting) -> Iterator[Row]:
     }
     table = pa.table(columns)
     frame = pd.DataFrame(
-        {"shipdate": days.astype("datetime64[D]"), "discount": discount, "quantity": quantity, "price": price}
+        {
+            "shipdate": days.astype("datetime64[D]"),
+            "discount": discount,
+            "quantity": quantity,
+            "price": price,
+        }
     )
     start, end = pd.Timestamp(FROM), pd.Timestamp(TO)
     eager = pl.from_arrow(table)
@@ -74,7 +82,13 @@ def rows(setting: Setting) -> Iterator[Row]:
     native, arrow = SQL.format(table="t"), SQL.format(table="t_arrow")
 
     def numpy_masks():
-        hit = (days >= first) & (days < last) & (discount >= LOW) & (discount <= HIGH) & (quantity < MOST)
+        hit = (
+            (days >= first)
+            & (days < last)
+            & (discount >= LOW)
+            & (discount <= HIGH)
+            & (quantity < MOST)
+        )
         return np.dot(price[hit], discount[hit])
 
     def pandas_masks():
@@ -113,11 +127,22 @@ def rows(setting: Setting) -> Iterator[Row]:
     def polars_query(source):
         c = pl.col
         return source.filter(
-            c("shipdate") >= FROM, c("shipdate") < TO, c("discount") >= LOW, c("discount") <= HIGH, c("quantity") < MOST
+            c("shipdate") >= FROM,
+            c("shipdate") < TO,
+            c("discount") >= LOW,
+            c("discount") <= HIGH,
+            c("quantity") < MOST,
         ).select((c("price") * c("discount")).sum())
 
     lazy = polars_query(eager.lazy())
-    local = {"shipdate": days, "discount": discount, "quantity": quantity, "price": price, "first": first, "last": last}
+    local = {
+        "shipdate": days,
+        "discount": discount,
+        "quantity": quantity,
+        "price": price,
+        "first": first,
+        "last": last,
+    }
     arrays = (days, discount, quantity, price)
 
     contestants = [
@@ -127,13 +152,19 @@ def rows(setting: Setting) -> Iterator[Row]:
         Contestant("pyarrow.compute", arrow_masks, float, engine="pyarrow"),
         Contestant("pyarrow: filter by expression", arrow_expression, float),
         Contestant("Polars: eager", lambda: polars_query(eager).item(), float),
-        Contestant("Polars: lazy, in-memory", lambda: lazy.collect(engine="in-memory").item(), float),
-        Contestant("Polars: lazy, streaming", lambda: lazy.collect(engine="streaming").item(), float),
+        Contestant(
+            "Polars: lazy, in-memory", lambda: lazy.collect(engine="in-memory").item(), float
+        ),
+        Contestant(
+            "Polars: lazy, streaming", lambda: lazy.collect(engine="streaming").item(), float
+        ),
         Contestant("DuckDB: its own table", lambda: con.execute(native).fetchall()[0][0], float),
         Contestant("DuckDB: over Arrow", lambda: con.execute(arrow).fetchall()[0][0], float),
         Contestant("numexpr", lambda: numexpr.evaluate(TEXT, local), float),
         Contestant("numba: parallel", lambda: fused(*arrays, first, last), float),
-        Contestant("numba: parallel, branchless", lambda: fused_branchless(*arrays, first, last), float),
+        Contestant(
+            "numba: parallel, branchless", lambda: fused_branchless(*arrays, first, last), float
+        ),
     ]
     if setting.insitu:
         contestants[:0] = _insitu(setting, table)

@@ -1,4 +1,6 @@
-"""A call on 1,000 rows: filter, multiply-add, sum, as a Python float. What is measured is the way there."""
+"""A call on 1,000 rows: filter, multiply-add, sum, as a Python float. What is measured is the way
+there.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ def rows(setting: Setting) -> Iterator[Row]:
         return pc.sum(total).as_py()
 
     def polars_query(source):
-        return source.filter(pl.col("a") > 0.5).select((pl.col("a") * pl.col("b") + pl.col("c")).sum())
+        return source.filter(pl.col("a") > 0.5).select(
+            (pl.col("a") * pl.col("b") + pl.col("c")).sum()
+        )
 
     def numexpr_again():
         return float(numexpr.re_evaluate(local_dict=arrays))
@@ -70,8 +74,16 @@ def rows(setting: Setting) -> Iterator[Row]:
         Contestant("pandas", pandas_call, float),
         Contestant("pyarrow.compute", arrow_call, float, engine="pyarrow"),
         Contestant("Polars: eager", lambda: polars_query(eager).item(), float),
-        Contestant("Polars: lazy, built before, in-memory", lambda: lazy.collect(engine="in-memory").item(), float),
-        Contestant("Polars: lazy, built before, streaming", lambda: lazy.collect(engine="streaming").item(), float),
+        Contestant(
+            "Polars: lazy, built before, in-memory",
+            lambda: lazy.collect(engine="in-memory").item(),
+            float,
+        ),
+        Contestant(
+            "Polars: lazy, built before, streaming",
+            lambda: lazy.collect(engine="streaming").item(),
+            float,
+        ),
         Contestant("DuckDB: SQL", lambda: con.execute(native).fetchall()[0][0], float),
         Contestant("DuckDB: prepared", lambda: con.execute("EXECUTE q").fetchall()[0][0], float),
         Contestant("DuckDB: relation, built before", lambda: relation.fetchall()[0][0], float),
