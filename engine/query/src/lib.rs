@@ -14,8 +14,11 @@
 //! (`typing`), cut into pipelines and lowered to a graph of kernel calls (`compile`), scheduled
 //! into flat tile programs, and run over morsels of rows by the operators (`exec`) on the pool.
 
+mod compile;
 mod dtype;
 mod error;
+mod exec;
+mod explain;
 mod expr;
 pub mod functions;
 mod memory;
@@ -25,6 +28,7 @@ mod prepared;
 mod scalar;
 mod schema;
 mod table;
+mod typing;
 
 pub use dtype::{DataType, TimeUnit};
 pub use error::{Error, Result};

@@ -85,7 +85,6 @@ impl Plan {
     /// # Errors
     /// Those of [`crate::Prepared::compile`].
     pub fn schema(&self, source: &Schema) -> Result<Schema> {
-        let _ = source;
-        Err(crate::Error::Unsupported("being written".into()))
+        crate::prepared::schema_of(self, source)
     }
 }

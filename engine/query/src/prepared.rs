@@ -1,12 +1,22 @@
 //! Compiled plans, and what a run of one is given.
 
+use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use insitu_kernels::level::Level;
+use insitu_kernels::strings::LiteralSet;
+use parking_lot::Mutex;
+
+use crate::compile::program;
+use crate::compile::stage::{self, Kind, Options, Stage};
 use crate::error::{Error, Result};
+use crate::exec::run::{self, Compiled};
+use crate::exec::{group, map, reduce};
 use crate::memory::{Memory, Output};
 use crate::plan::Plan;
 use crate::scalar::Scalar;
-use crate::schema::Schema;
+use crate::schema::{Field, Schema};
 use crate::table::TableView;
 
 /// How far a run has come, for progress bars. Rows count once per pass over them.
@@ -63,11 +73,93 @@ impl<'a> Context<'a> {
     }
 }
 
+/// The stages of a plan, compiled for a table with or without nulls and for given parameters.
+pub(crate) struct Executable {
+    pub(crate) stages: Vec<Compiled>,
+    schema: Schema,
+}
+
+impl Executable {
+    fn new(plan: &Plan, schema: &Schema, options: &Options<'_>) -> Result<Executable> {
+        let stages = stage::build(plan, schema, options)?;
+        let output = output_schema(&stages);
+        let stages: Result<Vec<Compiled>> = stages.into_iter().map(compile).collect();
+        Ok(Executable { stages: stages?, schema: output })
+    }
+}
+
+/// The columns of the last stage.
+fn output_schema(stages: &[Stage]) -> Schema {
+    let fields: Vec<Field> = stages
+        .last()
+        .map(|s| s.outputs.as_slice())
+        .unwrap_or_default()
+        .iter()
+        .map(|o| Field::new(o.name.clone(), o.dtype.clone(), o.nullable))
+        .collect();
+    Schema::new(fields)
+}
+
+fn compile(stage: Stage) -> Result<Compiled> {
+    let level = Level::best();
+    let graph = &stage.graph;
+    let (main, write) = match &stage.kind {
+        Kind::Map if stage.has_filter() => {
+            let main = program::compile(graph, &stage.actions, &[], false, level)?;
+            let write = program::compile(graph, &[], &map::roots(&stage), false, level)?;
+            (main, Some(write))
+        }
+        Kind::Map => {
+            let roots = map::roots(&stage);
+            (program::compile(graph, &stage.actions, &roots, true, level)?, None)
+        }
+        Kind::Reduce { aggs } => {
+            let mut roots = Vec::new();
+            reduce::places(aggs, &mut roots);
+            (program::compile(graph, &stage.actions, &roots, false, level)?, None)
+        }
+        Kind::Group { keys, aggs } => {
+            let (roots, _, _) = group::roots(keys, aggs);
+            (program::compile(graph, &stage.actions, &roots, false, level)?, None)
+        }
+        Kind::Sort { .. } => (program::compile(graph, &[], &[], false, level)?, None),
+    };
+    let sets = graph
+        .text_sets
+        .iter()
+        .map(|set| {
+            Arc::new(LiteralSet::new(set.iter().filter_map(|s| match s {
+                Scalar::Str(s) => Some(s.as_bytes()),
+                _ => None,
+            })))
+        })
+        .collect();
+    Ok(Compiled { stage, main, write, sets })
+}
+
+/// What an executable was compiled for.
+#[derive(Clone, Debug, PartialEq)]
+struct Variant {
+    nulls: Vec<bool>,
+    params: Vec<(String, Scalar)>,
+    checked: bool,
+}
+
+/// Variants that a prepared plan keeps.
+const VARIANTS: usize = 16;
+
 /// A plan compiled against a schema, to be run on any table of that schema, as often as wanted.
-#[derive(Debug)]
 pub struct Prepared {
+    plan: Plan,
     source: Schema,
     output: Schema,
+    variants: Mutex<Vec<(Variant, Arc<Executable>)>>,
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepared").field("plan", &self.plan).finish_non_exhaustive()
+    }
 }
 
 impl Prepared {
@@ -76,10 +168,18 @@ impl Prepared {
     /// # Errors
     /// Those of typing: unknown columns, types that do not go together, invalid plans, limits.
     pub fn compile(plan: &Plan, schema: &Schema) -> Result<Prepared> {
-        Ok(Prepared { source: schema.clone(), output: plan.schema(schema)? })
+        let output = schema_of(plan, schema)?;
+        let prepared = Prepared {
+            plan: plan.clone(),
+            source: schema.clone(),
+            output,
+            variants: Mutex::new(Vec::new()),
+        };
+        Ok(prepared)
     }
 
-    /// The columns of the result.
+    /// The columns of the result. With parameters their types are those of null parameters; the
+    /// result itself says what they came to.
     pub fn schema(&self) -> &Schema {
         &self.output
     }
@@ -95,12 +195,86 @@ impl Prepared {
     /// [`Error::ShapeMismatch`] for a table of another schema, [`Error::CastFailed`],
     /// [`Error::Overflow`], [`Error::Cancelled`], those of memory, [`Error::InvalidData`].
     pub fn run(&self, table: &TableView<'_>, cx: &Context<'_>) -> Result<Output> {
-        let _ = (table, cx);
-        Err(Error::Unsupported("being written".into()))
+        self.check_schema(table.schema)?;
+        table.check()?;
+        let executable = self.executable(table, cx)?;
+        run::execute(&executable, &executable.schema, table, cx)
+    }
+
+    fn check_schema(&self, schema: &Schema) -> Result<()> {
+        let (mine, theirs) = (self.source.fields(), schema.fields());
+        let same = std::ptr::eq(mine, theirs)
+            || mine.len() == theirs.len()
+                && mine.iter().zip(theirs).all(|(a, b)| a.name == b.name && a.dtype == b.dtype);
+        if same {
+            return Ok(());
+        }
+        let show = |s: &[Field]| {
+            s.iter().map(|f| format!("{}: {}", f.name, f.dtype)).collect::<Vec<_>>().join(", ")
+        };
+        Err(Error::ShapeMismatch(format!(
+            "the plan was compiled for the columns ({}), the table has ({})",
+            show(mine),
+            show(theirs)
+        )))
+    }
+
+    fn executable(&self, table: &TableView<'_>, cx: &Context<'_>) -> Result<Arc<Executable>> {
+        let has_nulls =
+            |i: usize| table.chunks.iter().any(|c| c.get(i).is_some_and(|v| v.may_have_nulls()));
+        let fits = |v: &Variant| {
+            v.checked == cx.checked
+                && v.nulls.iter().enumerate().all(|(i, n)| *n == has_nulls(i))
+                && v.params.len() == cx.params.len()
+                && v.params.iter().zip(cx.params).all(|(a, b)| a.0 == b.0 && a.1 == b.1)
+        };
+        let mut variants = self.variants.lock();
+        if let Some((_, e)) = variants.iter().find(|(v, _)| fits(v)) {
+            return Ok(e.clone());
+        }
+        drop(variants);
+        let nulls: Vec<bool> = (0..self.source.len()).map(has_nulls).collect();
+        let options =
+            Options { nulls: &nulls, params: cx.params, types_only: false, checked: cx.checked };
+        let mut executable = Executable::new(&self.plan, &self.source, &options)?;
+        // What may be null is a matter of the types, not of the rows at hand.
+        let fields: Vec<Field> = executable
+            .schema
+            .fields()
+            .iter()
+            .zip(self.output.fields())
+            .map(|(f, g)| Field { nullable: f.nullable || g.nullable, ..f.clone() })
+            .collect();
+        executable.schema = Schema::new(fields);
+        let executable = Arc::new(executable);
+        let params = cx.params.iter().map(|(n, s)| ((*n).to_owned(), s.clone())).collect();
+        variants = self.variants.lock();
+        if variants.len() >= VARIANTS {
+            variants.remove(0);
+        }
+        variants.push((Variant { nulls, params, checked: cx.checked }, executable.clone()));
+        Ok(executable)
     }
 
     /// Pipelines, tile programs, kernels, level and tile rows, for people.
     pub fn explain(&self) -> String {
-        String::new()
+        crate::explain::explain(&self.plan, &self.source)
     }
+}
+
+/// What the stages of a plan would be for a source with nulls where its schema allows them.
+pub(crate) fn static_stages(plan: &Plan, source: &Schema) -> Result<Vec<Stage>> {
+    let nulls: Vec<bool> = source.fields().iter().map(|f| f.nullable).collect();
+    let options = Options { nulls: &nulls, params: &[], types_only: true, checked: false };
+    stage::build(plan, source, &options)
+}
+
+/// The compiled stages, for people to read.
+pub(crate) fn static_compiled(plan: &Plan, source: &Schema) -> Result<Vec<Compiled>> {
+    static_stages(plan, source)?.into_iter().map(compile).collect()
+}
+
+/// The columns that a plan gives.
+pub(crate) fn schema_of(plan: &Plan, source: &Schema) -> Result<Schema> {
+    Ok(output_schema(&static_stages(plan, source)?))
 }

@@ -1,0 +1,304 @@
+//! The graph of kernel calls that expressions are lowered to: one node per value or bitmap.
+//!
+//! Nodes are interned, so that a common subexpression is one node, and folded, so that what only
+//! depends on constants is a constant. A node's operands have smaller numbers than itself.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use insitu_kernels::level::Level;
+use insitu_kernels::prim::Prim;
+use insitu_kernels::tile::{
+    Arith, BitOp, Compare, TileFn, Unary, arith, bits, bool_to_prim, cast, cast_fits, compare,
+    div_valid, overflows, prim_to_bool, select, select_bits, unary,
+};
+
+use crate::scalar::Scalar;
+
+/// The number of a node.
+pub(crate) type Id = u32;
+
+/// What a node holds per row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Repr {
+    /// A number.
+    Num(Prim),
+    /// A bit.
+    Bits,
+}
+
+impl Repr {
+    /// Bytes that `rows` rows take, whole words for bits.
+    pub(crate) fn bytes(self, rows: usize) -> usize {
+        match self {
+            Repr::Num(p) => p.width() * rows,
+            Repr::Bits => rows.div_ceil(64) * 8,
+        }
+    }
+}
+
+/// What a node does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Op {
+    /// The values of a source column.
+    Values(u32),
+    /// The validity bitmap of a source column.
+    Validity(u32),
+    /// A constant: the number's own bits, or 0 and 1 for booleans.
+    Const(u64),
+    /// One value of an earlier reduction, known when the stage starts.
+    Given(u32),
+    /// Whether that value is not null.
+    GivenValid(u32),
+    /// Two numbers of one type to a third.
+    Arith(Arith),
+    /// Rows whose divisor is not zero.
+    DivValid,
+    /// Rows for which arithmetic leaves its type.
+    Overflows(Arith),
+    /// A function of one number.
+    Unary(Unary),
+    /// Two numbers to a bit.
+    Compare(Compare),
+    /// Number to number, as Rust's `as`.
+    Cast,
+    /// Rows whose value a strict cast to this type accepts.
+    Fits(Prim),
+    /// Bit to number.
+    BoolToNum,
+    /// Number to bit.
+    NumToBool,
+    /// A choice between numbers by a bit.
+    Select,
+    /// A choice between bits by a bit.
+    SelectBits,
+    /// Logic on bits.
+    Bits(BitOp),
+    /// A string column against a text.
+    StrCompare(Compare, u32, u32),
+    /// Two string columns.
+    StrColumns(Compare, u32, u32),
+    /// A string column against a set of texts.
+    StrIn(u32, u32),
+    /// Numbers against a set.
+    NumIn(u32),
+}
+
+/// One node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Node {
+    pub(crate) op: Op,
+    /// The type of the operands, where they are numbers; else of the result.
+    pub(crate) prim: Prim,
+    pub(crate) repr: Repr,
+    args: [Id; 4],
+    arity: u8,
+}
+
+impl Node {
+    /// The operands.
+    pub(crate) fn args(&self) -> &[Id] {
+        self.args.get(..usize::from(self.arity)).unwrap_or(&[])
+    }
+
+    /// The kernel that computes it, if one does.
+    pub(crate) fn kernel(&self, level: Level) -> Option<TileFn> {
+        match self.op {
+            Op::Arith(op) => arith(op, self.prim, level),
+            Op::DivValid => div_valid(self.prim, level),
+            Op::Overflows(op) => overflows(op, self.prim, level),
+            Op::Unary(op) => unary(op, self.prim, level),
+            Op::Compare(op) => Some(compare(op, self.prim, level)),
+            Op::Cast => match self.repr {
+                Repr::Num(to) => Some(cast(self.prim, to, level)),
+                Repr::Bits => None,
+            },
+            Op::Fits(to) => cast_fits(self.prim, to, level),
+            Op::BoolToNum => Some(bool_to_prim(self.prim, level)),
+            Op::NumToBool => Some(prim_to_bool(self.prim, level)),
+            Op::Select => select(self.prim.width(), level),
+            Op::SelectBits => Some(select_bits(level)),
+            Op::Bits(op) => Some(bits(op, level)),
+            _ => None,
+        }
+    }
+
+    /// The kernel's name, for people.
+    pub(crate) fn name(&self) -> String {
+        let p = self.prim.name();
+        match self.op {
+            Op::Arith(op) => format!("{op:?}.{p}").to_lowercase(),
+            Op::DivValid => format!("div_valid.{p}"),
+            Op::Overflows(op) => format!("overflows.{op:?}.{p}").to_lowercase(),
+            Op::Unary(op) => format!("{op:?}.{p}").to_lowercase(),
+            Op::Compare(op) => format!("{op:?}.{p}").to_lowercase(),
+            Op::Cast => match self.repr {
+                Repr::Num(to) => format!("cast.{p}.{}", to.name()),
+                Repr::Bits => "cast".into(),
+            },
+            Op::Fits(to) => format!("fits.{p}.{}", to.name()),
+            Op::BoolToNum => format!("from_bool.{p}"),
+            Op::NumToBool => format!("to_bool.{p}"),
+            Op::Select => format!("select.{p}"),
+            Op::SelectBits => "select.bits".into(),
+            Op::Bits(op) => format!("bits.{op:?}").to_lowercase(),
+            Op::StrCompare(op, ..) => format!("{op:?}.str").to_lowercase(),
+            Op::StrColumns(op, ..) => format!("{op:?}.str_columns").to_lowercase(),
+            Op::StrIn(..) => "is_in.str".into(),
+            Op::NumIn(_) => format!("is_in.{p}"),
+            Op::Values(c) => format!("column {c}"),
+            Op::Validity(c) => format!("validity {c}"),
+            Op::Const(v) => format!("const {v:#x}"),
+            Op::Given(i) => format!("given {i}"),
+            Op::GivenValid(i) => format!("given validity {i}"),
+        }
+    }
+}
+
+/// The nodes of one stage, and the tables its string and set nodes refer to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Graph {
+    nodes: Vec<Node>,
+    known: HashMap<Node, Id>,
+    pub(crate) texts: Vec<Arc<str>>,
+    pub(crate) text_sets: Vec<Arc<[Scalar]>>,
+    /// Sorted, each by its bits as an unsigned number.
+    pub(crate) num_sets: Vec<Arc<[u64]>>,
+}
+
+impl Graph {
+    pub(crate) fn node(&self, id: Id) -> Node {
+        self.nodes.get(id as usize).copied().unwrap_or(Node {
+            op: Op::Const(0),
+            prim: Prim::U8,
+            repr: Repr::Bits,
+            args: [0; 4],
+            arity: 0,
+        })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The node of that operation on those operands: a known one, a folded one, or a new one.
+    pub(crate) fn add(&mut self, op: Op, prim: Prim, repr: Repr, operands: &[Id]) -> Id {
+        let mut args = [0; 4];
+        for (a, o) in args.iter_mut().zip(operands) {
+            *a = *o;
+        }
+        let node = Node { op, prim, repr, args, arity: operands.len().min(4) as u8 };
+        if let Some(id) = self.known.get(&node) {
+            return *id;
+        }
+        let node = self.fold(&node).unwrap_or(node);
+        if let Some(id) = self.known.get(&node) {
+            return *id;
+        }
+        let id = self.nodes.len() as Id;
+        self.nodes.push(node);
+        self.known.insert(node, id);
+        id
+    }
+
+    /// The constant that a node of constants comes to: its own kernel, run on one row.
+    fn fold(&self, node: &Node) -> Option<Node> {
+        if node.arity == 0 {
+            return None;
+        }
+        let mut inputs = [0u64; 4];
+        for (slot, id) in inputs.iter_mut().zip(node.args()) {
+            match self.node(*id).op {
+                Op::Const(v) => *slot = v,
+                _ => return None,
+            }
+        }
+        let kernel = node.kernel(Level::Baseline)?;
+        let mut out = [0u64; 8];
+        let src = [0, 1, 2, 3].map(|i: usize| {
+            inputs.get(i).map_or(std::ptr::null(), |v| std::ptr::from_ref(v).cast::<u8>())
+        });
+        // SAFETY: each operand is readable for one row (at most 8 bytes), the result writable for
+        // one row or one word, and they do not overlap.
+        unsafe { kernel(out.as_mut_ptr().cast(), &src, 1) };
+        Some(Node {
+            op: Op::Const(out[0]),
+            args: [0; 4],
+            arity: 0,
+            prim: result_prim(node),
+            ..*node
+        })
+    }
+
+    pub(crate) fn number(&mut self, prim: Prim, bits: u64) -> Id {
+        self.add(Op::Const(bits), prim, Repr::Num(prim), &[])
+    }
+
+    pub(crate) fn boolean(&mut self, value: bool) -> Id {
+        self.add(Op::Const(u64::from(value)), Prim::U8, Repr::Bits, &[])
+    }
+
+    /// The boolean that the node is on every row, if it is a constant.
+    pub(crate) fn known_bit(&self, id: Id) -> Option<bool> {
+        match self.node(id) {
+            Node { op: Op::Const(v), repr: Repr::Bits, .. } => Some(v & 1 == 1),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn bits(&mut self, op: BitOp, operands: &[Id]) -> Id {
+        let known = |g: &Graph, i: usize| operands.get(i).and_then(|id| g.known_bit(*id));
+        match (op, operands) {
+            (BitOp::And, [a, b]) if a == b || known(self, 1) == Some(true) => return *a,
+            (BitOp::And, [_, b]) if known(self, 0) == Some(true) => return *b,
+            (BitOp::Or, [a, b]) if a == b || known(self, 1) == Some(false) => return *a,
+            (BitOp::Or, [_, b]) if known(self, 0) == Some(false) => return *b,
+            _ => {}
+        }
+        self.add(Op::Bits(op), Prim::U8, Repr::Bits, operands)
+    }
+
+    pub(crate) fn and(&mut self, a: Id, b: Id) -> Id {
+        self.bits(BitOp::And, &[a, b])
+    }
+
+    pub(crate) fn not(&mut self, a: Id) -> Id {
+        self.bits(BitOp::Not, &[a])
+    }
+
+    /// Validity of what needs both: none stands for all valid.
+    pub(crate) fn both_valid(&mut self, a: Option<Id>, b: Option<Id>) -> Option<Id> {
+        let both = match (a, b) {
+            (None, v) | (v, None) => v,
+            (Some(a), Some(b)) => Some(self.and(a, b)),
+        };
+        both.filter(|v| self.known_bit(*v) != Some(true))
+    }
+
+    pub(crate) fn arith(&mut self, op: Arith, p: Prim, a: Id, b: Id) -> Id {
+        self.add(Op::Arith(op), p, Repr::Num(p), &[a, b])
+    }
+
+    pub(crate) fn compare(&mut self, op: Compare, p: Prim, a: Id, b: Id) -> Id {
+        self.add(Op::Compare(op), p, Repr::Bits, &[a, b])
+    }
+
+    pub(crate) fn cast(&mut self, from: Prim, to: Prim, a: Id) -> Id {
+        if from == to { a } else { self.add(Op::Cast, from, Repr::Num(to), &[a]) }
+    }
+
+    pub(crate) fn text(&mut self, s: &Arc<str>) -> u32 {
+        let at = self.texts.iter().position(|t| t == s).unwrap_or_else(|| {
+            self.texts.push(s.clone());
+            self.texts.len() - 1
+        });
+        at as u32
+    }
+}
+
+fn result_prim(node: &Node) -> Prim {
+    match node.repr {
+        Repr::Num(p) => p,
+        Repr::Bits => Prim::U8,
+    }
+}

@@ -1,0 +1,871 @@
+//! Cutting a plan into stages. Steps that work row by row (filter, select, with_columns) pile up
+//! in one stage; aggregates, sorts and slices of filtered rows end it.
+
+use std::sync::Arc;
+
+use insitu_kernels::prim::Prim;
+
+use crate::compile::graph::{Graph, Id, Op, Repr};
+use crate::compile::lower::{Check, Lower, Named, Typed, Value};
+use crate::compile::program::Action;
+use crate::dtype::DataType;
+use crate::error::{Error, Result};
+use crate::expr::{Expr, ExprKind};
+use crate::functions::{FunctionId, FunctionKind};
+use crate::plan::{MAX_STEPS, Plan};
+use crate::scalar::Scalar;
+use crate::schema::{Field, Schema};
+use crate::typing::sum_type;
+
+/// What a stage reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Input {
+    /// The source table.
+    Source,
+    /// The result of an earlier stage.
+    Stage(usize),
+}
+
+/// One aggregate of a stage.
+#[derive(Clone, Debug)]
+pub(crate) struct Agg {
+    pub(crate) function: FunctionId,
+    /// What is aggregated; none for `len`.
+    pub(crate) arg: Option<Typed>,
+    pub(crate) dtype: DataType,
+    pub(crate) text: String,
+}
+
+/// What a stage does with the rows.
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    /// Writes columns, of the rows kept.
+    Map,
+    /// One row of aggregates.
+    Reduce { aggs: Vec<Agg> },
+    /// One row per group: the keys are the stage's first columns, then the aggregates.
+    Group { keys: Vec<Named>, aggs: Vec<Agg> },
+    /// The input's rows in order of some of its columns.
+    Sort { keys: Vec<usize>, descending: Vec<bool>, nulls_last: bool },
+}
+
+/// A column that a stage can give.
+#[derive(Clone, Debug)]
+pub(crate) struct OutColumn {
+    pub(crate) name: Arc<str>,
+    pub(crate) dtype: DataType,
+    pub(crate) nullable: bool,
+    pub(crate) what: What,
+    /// Value and validity in the graph, where they are there.
+    pub(crate) nodes: Option<(Id, Option<Id>)>,
+}
+
+/// Where a stage's column comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum What {
+    /// An input column as it is.
+    Input(usize),
+    /// Computed.
+    Computed,
+    /// Key of that number.
+    Key(usize),
+    /// Aggregate of that number.
+    Agg(usize),
+    /// Only nulls.
+    Null,
+}
+
+/// One stage.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    pub(crate) input: Input,
+    /// A stage of one row whose values are known when this one starts.
+    pub(crate) given: Option<usize>,
+    /// The input's columns.
+    pub(crate) schema: Schema,
+    /// Slices of the input, applied in order.
+    pub(crate) slices: Vec<(i64, Option<u64>)>,
+    pub(crate) graph: Graph,
+    pub(crate) actions: Vec<Action>,
+    pub(crate) checks: Vec<Check>,
+    pub(crate) kind: Kind,
+    pub(crate) outputs: Vec<OutColumn>,
+    /// Which outputs later stages use.
+    pub(crate) needed: Vec<bool>,
+}
+
+impl Stage {
+    pub(crate) fn has_filter(&self) -> bool {
+        self.actions.iter().any(|a| matches!(a, Action::Keep(_)))
+    }
+
+    fn output_schema(&self) -> Schema {
+        let fields: Vec<Field> = self
+            .outputs
+            .iter()
+            .map(|o| Field::new(o.name.clone(), o.dtype.clone(), o.nullable))
+            .collect();
+        Schema::new(fields)
+    }
+}
+
+/// What lowering depends on, beside plan and schema.
+#[derive(Clone, Debug)]
+pub(crate) struct Options<'a> {
+    /// Per source column, whether it has a validity bitmap anywhere.
+    pub(crate) nulls: &'a [bool],
+    pub(crate) params: &'a [(&'a str, Scalar)],
+    pub(crate) types_only: bool,
+    pub(crate) checked: bool,
+}
+
+/// A stage in the making: columns over its input.
+struct Builder {
+    input: Input,
+    given: Option<usize>,
+    schema: Schema,
+    slices: Vec<(i64, Option<u64>)>,
+    graph: Graph,
+    actions: Vec<Action>,
+    checks: Vec<Check>,
+    columns: Vec<Named>,
+}
+
+/// Cuts a plan into stages; the last one gives the result.
+pub(crate) fn build(plan: &Plan, schema: &Schema, options: &Options<'_>) -> Result<Vec<Stage>> {
+    let mut steps = Vec::new();
+    let mut at = plan;
+    loop {
+        steps.push(at);
+        if steps.len() > MAX_STEPS {
+            return Err(Error::LimitExceeded(format!("the plan has more than {MAX_STEPS} steps")));
+        }
+        match at.input() {
+            Some(input) => at = input,
+            None => break,
+        }
+    }
+    let mut p = Planner { stages: Vec::new(), options };
+    let mut b = p.begin(Input::Source, schema.clone());
+    for step in steps.into_iter().rev() {
+        b = match step {
+            Plan::Scan => b,
+            Plan::Filter { predicates, .. } => p.filter(b, predicates)?,
+            Plan::Select { exprs, .. } => p.select(b, exprs)?,
+            Plan::WithColumns { exprs, .. } => p.with_columns(b, exprs)?,
+            Plan::Aggregate { keys, aggs, .. } => p.aggregate(b, keys, aggs)?,
+            Plan::Sort { keys, descending, nulls_last, .. } => {
+                p.sort(b, keys, descending, *nulls_last)?
+            }
+            Plan::Slice { offset, len, .. } => p.slice(b, *offset, *len)?,
+        };
+    }
+    p.finish(b)?;
+    Ok(p.stages)
+}
+
+struct Planner<'a> {
+    stages: Vec<Stage>,
+    options: &'a Options<'a>,
+}
+
+impl Planner<'_> {
+    fn begin(&self, input: Input, schema: Schema) -> Builder {
+        let mut graph = Graph::default();
+        let mut columns = Vec::with_capacity(schema.len());
+        for (i, f) in schema.fields().iter().enumerate() {
+            let nullable = match input {
+                Input::Source => self.options.nulls.get(i).copied().unwrap_or(f.nullable),
+                Input::Stage(_) => f.nullable,
+            } && f.dtype != DataType::Null;
+            columns.push(Named {
+                name: f.name.clone(),
+                typed: column(&mut graph, i as u32, &f.dtype, nullable),
+            });
+        }
+        Builder {
+            input,
+            given: None,
+            schema,
+            slices: Vec::new(),
+            graph,
+            actions: Vec::new(),
+            checks: Vec::new(),
+            columns,
+        }
+    }
+
+    fn lower(&self, b: &mut Builder, e: &Expr) -> Result<Typed> {
+        let mut lower = Lower {
+            graph: &mut b.graph,
+            columns: &b.columns,
+            params: self.options.params,
+            types_only: self.options.types_only,
+            checked: self.options.checked,
+            checks: Vec::new(),
+        };
+        let typed = lower.expr(e)?;
+        let typed = lower.settled(typed)?;
+        for check in lower.checks {
+            let known = b.checks.iter().any(|c| c.fails == check.fails);
+            if !known {
+                let action = Action::Check(b.checks.len(), check.fails, check.values.clone());
+                b.actions.push(action);
+                b.checks.push(check);
+            }
+        }
+        Ok(typed)
+    }
+
+    fn filter(&mut self, mut b: Builder, predicates: &[Expr]) -> Result<Builder> {
+        for e in predicates {
+            if e.has_aggregate() {
+                return Err(Error::InvalidPlan(format!(
+                    "{e}: a filter cannot aggregate; compute the aggregate with with_columns first"
+                )));
+            }
+            let t = self.lower(&mut b, e)?;
+            let bits = match (&t.dtype, &t.value) {
+                (DataType::Bool, Value::Node(v)) => *v,
+                (DataType::Null, _) => b.graph.boolean(false),
+                _ => {
+                    return Err(Error::TypeMismatch(format!(
+                        "filter: {e} is {}, a boolean is needed; compare it with something",
+                        t.dtype
+                    )));
+                }
+            };
+            let keep = match t.valid {
+                Some(valid) => b.graph.and(bits, valid),
+                None => bits,
+            };
+            b.actions.push(Action::Keep(keep));
+        }
+        Ok(b)
+    }
+
+    fn named(&self, b: &mut Builder, exprs: &[Expr]) -> Result<Vec<Named>> {
+        let mut out: Vec<Named> = Vec::with_capacity(exprs.len());
+        for e in exprs {
+            let name = e.output_name();
+            if out.iter().any(|n| n.name == name) {
+                return Err(duplicate(&name));
+            }
+            out.push(Named { name, typed: self.lower(b, e)? });
+        }
+        Ok(out)
+    }
+
+    fn select(&mut self, mut b: Builder, exprs: &[Expr]) -> Result<Builder> {
+        let has = |e: &Expr| e.has_aggregate();
+        if !exprs.iter().any(has) {
+            // Literals alone make a column as long as the table.
+            b.columns = self.named(&mut b, exprs)?;
+            return Ok(b);
+        }
+        let one_row = exprs.iter().all(|e| has(e) || is_literal(e));
+        if one_row && exprs.iter().all(|e| !mixes(e)) {
+            return self.reduce(b, exprs);
+        }
+        let (mut b, exprs) = self.broadcast(b, exprs)?;
+        let columns = self.named(&mut b, &exprs)?;
+        b.columns = columns;
+        Ok(b)
+    }
+
+    fn with_columns(&mut self, b: Builder, exprs: &[Expr]) -> Result<Builder> {
+        let (mut b, exprs) = if exprs.iter().any(Expr::has_aggregate) {
+            self.broadcast(b, exprs)?
+        } else {
+            (b, exprs.to_vec())
+        };
+        for new in self.named(&mut b, &exprs)? {
+            match b.columns.iter_mut().find(|c| c.name == new.name) {
+                Some(old) => *old = new,
+                None => b.columns.push(new),
+            }
+        }
+        b.columns.retain(|c| !is_hidden(&c.name));
+        Ok(b)
+    }
+
+    /// Aggregates to one row, and expressions over that row.
+    fn reduce(&mut self, b: Builder, exprs: &[Expr]) -> Result<Builder> {
+        let mut split = Split::default();
+        let exprs: Vec<Expr> = exprs.iter().map(|e| split.expr(e)).collect();
+        let mut next = self.reduce_stage(b, &split)?;
+        next.columns = self.named(&mut next, &exprs)?;
+        Ok(next)
+    }
+
+    fn reduce_stage(&mut self, mut b: Builder, split: &Split) -> Result<Builder> {
+        let aggs = self.aggs(&mut b, split)?;
+        let outputs = agg_outputs(&aggs, split);
+        let stage = b.into_stage(Kind::Reduce { aggs }, outputs);
+        Ok(self.push(stage))
+    }
+
+    /// Computes the aggregates in the expressions first, and gives the stage their values.
+    fn broadcast(&mut self, b: Builder, exprs: &[Expr]) -> Result<(Builder, Vec<Expr>)> {
+        // The rows are read again by the second stage, so the first must not own them.
+        let mut b = if b.has_filter() || b.given.is_some() { self.materialise(b)?.0 } else { b };
+        let mut split = Split::default();
+        let exprs: Vec<Expr> = exprs.iter().map(|e| split.expr(e)).collect();
+        let copy = b.again();
+        let reduced = self.reduce_stage(copy, &split)?;
+        let Input::Stage(stage) = reduced.input else {
+            return Err(Error::InvalidPlan("a reduction was lost".into()));
+        };
+        b.given = Some(stage);
+        for (i, f) in reduced.schema.fields().iter().enumerate() {
+            let (op, valid) = (Op::Given(i as u32), Op::GivenValid(i as u32));
+            let value = match f.dtype.prim() {
+                Some(p) => b.graph.add(op, p, Repr::Num(p), &[]),
+                None if f.dtype == DataType::Bool => b.graph.add(op, Prim::U8, Repr::Bits, &[]),
+                None => {
+                    return Err(Error::Unsupported(format!(
+                        "{}: an aggregate of type {} beside row values",
+                        f.name, f.dtype
+                    )));
+                }
+            };
+            let valid = f.nullable.then(|| b.graph.add(valid, Prim::U8, Repr::Bits, &[]));
+            b.columns.push(Named {
+                name: f.name.clone(),
+                typed: Typed { dtype: f.dtype.clone(), value: Value::Node(value), valid },
+            });
+        }
+        Ok((b, exprs))
+    }
+
+    fn aggs(&self, b: &mut Builder, split: &Split) -> Result<Vec<Agg>> {
+        let mut aggs = Vec::with_capacity(split.calls.len());
+        for (call, _) in &split.calls {
+            let ExprKind::Call(f, args) = call.kind() else { continue };
+            let arg = match args.first() {
+                Some(a) => Some(self.lower(b, a)?),
+                None => None,
+            };
+            let t = arg.as_ref().map_or(DataType::Int64, |a| a.dtype.clone());
+            let wrong = || {
+                Error::TypeMismatch(format!(
+                    "{call}: {} is {t}, which has no {}; it needs {}",
+                    args.first().map(Expr::to_string).unwrap_or_default(),
+                    f.name,
+                    if f.id == FunctionId::Mean { "numbers" } else { "numbers or times" }
+                ))
+            };
+            let dtype = match f.id {
+                FunctionId::Sum => sum_type(&t).ok_or_else(wrong)?,
+                FunctionId::Mean => match t {
+                    DataType::Bool => DataType::Float64,
+                    _ if t.is_numeric() => DataType::Float64,
+                    _ => return Err(wrong()),
+                },
+                FunctionId::Min | FunctionId::Max => match t {
+                    DataType::Bool => t.clone(),
+                    _ if t.is_numeric() || t.is_temporal() => t.clone(),
+                    _ if t.is_string() => {
+                        return Err(Error::Unsupported(format!(
+                            "{call}: {} of strings is not implemented yet",
+                            f.name
+                        )));
+                    }
+                    _ => return Err(wrong()),
+                },
+                _ => DataType::Int64,
+            };
+            aggs.push(Agg { function: f.id, arg, dtype, text: call.to_string() });
+        }
+        Ok(aggs)
+    }
+
+    fn aggregate(&mut self, mut b: Builder, keys: &[Expr], aggs: &[Expr]) -> Result<Builder> {
+        if let Some(k) = keys.iter().find(|k| k.has_aggregate()) {
+            return Err(Error::InvalidPlan(format!("{k}: a group key cannot aggregate")));
+        }
+        if keys.is_empty() {
+            if aggs.iter().any(mixes) {
+                return Err(Error::InvalidPlan(
+                    "agg without keys needs an aggregate around every column".into(),
+                ));
+            }
+            return self.reduce(b, aggs);
+        }
+        let keys = self.named(&mut b, keys)?;
+        for k in &keys {
+            if !k.typed.dtype.is_movable() || k.typed.dtype == DataType::Null {
+                return Err(Error::Unsupported(format!(
+                    "group_by: the key {:?} is {}, which cannot be grouped by",
+                    k.name, k.typed.dtype
+                )));
+            }
+        }
+        let mut split = Split::default();
+        let exprs: Vec<Expr> = aggs.iter().map(|e| split.expr(e)).collect();
+        for e in &exprs {
+            for name in free_columns(e) {
+                let known = keys.iter().any(|k| k.name == name)
+                    || split.calls.iter().any(|(_, n)| *n == name);
+                if !known {
+                    let exists = b.columns.iter().any(|c| c.name == name);
+                    return Err(if exists {
+                        Error::InvalidPlan(format!(
+                            "agg: the column {name:?} is neither a key nor inside an aggregate; say which value of the group is meant, as in col({name:?}).min()"
+                        ))
+                    } else {
+                        crate::schema::unknown_column(&name, b.columns.iter().map(|c| &*c.name))
+                    });
+                }
+            }
+        }
+        let specs = self.aggs(&mut b, &split)?;
+        let mut outputs: Vec<OutColumn> = keys
+            .iter()
+            .enumerate()
+            .map(|(i, k)| OutColumn {
+                name: k.name.clone(),
+                dtype: k.typed.dtype.clone(),
+                nullable: k.typed.valid.is_some(),
+                what: What::Key(i),
+                nodes: None,
+            })
+            .collect();
+        outputs.extend(agg_outputs(&specs, &split));
+        let names: Vec<Arc<str>> = keys.iter().map(|k| k.name.clone()).collect();
+        let stage = b.into_stage(Kind::Group { keys, aggs: specs }, outputs);
+        let mut next = self.push(stage);
+        let mut columns: Vec<Named> =
+            next.columns.iter().filter(|c| names.contains(&c.name)).cloned().collect();
+        for new in self.named(&mut next, &exprs)? {
+            if columns.iter().any(|c| c.name == new.name) {
+                return Err(duplicate(&new.name));
+            }
+            columns.push(new);
+        }
+        next.columns = columns;
+        Ok(next)
+    }
+
+    fn sort(
+        &mut self,
+        mut b: Builder,
+        keys: &[Expr],
+        descending: &[bool],
+        nulls_last: bool,
+    ) -> Result<Builder> {
+        if keys.is_empty() {
+            return Ok(b);
+        }
+        if descending.len() > 1 && descending.len() != keys.len() {
+            return Err(Error::InvalidArgument(format!(
+                "sort: {} keys, but {} values for descending; give one, or one per key",
+                keys.len(),
+                descending.len()
+            )));
+        }
+        let first = descending.first().copied().unwrap_or(false);
+        let descending: Vec<bool> =
+            (0..keys.len()).map(|i| descending.get(i).copied().unwrap_or(first)).collect();
+        let shown = b.columns.len();
+        let mut key_columns = Vec::with_capacity(keys.len());
+        for (i, k) in keys.iter().enumerate() {
+            if k.has_aggregate() {
+                return Err(Error::InvalidPlan(format!("{k}: a sort key cannot aggregate")));
+            }
+            if let ExprKind::Column(name) = k.kind()
+                && b.columns.iter().filter(|c| c.name == *name).count() == 1
+                && let Some(at) = b.columns.iter().position(|c| c.name == *name)
+            {
+                key_columns.push(at);
+            } else {
+                let typed = self.lower(&mut b, k)?;
+                b.columns.push(Named { name: hidden(i), typed });
+                key_columns.push(b.columns.len() - 1);
+            }
+            let t = &b.columns[key_columns[i]].typed.dtype;
+            if !t.is_movable() {
+                return Err(Error::Unsupported(format!(
+                    "sort: {k} is {t}, which has no order here"
+                )));
+            }
+        }
+        let names: Vec<Arc<str>> = b.columns.iter().map(|c| c.name.clone()).collect();
+        for c in b.columns.iter().take(shown) {
+            movable(c, "sort")?;
+        }
+        let (input, positions) = self.materialise(b)?;
+        let outputs: Vec<OutColumn> = (0..shown)
+            .filter_map(|i| {
+                let at = positions.get(i).copied()?;
+                let f = input.schema.fields().get(at)?;
+                Some(OutColumn {
+                    name: names.get(i)?.clone(),
+                    dtype: f.dtype.clone(),
+                    nullable: input.columns.get(at)?.typed.valid.is_some()
+                        || f.dtype == DataType::Null,
+                    what: What::Input(at),
+                    nodes: None,
+                })
+            })
+            .collect();
+        let keys = key_columns.iter().filter_map(|k| positions.get(*k).copied()).collect();
+        let stage = input.into_stage(Kind::Sort { keys, descending, nulls_last }, outputs);
+        Ok(self.push(stage))
+    }
+
+    fn slice(&mut self, b: Builder, offset: i64, len: Option<u64>) -> Result<Builder> {
+        // A slice of rows that are only mapped is a slice of the input.
+        let mut b = if b.has_filter() { self.materialise(b)?.0 } else { b };
+        if b.given.is_some() {
+            b = self.materialise(b)?.0;
+        }
+        b.slices.push((offset, len));
+        Ok(b)
+    }
+
+    /// A builder whose columns are input columns as they are, in full length: ends the stage
+    /// unless it is so already. Gives the position of each column in the new input.
+    fn materialise(&mut self, b: Builder) -> Result<(Builder, Vec<usize>)> {
+        let plain: Option<Vec<usize>> =
+            b.columns.iter().map(|c| b.input_column(&c.typed)).collect();
+        if let Some(positions) = plain
+            && b.actions.is_empty()
+            && b.slices.is_empty()
+        {
+            return Ok((b, positions));
+        }
+        let positions = (0..b.columns.len()).collect();
+        let stage = b.into_map("filter")?;
+        Ok((self.push(stage), positions))
+    }
+
+    /// Adds a stage, and starts the next one on its result.
+    fn push(&mut self, stage: Stage) -> Builder {
+        let schema = stage.output_schema();
+        self.stages.push(stage);
+        self.begin(Input::Stage(self.stages.len() - 1), schema)
+    }
+
+    /// The last stage: a projection is left to the stage before, where there is one.
+    fn finish(&mut self, b: Builder) -> Result<()> {
+        let plain: Option<Vec<usize>> =
+            b.columns.iter().map(|c| b.input_column(&c.typed)).collect();
+        if let (Input::Stage(at), Some(picks)) = (b.input, plain)
+            && at + 1 == self.stages.len()
+            && b.given.is_none()
+            && b.actions.is_empty()
+            && b.slices.is_empty()
+            && let Some(last) = self.stages.last_mut()
+        {
+            last.outputs = picks
+                .iter()
+                .zip(&b.columns)
+                .filter_map(|(i, c)| {
+                    last.outputs.get(*i).map(|o| OutColumn { name: c.name.clone(), ..o.clone() })
+                })
+                .collect();
+            last.needed = vec![true; last.outputs.len()];
+        } else {
+            let mut stage = b.into_map("filter")?;
+            stage.needed = vec![true; stage.outputs.len()];
+            self.stages.push(stage);
+        }
+        // What no later stage reads need not be made.
+        for i in (0..self.stages.len()).rev() {
+            let used = self.stages.get(i).map(Stage::reads).unwrap_or_default();
+            for (input, column) in used {
+                if let Some(n) = self.stages.get_mut(input).and_then(|s| s.needed.get_mut(column)) {
+                    *n = true;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Builder {
+    fn has_filter(&self) -> bool {
+        self.actions.iter().any(|a| matches!(a, Action::Keep(_)))
+    }
+
+    /// The input column that this is, untouched, if it is one.
+    fn input_column(&self, t: &Typed) -> Option<usize> {
+        match t.value {
+            Value::Column(c) => Some(c as usize),
+            Value::Node(v) => {
+                let Op::Values(c) = self.graph.node(v).op else { return None };
+                let f = self.schema.fields().get(c as usize)?;
+                let own = match t.valid {
+                    None => !self.has_validity(c),
+                    Some(valid) => self.graph.node(valid).op == Op::Validity(c),
+                };
+                (f.dtype == t.dtype && own).then_some(c as usize)
+            }
+            Value::Weak(_) => None,
+        }
+    }
+
+    fn has_validity(&self, c: u32) -> bool {
+        (0..self.graph.len() as Id).any(|i| self.graph.node(i).op == Op::Validity(c))
+    }
+
+    /// The same stage, before anything ends it.
+    fn again(&self) -> Builder {
+        Builder {
+            input: self.input,
+            given: self.given,
+            schema: self.schema.clone(),
+            slices: self.slices.clone(),
+            graph: self.graph.clone(),
+            actions: self.actions.clone(),
+            checks: self.checks.clone(),
+            columns: self.columns.clone(),
+        }
+    }
+
+    fn into_stage(self, kind: Kind, outputs: Vec<OutColumn>) -> Stage {
+        Stage {
+            input: self.input,
+            given: self.given,
+            schema: self.schema,
+            slices: self.slices,
+            graph: self.graph,
+            actions: self.actions,
+            checks: self.checks,
+            kind,
+            needed: vec![false; outputs.len()],
+            outputs,
+        }
+    }
+
+    fn into_map(self, what: &str) -> Result<Stage> {
+        let moves = self.has_filter() || !self.slices.is_empty();
+        let mut outputs = Vec::with_capacity(self.columns.len());
+        for c in &self.columns {
+            if moves {
+                movable(c, if self.has_filter() { what } else { "slice" })?;
+            }
+            let at = self.input_column(&c.typed);
+            let t = &c.typed;
+            let what = match (&t.value, at) {
+                (_, Some(at)) => What::Input(at),
+                (_, None) if t.dtype == DataType::Null => What::Null,
+                (Value::Node(_), None) => What::Computed,
+                _ => {
+                    return Err(Error::Unsupported(format!(
+                        "{:?}: a new column of type {}",
+                        c.name, t.dtype
+                    )));
+                }
+            };
+            outputs.push(OutColumn {
+                name: c.name.clone(),
+                dtype: t.dtype.clone(),
+                nullable: t.valid.is_some() || t.dtype == DataType::Null,
+                what,
+                nodes: match t.value {
+                    Value::Node(v) => Some((v, t.valid)),
+                    _ => None,
+                },
+            });
+        }
+        Ok(self.into_stage(Kind::Map, outputs))
+    }
+}
+
+impl Stage {
+    /// The earlier stages' columns that are read here.
+    fn reads(&self) -> Vec<(usize, usize)> {
+        let mut out = Vec::new();
+        let mut columns: Vec<usize> = Vec::new();
+        let mut stack: Vec<Id> = Vec::new();
+        let mut typed = |t: &Typed, stack: &mut Vec<Id>| {
+            match t.value {
+                Value::Node(v) => stack.push(v),
+                Value::Column(c) => columns.push(c as usize),
+                Value::Weak(_) => {}
+            }
+            stack.extend(t.valid);
+        };
+        match &self.kind {
+            Kind::Map => {}
+            Kind::Reduce { aggs } => {
+                aggs.iter().filter_map(|a| a.arg.as_ref()).for_each(|t| typed(t, &mut stack));
+            }
+            Kind::Group { keys, aggs } => {
+                keys.iter().for_each(|k| typed(&k.typed, &mut stack));
+                aggs.iter().filter_map(|a| a.arg.as_ref()).for_each(|t| typed(t, &mut stack));
+            }
+            Kind::Sort { keys, .. } => columns.extend(keys),
+        }
+        for (o, needed) in self.outputs.iter().zip(&self.needed) {
+            match o.what {
+                What::Input(c) if *needed => columns.push(c),
+                _ => {}
+            }
+            if let (What::Computed, Some((value, valid)), true) = (&o.what, o.nodes, *needed) {
+                stack.push(value);
+                stack.extend(valid);
+            }
+        }
+        for a in &self.actions {
+            match a {
+                Action::Keep(id) => stack.push(*id),
+                Action::Check(_, id, values) => {
+                    stack.push(*id);
+                    stack.extend(values);
+                }
+            }
+        }
+        let mut seen = vec![false; self.graph.len()];
+        while let Some(id) = stack.pop() {
+            if std::mem::replace(&mut seen[id as usize], true) {
+                continue;
+            }
+            let node = self.graph.node(id);
+            stack.extend(node.args());
+            match node.op {
+                Op::Values(c) | Op::Validity(c) => columns.push(c as usize),
+                Op::StrCompare(_, c, _) | Op::StrIn(c, _) => columns.push(c as usize),
+                Op::StrColumns(_, a, b) => columns.extend([a as usize, b as usize]),
+                Op::Given(c) | Op::GivenValid(c) => {
+                    out.extend(self.given.map(|s| (s, c as usize)));
+                }
+                _ => {}
+            }
+        }
+        if let Input::Stage(s) = self.input {
+            out.extend(columns.into_iter().map(|c| (s, c)));
+        }
+        out
+    }
+}
+
+/// An input column, typed.
+fn column(graph: &mut Graph, i: u32, dtype: &DataType, nullable: bool) -> Typed {
+    let value = match dtype.prim() {
+        Some(p) => Value::Node(graph.add(Op::Values(i), p, Repr::Num(p), &[])),
+        None if *dtype == DataType::Bool => {
+            Value::Node(graph.add(Op::Values(i), Prim::U8, Repr::Bits, &[]))
+        }
+        None => Value::Column(i),
+    };
+    let valid = nullable.then(|| graph.add(Op::Validity(i), Prim::U8, Repr::Bits, &[]));
+    Typed { dtype: dtype.clone(), value, valid }
+}
+
+/// Refuses columns whose rows cannot be moved.
+fn movable(c: &Named, what: &str) -> Result<()> {
+    if c.typed.dtype.is_movable() {
+        return Ok(());
+    }
+    Err(Error::Unsupported(format!(
+        "{what}: the column {:?} is {}, whose rows insitu cannot move yet; select the other columns first",
+        c.name, c.typed.dtype
+    )))
+}
+
+fn duplicate(name: &str) -> Error {
+    Error::InvalidPlan(format!("two columns are named {name:?}; rename one with alias"))
+}
+
+/// The name of a column that users do not see.
+fn hidden(i: usize) -> Arc<str> {
+    format!("\u{0}{i}").into()
+}
+
+fn is_hidden(name: &str) -> bool {
+    name.starts_with('\u{0}')
+}
+
+fn agg_outputs(aggs: &[Agg], split: &Split) -> Vec<OutColumn> {
+    aggs.iter()
+        .zip(&split.calls)
+        .enumerate()
+        .map(|(i, (a, (_, name)))| OutColumn {
+            name: name.clone(),
+            dtype: a.dtype.clone(),
+            nullable: matches!(a.function, FunctionId::Mean | FunctionId::Min | FunctionId::Max),
+            what: What::Agg(i),
+            nodes: None,
+        })
+        .collect()
+}
+
+/// Takes the aggregate calls out of expressions and puts hidden columns in their place.
+#[derive(Default)]
+struct Split {
+    calls: Vec<(Expr, Arc<str>)>,
+}
+
+impl Split {
+    fn expr(&mut self, e: &Expr) -> Expr {
+        let name = e.output_name();
+        let out = self.rewritten(e);
+        // The hidden name must not become the column's.
+        if out.output_name() == name { out } else { out.alias(name) }
+    }
+
+    fn rewritten(&mut self, e: &Expr) -> Expr {
+        if !e.has_aggregate() {
+            return e.clone();
+        }
+        match e.kind() {
+            ExprKind::Call(f, _) if f.kind == FunctionKind::Aggregate => {
+                let text = e.to_string();
+                let whole = !text.contains("...");
+                let known = self
+                    .calls
+                    .iter()
+                    .find(|(c, _)| Arc::ptr_eq(&c.0, &e.0) || whole && c.to_string() == text);
+                let name = match known {
+                    Some((_, name)) => name.clone(),
+                    None => {
+                        let name = hidden(self.calls.len());
+                        self.calls.push((e.clone(), name.clone()));
+                        name
+                    }
+                };
+                Expr::column(name)
+            }
+            ExprKind::Call(f, args) => {
+                Expr::of(f.id, args.iter().map(|a| self.rewritten(a)).collect())
+            }
+            ExprKind::Cast { input, dtype, strict } => {
+                self.rewritten(input).cast(dtype.clone(), *strict)
+            }
+            ExprKind::Alias { input, name } => self.rewritten(input).alias(name.clone()),
+            ExprKind::IsIn { input, values } => self.rewritten(input).is_in(values.to_vec()),
+            ExprKind::When { condition, then, otherwise } => Expr::when(
+                self.rewritten(condition),
+                self.rewritten(then),
+                self.rewritten(otherwise),
+            ),
+            _ => e.clone(),
+        }
+    }
+}
+
+/// The columns named outside of aggregates.
+fn free_columns(e: &Expr) -> Vec<Arc<str>> {
+    let mut out = Vec::new();
+    let mut stack = vec![e];
+    while let Some(e) = stack.pop() {
+        match e.kind() {
+            ExprKind::Column(n) => out.push(n.clone()),
+            ExprKind::Call(f, _) if f.kind == FunctionKind::Aggregate => {}
+            other => stack.extend(other.children()),
+        }
+    }
+    out
+}
+
+/// Whether an expression has an aggregate and a bare column too.
+fn mixes(e: &Expr) -> bool {
+    !free_columns(e).is_empty()
+}
+
+fn is_literal(e: &Expr) -> bool {
+    !e.has_aggregate() && free_columns(e).is_empty()
+}

@@ -1,0 +1,375 @@
+//! Row by row: new columns beside the old ones, or the rows that a filter keeps. Kept rows are
+//! counted first, in a pass that leaves their bitmap; the second pass writes each morsel's rows
+//! where the ones before it end, so that results are contiguous.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use insitu_kernels::compact::{CompactFn, compact, compact_bits};
+use insitu_kernels::copy::copy_bits;
+use insitu_kernels::tile::{any_bit, count_bits};
+
+use crate::compile::graph::{Id, Repr};
+use crate::compile::program::Program;
+use crate::compile::stage::{Stage, What};
+use crate::dtype::DataType;
+use crate::error::{Error, Result};
+use crate::exec::output::{Buffer, Column, Rows, finish};
+use crate::exec::run::{Job, MORSEL, columns, lost};
+use crate::exec::source::SourceColumn;
+use crate::exec::strings;
+use crate::exec::tile::{Failed, Frame, Target, Worker};
+use crate::memory::NewColumn;
+
+/// The outputs that the program computes (of a filter, moved columns too), in the order of its
+/// roots: (output, value, validity).
+pub(crate) fn computed(stage: &Stage) -> Vec<(usize, Id, Option<Id>)> {
+    let filter = stage.has_filter();
+    stage
+        .outputs
+        .iter()
+        .zip(&stage.needed)
+        .enumerate()
+        .filter_map(|(i, (o, needed))| {
+            let wanted = match o.what {
+                What::Computed => true,
+                What::Input(_) => filter,
+                _ => false,
+            };
+            let (value, valid) = o.nodes.filter(|_| wanted && *needed)?;
+            Some((i, value, valid))
+        })
+        .collect()
+}
+
+/// The roots of the outputs, values and validities.
+pub(crate) fn roots(stage: &Stage) -> Vec<Id> {
+    computed(stage).into_iter().flat_map(|(_, v, valid)| std::iter::once(v).chain(valid)).collect()
+}
+
+pub(crate) fn run<'a>(job: &Job<'_, 'a>) -> Result<Rows<'a>> {
+    if job.compiled.stage.has_filter() { filtered(job) } else { mapped(job) }
+}
+
+/// A column of `rows` nulls.
+fn nulls(rows: usize) -> Column<'static> {
+    Column::New(NewColumn { null_count: rows, ..NewColumn::default() })
+}
+
+/// Buffers of a computed column.
+#[derive(Clone, Copy)]
+struct Made {
+    output: usize,
+    values: Buffer,
+    validity: Option<Buffer>,
+    repr: Repr,
+}
+
+fn mapped<'a>(job: &Job<'_, 'a>) -> Result<Rows<'a>> {
+    let (stage, program) = (&job.compiled.stage, &job.compiled.main);
+    let rows = job.source.rows;
+    let mut made = Vec::new();
+    let mut targets = Vec::new();
+    for (output, value, valid) in computed(stage) {
+        let repr = stage.graph.node(value).repr;
+        let values = Buffer::of(job.memory, repr, rows)?;
+        targets.push(Target { base: values.base(), repr });
+        let mut validity = None;
+        if valid.is_some() {
+            let buffer = Buffer::of(job.memory, Repr::Bits, rows)?;
+            targets.push(Target { base: buffer.base(), repr: Repr::Bits });
+            validity = Some(buffer);
+        }
+        made.push(Made { output, values, validity, repr });
+    }
+    let frame = frame(job, program, &targets);
+    if !program.instrs.is_empty() || !targets.is_empty() {
+        // Roots that are no instruction's result (constants, columns, doubles) are copied.
+        let copied: Vec<(usize, Target)> = program
+            .roots
+            .iter()
+            .zip(&targets)
+            .enumerate()
+            .filter(|(_, (r, _))| !r.forwarded)
+            .map(|(i, (_, t))| (i, *t))
+            .collect();
+        job.run.morsels(rows, program.cost, &|_, start, n| {
+            let mut worker = Worker::new(&frame).map_err(|e| Failed::at(start, e))?;
+            let mut at = start;
+            while at < start + n {
+                let tile = program.tile_rows.min(start + n - at);
+                worker.run(at, tile)?;
+                for (root, target) in &copied {
+                    let dst = (target.base + target.repr.bytes(at)) as *mut u8;
+                    // SAFETY: root and target hold the tile's rows, bits in whole words (the
+                    // buffer is lent in multiples of 64 bytes).
+                    unsafe {
+                        dst.copy_from_nonoverlapping(worker.root(*root), target.repr.bytes(tile));
+                    }
+                }
+                at += tile;
+            }
+            Ok(())
+        })?;
+    }
+    let sliced = !stage.slices.is_empty();
+    let columns = columns(stage, |i, what| {
+        if let Some(m) = made.iter().find(|m| m.output == i) {
+            return Ok(Column::New(finish(m.values, m.validity, rows, program.level)));
+        }
+        match what {
+            What::Null => Ok(nulls(rows)),
+            What::Input(c) => {
+                let column = job.source.column(*c)?;
+                if !sliced && (!job.last || column.origin.is_some()) {
+                    return Ok(Column::Shared(column.clone()));
+                }
+                let dtype = stage.outputs.get(i).map(|o| &o.dtype).ok_or_else(lost)?;
+                copy_rows(job, column, dtype)
+            }
+            _ => Err(lost()),
+        }
+    })?;
+    Ok(Rows { rows, columns })
+}
+
+/// A copy of an input column's rows that slices left.
+fn copy_rows<'a>(
+    job: &Job<'_, 'a>,
+    column: &SourceColumn<'a>,
+    dtype: &DataType,
+) -> Result<Column<'a>> {
+    let (rows, offset) = (job.source.rows, job.source.offset);
+    let level = job.compiled.main.level;
+    if *dtype == DataType::Null {
+        return Ok(nulls(rows));
+    }
+    let repr = match (dtype.prim(), dtype) {
+        (Some(p), _) => Repr::Num(p),
+        (None, DataType::Bool) => Repr::Bits,
+        (None, d) if d.is_string() => {
+            return strings::copy(job, column, dtype, strings::Chosen::All).map(Column::New);
+        }
+        (None, d) => {
+            return Err(Error::Unsupported(format!("moving rows of type {d}")));
+        }
+    };
+    let values = Buffer::of(job.memory, repr, rows)?;
+    let has_nulls = column.chunks.iter().any(|c| !c.validity.is_null());
+    let validity = if has_nulls { Some(Buffer::of(job.memory, Repr::Bits, rows)?) } else { None };
+    job.run.morsels(rows, 0.5, &|_, start, n| {
+        // Morsels start at whole words, so tiles of bits do too.
+        let mut done = 0;
+        for (chunk, local, count) in column.pieces(offset + start, n) {
+            if let Repr::Num(p) = repr {
+                let w = p.width();
+                // SAFETY: count rows from `local` on are in the chunk, and the buffer has room
+                // for all rows.
+                unsafe {
+                    (values.ptr.as_ptr().add((start + done) * w))
+                        .copy_from_nonoverlapping(chunk.values.add(local * w), count * w);
+                }
+            }
+            done += count;
+        }
+        let bitmaps =
+            [(matches!(repr, Repr::Bits)).then_some((values, false)), validity.map(|v| (v, true))];
+        for (buffer, is_validity) in bitmaps.into_iter().flatten() {
+            let dst = (buffer.base() + start / 8) as *mut u8;
+            let mut done = 0;
+            for (chunk, local, count) in column.pieces(offset + start, n) {
+                let src = if is_validity { chunk.validity } else { chunk.values };
+                // SAFETY: the rows are in the chunk; the buffer holds whole words for all rows.
+                unsafe { put_bits(dst, done, src, local, count, level) };
+                done += count;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(Column::New(finish(values, validity, rows, level)))
+}
+
+/// Writes `n` bits of a bitmap (a null pointer: ones) at bit `at`, where all bits before `at` are
+/// written; clears the rest of the last word.
+///
+/// # Safety
+/// `dst` is writable for the words of `at + n` bits, `src` null or readable for `from + n` bits.
+unsafe fn put_bits(
+    dst: *mut u8,
+    at: usize,
+    src: *const u8,
+    from: usize,
+    n: usize,
+    level: insitu_kernels::level::Level,
+) {
+    let mut word = [0u64; 1];
+    let mut done = 0;
+    while done < n {
+        let (w, shift) = ((at + done) / 64, (at + done) % 64);
+        let take = (64 - shift).min(n - done);
+        // SAFETY: by contract.
+        unsafe {
+            if shift == 0 && !src.is_null() {
+                let whole = n - done;
+                copy_bits(level)(dst.add(w * 8), src, from + done, whole);
+                return;
+            }
+            if src.is_null() {
+                word[0] = if take == 64 { !0 } else { (1 << take) - 1 };
+            } else {
+                copy_bits(level)(word.as_mut_ptr().cast(), src, from + done, take);
+            }
+            let p = dst.cast::<u64>().add(w);
+            let before = if shift == 0 { 0 } else { p.read() & ((1 << shift) - 1) };
+            p.write(before | word[0] << shift);
+        }
+        done += take;
+    }
+}
+
+pub(crate) fn frame<'a>(
+    job: &'a Job<'_, '_>,
+    program: &'a Program,
+    targets: &'a [Target],
+) -> Frame<'a> {
+    Frame {
+        stage: &job.compiled.stage,
+        program,
+        source: job.source,
+        sets: &job.compiled.sets,
+        given: job.given,
+        given_at: job.given_at,
+        targets,
+    }
+}
+
+fn filtered<'a>(job: &Job<'_, 'a>) -> Result<Rows<'a>> {
+    let (stage, main) = (&job.compiled.stage, &job.compiled.main);
+    let write = job.compiled.write.as_ref().ok_or_else(lost)?;
+    let rows = job.source.rows;
+    let bitmap = Buffer::of(job.run.heap, Repr::Bits, rows)?;
+    let morsels = rows.div_ceil(MORSEL);
+    let counts: Vec<AtomicUsize> = (0..morsels).map(|_| AtomicUsize::new(0)).collect();
+    let counter = count_bits(main.level);
+    let counting = frame(job, main, &[]);
+    job.run.morsels(rows, main.cost, &|m, start, n| {
+        let mut worker = Worker::new(&counting).map_err(|e| Failed::at(start, e))?;
+        let mut at = start;
+        while at < start + n {
+            let tile = main.tile_rows.min(start + n - at);
+            let dst = (bitmap.base() + at / 8) as *mut u8;
+            let bytes = Repr::Bits.bytes(tile);
+            // SAFETY: the bitmap holds whole words for all rows; tiles start at whole words; the
+            // mask is a tile's bits.
+            unsafe {
+                if worker.run(at, tile)? {
+                    dst.copy_from_nonoverlapping(worker.mask(), bytes);
+                } else {
+                    dst.write_bytes(0, bytes);
+                }
+            }
+            at += tile;
+        }
+        // SAFETY: the morsel's bits were just written.
+        let selected = unsafe { counter((bitmap.base() + start / 8) as *const u8, n) };
+        if let Some(c) = counts.get(m) {
+            c.store(selected, Ordering::Relaxed);
+        }
+        Ok(())
+    })?;
+    let mut total = 0;
+    let starts: Vec<usize> = counts
+        .iter()
+        .map(|c| {
+            let start = total;
+            total += c.load(Ordering::Relaxed);
+            start
+        })
+        .chain([0])
+        .collect();
+    let end_of = |m: usize| if m + 1 < morsels { starts.get(m + 1).copied() } else { Some(total) };
+    let mut made: Vec<(Made, Option<CompactFn>)> = Vec::new();
+    for (output, value, valid) in computed(stage) {
+        let repr = stage.graph.node(value).repr;
+        let mut values = Buffer::of(job.memory, repr, total)?;
+        let kernel = match repr {
+            Repr::Num(p) => Some(compact(p.width(), main.level).ok_or_else(lost)?),
+            Repr::Bits => {
+                values = values.zeroed();
+                None
+            }
+        };
+        let validity = match valid {
+            Some(_) => Some(Buffer::of(job.memory, Repr::Bits, total)?.zeroed()),
+            None => None,
+        };
+        made.push((Made { output, values, validity, repr }, kernel));
+    }
+    if !made.is_empty() && total > 0 {
+        let writing = frame(job, write, &[]);
+        let bits = compact_bits(main.level);
+        job.run.morsels(rows, write.cost + 0.5 * made.len() as f64, &|m, start, n| {
+            let (Some(mut to), Some(end)) = (starts.get(m).copied(), end_of(m)) else {
+                return Ok(());
+            };
+            if to == end {
+                return Ok(());
+            }
+            let mut worker = Worker::new(&writing).map_err(|e| Failed::at(start, e))?;
+            let mut at = start;
+            while at < start + n {
+                let tile = write.tile_rows.min(start + n - at);
+                let mask = (bitmap.base() + at / 8) as *const u8;
+                // SAFETY: the bitmap covers all rows.
+                if !unsafe { any_bit(mask, tile) } {
+                    at += tile;
+                    continue;
+                }
+                worker.run(at, tile)?;
+                let mut root = 0;
+                let mut written = 0;
+                for (made, kernel) in &made {
+                    let src = worker.root(root);
+                    root += 1;
+                    // SAFETY: the root holds the tile's rows, the mask its bits; the output holds
+                    // `end - to` more rows of this morsel, which no other worker writes (bits: all
+                    // others go through the same kernel).
+                    unsafe {
+                        written = match (kernel, made.repr) {
+                            (Some(f), Repr::Num(p)) => {
+                                let dst = (made.values.base() + to * p.width()) as *mut u8;
+                                f(dst, end - to, src, mask, tile)
+                            }
+                            _ => bits(made.values.base() as *mut u64, to, src, mask, tile),
+                        };
+                        if let Some(v) = made.validity {
+                            bits(v.base() as *mut u64, to, worker.root(root), mask, tile);
+                            root += 1;
+                        }
+                    }
+                }
+                to += written;
+                at += tile;
+            }
+            Ok(())
+        })?;
+    }
+    let columns = columns(stage, |i, what| {
+        if let Some((m, _)) = made.iter().find(|(m, _)| m.output == i) {
+            return Ok(Column::New(finish(m.values, m.validity, total, main.level)));
+        }
+        match what {
+            What::Null => Ok(nulls(total)),
+            What::Input(c) => {
+                let column = job.source.column(*c)?;
+                let dtype = stage.outputs.get(i).map(|o| &o.dtype).ok_or_else(lost)?;
+                if *dtype == DataType::Null {
+                    return Ok(nulls(total));
+                }
+                let chosen = strings::Chosen::Bits { bitmap, starts: &starts, total };
+                strings::copy(job, column, dtype, chosen).map(Column::New)
+            }
+            _ => Err(lost()),
+        }
+    })?;
+    Ok(Rows { rows: total, columns })
+}

@@ -1,0 +1,11 @@
+//! The operators: running a stage's tile program over morsels of rows, into its sink.
+
+pub(crate) mod group;
+pub(crate) mod map;
+pub(crate) mod output;
+pub(crate) mod reduce;
+pub(crate) mod run;
+pub(crate) mod sort;
+pub(crate) mod source;
+pub(crate) mod strings;
+pub(crate) mod tile;

@@ -1,0 +1,236 @@
+//! Running the stages of a compiled plan, one after another.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use insitu_kernels::strings::LiteralSet;
+use parking_lot::Mutex;
+
+use crate::compile::graph::Repr;
+use crate::compile::program::{Line, Program, broadcast};
+use crate::compile::stage::{Input, Kind, Stage, What};
+use crate::error::{Error, Result};
+use crate::exec::output::{Column, Rows, as_source};
+use crate::exec::source::{Source, SourceColumn};
+use crate::exec::tile::Failed;
+use crate::exec::{group, map, reduce, sort};
+use crate::memory::{Heap, Memory, Output, OutputColumn};
+use crate::pool::{self, Watch};
+use crate::prepared::{Context, Executable};
+use crate::schema::Schema;
+use crate::table::TableView;
+
+/// Rows of a morsel, the unit of scheduling, cancellation and progress.
+pub(crate) const MORSEL: usize = 65_536;
+/// Estimated nanoseconds of work above which threads are worth waking.
+const PARALLEL_NS: f64 = 100_000.0;
+
+/// What a run shares between its stages.
+pub(crate) struct Run<'a> {
+    pub(crate) cx: &'a Context<'a>,
+    pub(crate) heap: &'a Heap,
+    cancelled: AtomicBool,
+    failed: Mutex<Option<Failed>>,
+}
+
+impl<'a> Run<'a> {
+    /// Calls `work` for every morsel of `rows` rows, in parallel if it is worth it. Of several
+    /// failures the first row's counts, however many threads there are: morsels start in order,
+    /// and those that started are finished.
+    pub(crate) fn morsels(
+        &self,
+        rows: usize,
+        ns_per_row: f64,
+        work: &(dyn Fn(usize, usize, usize) -> Result<(), Failed> + Sync),
+    ) -> Result<()> {
+        let count = rows.div_ceil(MORSEL);
+        let progress = self.cx.progress;
+        self.items(count, rows as f64 * ns_per_row, &|m| {
+            let start = m * MORSEL;
+            let n = MORSEL.min(rows - start);
+            work(m, start, n)?;
+            if let Some(p) = progress {
+                p.advance(n as u64);
+            }
+            Ok(())
+        })
+    }
+
+    /// Calls `work` for 0 to `count - 1`.
+    pub(crate) fn items(
+        &self,
+        count: usize,
+        ns: f64,
+        work: &(dyn Fn(usize) -> Result<(), Failed> + Sync),
+    ) -> Result<()> {
+        let watch = Watch { interrupt: self.cx.interrupt, cancelled: &self.cancelled };
+        let parallel = count > 1 && ns > PARALLEL_NS;
+        // The interrupt is the caller's alone: what workers share is named here.
+        let (failure, cancelled) = (&self.failed, &self.cancelled);
+        let interrupted = pool::run(count, parallel, &watch, &|i| {
+            if let Err(e) = work(i) {
+                let mut failed = failure.lock();
+                if failed.as_ref().is_none_or(|f| e.row < f.row) {
+                    *failed = Some(e);
+                }
+                cancelled.store(true, Ordering::Relaxed);
+            }
+        });
+        if let Some(f) = self.failed.lock().take() {
+            return Err(f.error);
+        }
+        if interrupted || self.cancelled.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
+        Ok(())
+    }
+}
+
+/// A stage with its programs.
+pub(crate) struct Compiled {
+    pub(crate) stage: Stage,
+    /// Predicates and checks; with outputs too where rows are not counted first.
+    pub(crate) main: Program,
+    /// The outputs of rows that were counted first.
+    pub(crate) write: Option<Program>,
+    pub(crate) sets: Vec<Arc<LiteralSet>>,
+}
+
+/// What a stage's operator gets.
+pub(crate) struct Job<'j, 'a> {
+    pub(crate) run: &'j Run<'j>,
+    pub(crate) compiled: &'j Compiled,
+    pub(crate) source: &'j Source<'a>,
+    pub(crate) memory: &'j dyn Memory,
+    pub(crate) given: &'j [Line],
+    pub(crate) given_at: &'j [usize],
+    /// Whether the result leaves the run: then it may not share intermediates.
+    pub(crate) last: bool,
+}
+
+/// Runs a plan on a table.
+pub(crate) fn execute(
+    plan: &Executable,
+    output: &Schema,
+    table: &TableView<'_>,
+    cx: &Context<'_>,
+) -> Result<Output> {
+    let heap = Heap::new();
+    let run = Run { cx, heap: &heap, cancelled: AtomicBool::new(false), failed: Mutex::new(None) };
+    let mut results: Vec<Rows<'_>> = Vec::with_capacity(plan.stages.len());
+    let count = plan.stages.len();
+    for (i, compiled) in plan.stages.iter().enumerate() {
+        let stage = &compiled.stage;
+        let mut source = match stage.input {
+            Input::Source => Source::of_table(table)?,
+            Input::Stage(s) => {
+                let from = results.get(s).ok_or_else(lost)?;
+                let mut columns = Vec::with_capacity(from.columns.len());
+                for (c, f) in from.columns.iter().zip(stage.schema.fields()) {
+                    columns.push(match c {
+                        Column::Shared(c) => c.clone(),
+                        // SAFETY: the heap, and the lender's memory, outlive the run.
+                        Column::New(c) => unsafe { as_source(&f.dtype, from.rows, c, &heap)? },
+                        Column::Skipped => SourceColumn::default(),
+                    });
+                }
+                Source { columns, offset: 0, rows: from.rows }
+            }
+        };
+        for (offset, len) in &stage.slices {
+            source.slice(*offset, *len);
+        }
+        let (given, given_at) = given(compiled, results.get(stage.given.unwrap_or(usize::MAX)))?;
+        if let Some(p) = cx.progress {
+            p.expect(source.rows as u64 * if compiled.write.is_some() { 2 } else { 1 });
+        }
+        let last = i + 1 == count;
+        let memory: &dyn Memory = if last { cx.memory } else { &heap };
+        let job = Job {
+            run: &run,
+            compiled,
+            source: &source,
+            memory,
+            given: &given,
+            given_at: &given_at,
+            last,
+        };
+        let rows = match &stage.kind {
+            Kind::Map => map::run(&job)?,
+            Kind::Reduce { aggs } => reduce::run(&job, aggs)?,
+            Kind::Group { keys, aggs } => group::run(&job, keys, aggs)?,
+            Kind::Sort { keys, descending, nulls_last } => {
+                sort::run(&job, keys, descending, *nulls_last)?
+            }
+        };
+        results.push(rows);
+    }
+    let last = results.pop().ok_or_else(lost)?;
+    let columns: Result<Vec<OutputColumn>> = last
+        .columns
+        .into_iter()
+        .map(|c| match c {
+            Column::New(c) => Ok(OutputColumn::New(c)),
+            Column::Shared(SourceColumn { origin: Some(source), .. }) => {
+                Ok(OutputColumn::Shared { source })
+            }
+            _ => Err(lost()),
+        })
+        .collect();
+    Ok(Output { schema: output.clone(), rows: last.rows, columns: columns? })
+}
+
+pub(crate) fn lost() -> Error {
+    Error::InvalidPlan("a stage lost its input".into())
+}
+
+/// Broadcast tiles of the one row that an earlier reduction gave.
+fn given(compiled: &Compiled, from: Option<&Rows<'_>>) -> Result<(Vec<Line>, Vec<usize>)> {
+    let mut lines = Vec::new();
+    let programs = [Some(&compiled.main), compiled.write.as_ref()];
+    let mut offsets = Vec::new();
+    // The programs of a stage number their given values alike: both take the longer list.
+    let longest = programs.iter().flatten().max_by_key(|p| p.given.len());
+    let Some(program) = longest.filter(|p| !p.given.is_empty()) else {
+        return Ok((lines, offsets));
+    };
+    let from = from.ok_or_else(lost)?;
+    let rows = program.tile_rows.max(crate::compile::program::TILE_MIN);
+    for (column, validity, repr) in &program.given {
+        let Some(Column::New(c)) = from.columns.get(*column as usize) else {
+            return Err(lost());
+        };
+        let value = if *validity {
+            u64::from(c.null_count == 0)
+        } else {
+            let span = c.values.ok_or_else(lost)?;
+            let bytes = match repr {
+                Repr::Num(p) => p.width(),
+                Repr::Bits => 1,
+            };
+            let mut value = [0u8; 8];
+            for (i, b) in value.iter_mut().enumerate().take(bytes.min(span.len)) {
+                // SAFETY: i is below the span's length, and the stage wrote it.
+                *b = unsafe { span.ptr.as_ptr().add(i).read() };
+            }
+            u64::from_le_bytes(value)
+        };
+        offsets.push(lines.len() * 64);
+        broadcast(&mut lines, *repr, value, rows, program.level)?;
+    }
+    Ok((lines, offsets))
+}
+
+/// The stage's columns, of which `make` makes those that are wanted.
+pub(crate) fn columns<'a>(
+    stage: &Stage,
+    mut make: impl FnMut(usize, &What) -> Result<Column<'a>>,
+) -> Result<Vec<Column<'a>>> {
+    stage
+        .outputs
+        .iter()
+        .zip(&stage.needed)
+        .enumerate()
+        .map(|(i, (o, needed))| if *needed { make(i, &o.what) } else { Ok(Column::Skipped) })
+        .collect()
+}

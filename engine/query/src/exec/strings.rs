@@ -1,0 +1,213 @@
+//! Copying the rows of a string column that a filter or a slice kept: lengths are counted per
+//! morsel first, then each morsel writes its bytes where the ones before it end.
+
+use std::sync::OnceLock;
+
+use insitu_kernels::compact::compact_bits;
+use insitu_kernels::copy::copy_bits;
+use insitu_kernels::take::{TakeDst, TakeSizes, take, take_sizes};
+use insitu_kernels::tile::{TILE_MAX, fill_bits};
+
+use crate::compile::graph::Repr;
+use crate::dtype::DataType;
+use crate::error::{Error, Result};
+use crate::exec::output::{Buffer, finish_validity};
+use crate::exec::run::{Job, MORSEL, lost};
+use crate::exec::sort::take_error;
+use crate::exec::source::SourceColumn;
+use crate::exec::tile::Failed;
+use crate::memory::NewColumn;
+
+/// Which rows are copied.
+#[derive(Clone, Copy)]
+pub(crate) enum Chosen<'a> {
+    /// All that slices left.
+    All,
+    /// Those whose bit is set; `starts` has the first result row of each morsel.
+    Bits { bitmap: Buffer, starts: &'a [usize], total: usize },
+}
+
+impl Chosen<'_> {
+    /// The numbers of a morsel's chosen rows in the column.
+    fn rows(&self, offset: usize, start: usize, n: usize) -> Vec<u64> {
+        match self {
+            Chosen::All => (start..start + n).map(|r| (r + offset) as u64).collect(),
+            Chosen::Bits { bitmap, .. } => {
+                let mut out = Vec::new();
+                for w in 0..n.div_ceil(64) {
+                    let at = (bitmap.base() + start / 8 + w * 8) as *const u64;
+                    // SAFETY: the bitmap has whole words for all rows; morsels start at words.
+                    let mut word = unsafe { at.read_unaligned() };
+                    while word != 0 {
+                        let row = start + w * 64 + word.trailing_zeros() as usize;
+                        out.push((row + offset) as u64);
+                        word &= word - 1;
+                    }
+                }
+                out
+            }
+        }
+    }
+}
+
+pub(crate) fn copy(
+    job: &Job<'_, '_>,
+    column: &SourceColumn<'_>,
+    dtype: &DataType,
+    chosen: Chosen<'_>,
+) -> Result<NewColumn> {
+    let (rows, offset) = (job.source.rows, job.source.offset);
+    let level = job.compiled.main.level;
+    let total = match chosen {
+        Chosen::All => rows,
+        Chosen::Bits { total, .. } => total,
+    };
+    let fail = |row: usize, e| Failed::at(row, take_error("of strings", e));
+    let morsels = rows.div_ceil(MORSEL);
+    let parts: Vec<OnceLock<TakeSizes>> = (0..morsels).map(|_| OnceLock::new()).collect();
+    job.run.morsels(rows, 2.0, &|m, start, n| {
+        let chosen = chosen.rows(offset, start, n);
+        let sizes = take_sizes(&column.chunks, &chosen, false).map_err(|e| fail(start, e))?;
+        if let Some(p) = parts.get(m) {
+            let _ = p.set(sizes);
+        }
+        Ok(())
+    })?;
+    let parts: Vec<TakeSizes> =
+        parts.into_iter().map(|p| p.into_inner().unwrap_or_default()).collect();
+    let view = *dtype == DataType::Utf8View;
+    let mut bytes = 0usize;
+    let bases: Vec<usize> = parts
+        .iter()
+        .map(|p| {
+            let base = bytes;
+            bytes = bytes.saturating_add(if view { p.data } else { p.values });
+            base
+        })
+        .collect();
+    if bytes > i32::MAX as usize && *dtype != DataType::LargeUtf8 {
+        return Err(Error::LimitExceeded(format!(
+            "{bytes} bytes of strings do not fit the 32-bit offsets of {dtype}; store the column as large_utf8"
+        )));
+    }
+    let width = if *dtype == DataType::LargeUtf8 { 8 } else { 4 };
+    let data = Buffer::new(job.memory, bytes)?;
+    let (views, offsets) = if view {
+        (Some(Buffer::new(job.memory, total * 16)?), None)
+    } else {
+        (None, Some(Buffer::new(job.memory, (total + 1) * width)?.zeroed()))
+    };
+    let has_nulls = column.chunks.iter().any(|c| !c.validity.is_null());
+    let validity =
+        if has_nulls { Some(Buffer::of(job.memory, Repr::Bits, total)?.zeroed()) } else { None };
+    let bits = compact_bits(level);
+    job.run.morsels(rows, 4.0, &|m, start, n| {
+        let (Some(sizes), Some(base)) = (parts.get(m), bases.get(m)) else { return Ok(()) };
+        let to = match chosen {
+            Chosen::All => start,
+            Chosen::Bits { starts, .. } => {
+                starts.get(m).copied().ok_or_else(|| Failed::at(start, lost()))?
+            }
+        };
+        let chosen_rows = chosen.rows(offset, start, n);
+        // The offsets of a morsel end with the first of the next: each goes through its own.
+        let mut own = vec![0u64; (chosen_rows.len() + 1) * width / 8 + 1];
+        let at = |b: &Option<Buffer>, skip: usize| b.map_or(0, |b| b.base() + skip) as *mut u8;
+        let dst = TakeDst {
+            values: if view { at(&views, to * 16) } else { (data.base() + base) as *mut u8 },
+            offsets: own.as_mut_ptr().cast(),
+            data: (data.base() + base) as *mut u8,
+            validity: std::ptr::null_mut(),
+            base: *base,
+        };
+        // SAFETY: the sizes are those of the same rows; the bytes of this morsel end where the
+        // next one's begin, and views are disjoint.
+        unsafe { take(&column.chunks, &chosen_rows, false, sizes, &dst) }
+            .map_err(|e| fail(start, e))?;
+        if let Some(offsets) = offsets {
+            let last = usize::from(to + chosen_rows.len() == total);
+            // SAFETY: the morsel's own offsets; the last of all is written by whoever reaches the
+            // end (several may, with the same bytes of nothing after it: only non-empty ones do).
+            if !chosen_rows.is_empty() {
+                unsafe {
+                    (offsets.ptr.as_ptr().add(to * width)).copy_from_nonoverlapping(
+                        own.as_ptr().cast(),
+                        (chosen_rows.len() + last) * width,
+                    );
+                }
+            }
+        }
+        if let Some(validity) = validity {
+            let mut at = start;
+            let mut to = to;
+            while at < start + n {
+                let tile = TILE_MAX.min(start + n - at);
+                let mut valid = [0u64; TILE_MAX / 64];
+                let mut mask = [0u64; TILE_MAX / 64];
+                let mut done = 0;
+                for (chunk, local, count) in column.pieces(at + offset, tile) {
+                    let mut piece = [0u64; TILE_MAX / 64];
+                    // SAFETY: the rows are in the chunk, the pieces hold a tile's bits.
+                    unsafe {
+                        let p = piece.as_mut_ptr().cast::<u8>();
+                        if chunk.validity.is_null() {
+                            fill_bits(p, true, count);
+                        } else {
+                            copy_bits(level)(p, chunk.validity, local, count);
+                        }
+                        for (w, word) in piece.iter().enumerate().take(count.div_ceil(64)) {
+                            let n = (count - w * 64).min(64);
+                            insitu_kernels::tile::store_bits(
+                                valid.as_mut_ptr().cast(),
+                                done + w * 64,
+                                *word,
+                                n,
+                            );
+                        }
+                    }
+                    done += count;
+                }
+                // SAFETY: the arrays hold a tile's bits; the bitmap was zeroed, and others write
+                // it through the same kernel only.
+                unsafe {
+                    match chosen {
+                        Chosen::All => fill_bits(mask.as_mut_ptr().cast(), true, tile),
+                        Chosen::Bits { bitmap, .. } => {
+                            mask.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(
+                                (bitmap.base() + at / 8) as *const u8,
+                                tile.div_ceil(64) * 8,
+                            );
+                        }
+                    }
+                    to += bits(
+                        validity.base() as *mut u64,
+                        to,
+                        valid.as_ptr().cast(),
+                        mask.as_ptr().cast(),
+                        tile,
+                    );
+                }
+                at += tile;
+            }
+        }
+        Ok(())
+    })?;
+    let (validity, null_count) = finish_validity(validity, total, level);
+    let data = data.finish();
+    Ok(match (views, offsets) {
+        (Some(views), _) => NewColumn {
+            null_count,
+            validity,
+            values: Some(views.finish()),
+            offsets: None,
+            variadic: if bytes > 0 { vec![data] } else { Vec::new() },
+        },
+        (None, offsets) => NewColumn {
+            null_count,
+            validity,
+            values: Some(data),
+            offsets: offsets.map(Buffer::finish),
+            variadic: Vec::new(),
+        },
+    })
+}

@@ -1,0 +1,545 @@
+//! Running a tile program: one worker's slots, moved along the rows tile by tile.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use insitu_kernels::copy::{CopyBitsFn, copy_bits};
+use insitu_kernels::prim::Prim;
+use insitu_kernels::strings::{CorruptString, LiteralSet, compare_columns, compare_literal, is_in};
+use insitu_kernels::tile::{TILE_MAX, any_bit, fill_bits, store_bits};
+use insitu_kernels::view::ColumnView;
+
+use crate::compile::graph::Repr;
+use crate::compile::lower::CheckKind;
+use crate::compile::program::{Cursor, Instr, Line, Place, Program, Slot};
+use crate::compile::stage::Stage;
+use crate::dtype::DataType;
+use crate::error::{Error, Result};
+use crate::exec::source::Source;
+
+/// A final buffer that root `i` is written to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    pub(crate) base: usize,
+    pub(crate) repr: Repr,
+}
+
+/// What all workers of a stage share.
+pub(crate) struct Frame<'a> {
+    pub(crate) stage: &'a Stage,
+    pub(crate) program: &'a Program,
+    pub(crate) source: &'a Source<'a>,
+    pub(crate) sets: &'a [Arc<LiteralSet>],
+    /// Broadcast tiles of the values of an earlier reduction, at these offsets.
+    pub(crate) given: &'a [Line],
+    pub(crate) given_at: &'a [usize],
+    pub(crate) targets: &'a [Target],
+}
+
+thread_local! {
+    /// A thread's scratch, kept between runs.
+    static SCRATCH: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+}
+
+/// One worker: its scratch, and where each slot is for the tile at hand.
+pub(crate) struct Worker<'a> {
+    frame: &'a Frame<'a>,
+    scratch: Vec<Line>,
+    slots: Vec<*mut u8>,
+    hints: Vec<usize>,
+    /// Where a cursor's tile is put together when it does not lie in one piece.
+    staging: usize,
+    stage_bytes: usize,
+    moving: Vec<(Slot, Target)>,
+    cursor_slots: Vec<(Slot, usize)>,
+    copy_bits: CopyBitsFn,
+}
+
+impl Drop for Worker<'_> {
+    fn drop(&mut self) {
+        let scratch = std::mem::take(&mut self.scratch);
+        if scratch.len() <= 1 << 14 {
+            SCRATCH.set(scratch);
+        }
+    }
+}
+
+/// All rows valid, for a tile.
+static ONES: [u64; TILE_MAX / 64] = [!0; TILE_MAX / 64];
+
+impl<'a> Worker<'a> {
+    pub(crate) fn new(frame: &'a Frame<'a>) -> Result<Worker<'a>> {
+        let p = frame.program;
+        let stage_bytes = p.tile_rows * 8;
+        let staging = p.scratch_bytes.next_multiple_of(64);
+        let bytes = staging + p.cursors.len() * stage_bytes;
+        let mut scratch = SCRATCH.take();
+        let lines = bytes.div_ceil(64).max(1);
+        if scratch.len() < lines {
+            scratch
+                .try_reserve_exact(lines - scratch.len())
+                .map_err(|_| Error::OutOfMemory { bytes })?;
+            scratch.resize(lines, Line([0; 64]));
+        }
+        let base = scratch.as_mut_ptr().cast::<u8>();
+        let mut slots = Vec::with_capacity(p.places.len());
+        let mut moving = Vec::new();
+        let mut cursor_slots = Vec::new();
+        for (i, place) in p.places.iter().enumerate() {
+            let slot = i as Slot;
+            slots.push(match *place {
+                // SAFETY: the compiler gave offsets below scratch_bytes.
+                Place::Scratch(at) => unsafe { base.add(at) },
+                Place::Const(at) => {
+                    // SAFETY: the compiler gave offsets within the constants.
+                    unsafe { p.constants.as_ptr().cast::<u8>().add(at) }.cast_mut()
+                }
+                Place::Given(i) => {
+                    let at = frame.given_at.get(i).copied().unwrap_or(0);
+                    // SAFETY: the run gave offsets within its constants.
+                    unsafe { frame.given.as_ptr().cast::<u8>().add(at) }.cast_mut()
+                }
+                Place::Cursor(c) => {
+                    cursor_slots.push((slot, c));
+                    std::ptr::null_mut()
+                }
+                Place::Output(i) => {
+                    if let Some(t) = frame.targets.get(i) {
+                        moving.push((slot, *t));
+                    }
+                    std::ptr::null_mut()
+                }
+            });
+        }
+        Ok(Worker {
+            frame,
+            scratch,
+            slots,
+            hints: vec![0; p.cursors.len().max(p.strings.len())],
+            staging,
+            stage_bytes,
+            moving,
+            cursor_slots,
+            copy_bits: copy_bits(p.level),
+        })
+    }
+
+    /// Where a slot is now.
+    #[inline]
+    pub(crate) fn slot(&self, slot: Slot) -> *mut u8 {
+        self.slots.get(usize::from(slot)).copied().unwrap_or(std::ptr::null_mut())
+    }
+
+    /// Where root `i` is now.
+    #[inline]
+    pub(crate) fn root(&self, i: usize) -> *const u8 {
+        self.frame.program.roots.get(i).map_or(std::ptr::null(), |r| self.slot(r.slot))
+    }
+
+    /// The mask of the tile at hand, if the stage filters.
+    #[inline]
+    pub(crate) fn mask(&self) -> *const u8 {
+        self.frame.program.mask.map_or(std::ptr::null(), |s| self.slot(s))
+    }
+
+    /// Runs the program on `rows` rows from `row` on, counted after slicing. False: no row is
+    /// left, and what comes after the mask was not computed. `row` is a multiple of 64.
+    pub(crate) fn run(&mut self, row: usize, rows: usize) -> Result<bool, Failed> {
+        self.seek(row, rows)?;
+        let frame = self.frame;
+        for instr in &frame.program.instrs {
+            match *instr {
+                Instr::Call { kernel, dst, src } => {
+                    let src = src.map(|s| self.slot(s).cast_const());
+                    // SAFETY: the compiler matched kernel, types and slots; scratch and constants
+                    // hold a tile, cursors and targets were checked to hold `rows` rows from here.
+                    unsafe { kernel(self.slot(dst), &src, rows) };
+                }
+                Instr::Mask { src, first } => {
+                    let (Some(mask), src) = (frame.program.mask, self.slot(src)) else { continue };
+                    let mask = self.slot(mask);
+                    // SAFETY: both hold a tile's bits; And may write over its operand.
+                    let any = unsafe {
+                        if first {
+                            (frame.program.copy_bits)(mask, &[src.cast_const(); 4], rows);
+                        } else {
+                            let src = [mask.cast_const(), src, src, src];
+                            (frame.program.and)(mask, &src, rows);
+                        }
+                        any_bit(mask, rows)
+                    };
+                    if !any {
+                        return Ok(false);
+                    }
+                }
+                Instr::Check { index, fails, masked } => {
+                    self.check(index, fails, masked, row, rows)?;
+                }
+                Instr::StrCompare { op, column, text, dst } => {
+                    let text = frame.stage.graph.texts.get(text as usize);
+                    let text = text.map_or(&b""[..], |t| t.as_bytes());
+                    // SAFETY: `strings` gives rows of the chunk and room for their bits.
+                    self.strings(column, row, rows, dst, |view, start, n, dst| unsafe {
+                        compare_literal(op, view, start, n, text, dst)
+                    })?;
+                }
+                Instr::StrIn { column, set, dst } => {
+                    let Some(set) = frame.sets.get(set as usize) else { continue };
+                    // SAFETY: as above.
+                    self.strings(column, row, rows, dst, |view, start, n, dst| unsafe {
+                        is_in(set, view, start, n, dst)
+                    })?;
+                }
+                Instr::StrColumns { op, left, right, dst } => {
+                    self.two_columns(op, left, right, row, rows, dst)?;
+                }
+                Instr::NumIn { prim, set, src, dst } => {
+                    let Some(set) = frame.stage.graph.num_sets.get(set as usize) else { continue };
+                    // SAFETY: the slots hold `rows` values and a tile's bits.
+                    unsafe { number_in(prim, set, self.slot(src), self.slot(dst), rows) };
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Points cursors and targets at a tile.
+    fn seek(&mut self, row: usize, rows: usize) -> Result<(), Failed> {
+        for (slot, target) in &self.moving {
+            let at = target.base + target.repr.bytes(row);
+            if let Some(s) = self.slots.get_mut(usize::from(*slot)) {
+                *s = at as *mut u8;
+            }
+        }
+        let frame = self.frame;
+        let from = row + frame.source.offset;
+        for k in 0..self.cursor_slots.len() {
+            let Some((slot, c)) = self.cursor_slots.get(k).copied() else { continue };
+            let Some(cursor) = frame.program.cursors.get(c).copied() else { continue };
+            let (index, width) = match cursor {
+                Cursor::Numbers(i, p) => (i, p.width()),
+                Cursor::Bools(i) | Cursor::Validity(i) => (i, 0),
+            };
+            let Some(column) = frame.source.columns.get(index as usize) else {
+                return Err(Failed::at(row, Error::ShapeMismatch("a column is missing".into())));
+            };
+            let mut hint = self.hints.get(c).copied().unwrap_or(0);
+            let located = column.locate(from, &mut hint);
+            if let Some(h) = self.hints.get_mut(c) {
+                *h = hint;
+            }
+            let direct = located.and_then(|(chunk, local)| {
+                if chunk.len - local < rows {
+                    return None;
+                }
+                match cursor {
+                    // SAFETY: the chunk was checked to hold its rows, and these are within it.
+                    Cursor::Numbers(..) => Some(unsafe { chunk.values.add(local * width) }),
+                    // Bitmap slots have clean tails and start at a bit 0.
+                    _ if rows % 64 != 0 || local % 8 != 0 => None,
+                    // SAFETY: as above.
+                    Cursor::Bools(_) => Some(unsafe { chunk.values.add(local / 8) }),
+                    Cursor::Validity(_) if chunk.validity.is_null() => Some(ONES.as_ptr().cast()),
+                    // SAFETY: as above; a bitmap covers its chunk.
+                    Cursor::Validity(_) => Some(unsafe { chunk.validity.add(local / 8) }),
+                }
+            });
+            let at = match direct {
+                Some(p) => p,
+                None => {
+                    // SAFETY: each cursor has stage_bytes of staging after the scratch, enough for
+                    // a tile of 8-byte values.
+                    let stage = unsafe {
+                        self.scratch
+                            .as_mut_ptr()
+                            .cast::<u8>()
+                            .add(self.staging + c * self.stage_bytes)
+                    };
+                    let mut done = 0;
+                    for (chunk, local, n) in column.pieces(from, rows) {
+                        // SAFETY: n rows of the chunk from `local` on, and n of the tile's rows
+                        // from `done` on.
+                        unsafe { self.put(cursor, width, chunk, local, n, stage, done) };
+                        done += n;
+                    }
+                    if done < rows {
+                        return Err(Failed::at(
+                            row,
+                            Error::ShapeMismatch("a column is shorter than its table".into()),
+                        ));
+                    }
+                    stage.cast_const()
+                }
+            };
+            if let Some(s) = self.slots.get_mut(usize::from(slot)) {
+                *s = at.cast_mut();
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies a piece of a column into a tile.
+    ///
+    /// # Safety
+    /// `n` rows from `local` on are in the chunk, and `n` from `done` on in the tile at `stage`.
+    #[allow(clippy::too_many_arguments)]
+    unsafe fn put(
+        &self,
+        cursor: Cursor,
+        width: usize,
+        chunk: &ColumnView<'_>,
+        local: usize,
+        n: usize,
+        stage: *mut u8,
+        done: usize,
+    ) {
+        let bits = match cursor {
+            Cursor::Numbers(..) => {
+                // SAFETY: by contract.
+                unsafe {
+                    stage
+                        .add(done * width)
+                        .copy_from_nonoverlapping(chunk.values.add(local * width), n * width);
+                }
+                return;
+            }
+            Cursor::Bools(_) => chunk.values,
+            Cursor::Validity(_) => chunk.validity,
+        };
+        // SAFETY: by contract; the temporary holds a tile's bits.
+        unsafe {
+            if done == 0 {
+                if bits.is_null() {
+                    fill_bits(stage, true, n);
+                } else {
+                    (self.copy_bits)(stage, bits, local, n);
+                }
+                return;
+            }
+            let mut piece = [0u64; TILE_MAX / 64];
+            let dst = piece.as_mut_ptr().cast::<u8>();
+            if bits.is_null() {
+                fill_bits(dst, true, n);
+            } else {
+                (self.copy_bits)(dst, bits, local, n);
+            }
+            append(stage, done, &piece, n);
+        }
+    }
+
+    /// Fills a slot of bits from a string column, chunk by chunk.
+    fn strings(
+        &self,
+        column: u32,
+        row: usize,
+        rows: usize,
+        dst: Slot,
+        mut f: impl FnMut(&ColumnView<'_>, usize, usize, *mut u8) -> Result<(), CorruptString>,
+    ) -> Result<(), Failed> {
+        let source = self.frame.source;
+        let Some(c) = source.columns.get(column as usize) else { return Ok(()) };
+        let dst = self.slot(dst);
+        let mut done = 0;
+        for (chunk, local, n) in c.pieces(row + source.offset, rows) {
+            let wrong = |e: CorruptString| {
+                Failed::at(row + done, corrupt(self.frame.stage, column, row + done, e))
+            };
+            if done == 0 {
+                f(chunk, local, n, dst).map_err(wrong)?;
+            } else {
+                let mut piece = [0u64; TILE_MAX / 64];
+                f(chunk, local, n, piece.as_mut_ptr().cast()).map_err(wrong)?;
+                // SAFETY: the slot holds a tile's bits, of which `done` are written.
+                unsafe { append(dst, done, &piece, n) };
+            }
+            done += n;
+        }
+        Ok(())
+    }
+
+    fn two_columns(
+        &self,
+        op: insitu_kernels::tile::Compare,
+        left: u32,
+        right: u32,
+        row: usize,
+        rows: usize,
+        dst: Slot,
+    ) -> Result<(), Failed> {
+        let source = self.frame.source;
+        let (Some(l), Some(r)) =
+            (source.columns.get(left as usize), source.columns.get(right as usize))
+        else {
+            return Ok(());
+        };
+        let from = row + source.offset;
+        let (mut done, mut hl, mut hr) = (0, 0, 0);
+        while done < rows {
+            let (Some((a, i)), Some((b, j))) =
+                (l.locate(from + done, &mut hl), r.locate(from + done, &mut hr))
+            else {
+                break;
+            };
+            let n = (a.len - i).min(b.len - j).min(rows - done);
+            let mut piece = [0u64; TILE_MAX / 64];
+            // SAFETY: n rows are within both chunks, and the piece holds a tile's bits.
+            unsafe { compare_columns(op, a, i, b, j, n, piece.as_mut_ptr().cast()) }.map_err(
+                |e| Failed::at(row + done, corrupt(self.frame.stage, left, row + done, e)),
+            )?;
+            let dst = self.slot(dst);
+            // SAFETY: the slot holds a tile's bits, of which `done` are written.
+            unsafe {
+                if done == 0 {
+                    dst.copy_from_nonoverlapping(piece.as_ptr().cast(), n.div_ceil(64) * 8);
+                } else {
+                    append(dst, done, &piece, n);
+                }
+            }
+            done += n;
+        }
+        Ok(())
+    }
+
+    /// Fails if a selected row's bit is set.
+    fn check(
+        &self,
+        index: usize,
+        fails: Slot,
+        masked: bool,
+        row: usize,
+        rows: usize,
+    ) -> Result<(), Failed> {
+        let (fails, mask) = (self.slot(fails), masked.then(|| self.mask()));
+        for w in 0..rows.div_ceil(64) {
+            // SAFETY: both hold a tile's bits; whole words of scratch, or staged.
+            let word = unsafe {
+                let f = fails.cast::<u64>().add(w).read_unaligned();
+                match mask {
+                    Some(m) => f & m.cast::<u64>().add(w).read_unaligned(),
+                    None => f,
+                }
+            };
+            let word = if rows - w * 64 < 64 { word & ((1 << (rows - w * 64)) - 1) } else { word };
+            if word != 0 {
+                let at = w * 64 + word.trailing_zeros() as usize;
+                return Err(Failed::at(row + at, self.failure(index, row + at, at)));
+            }
+        }
+        Ok(())
+    }
+
+    fn failure(&self, index: usize, row: usize, at: usize) -> Error {
+        let Some(check) = self.frame.stage.checks.get(index) else {
+            return Error::Overflow("arithmetic overflow".into());
+        };
+        let slots = self.frame.program.check_values.get(index).map_or(&[][..], Vec::as_slice);
+        let mut values = slots.iter().map(|s| {
+            // SAFETY: the slot holds at least at + 1 values of the check's type.
+            unsafe { show(self.slot(*s), at, &check.dtype) }
+        });
+        match &check.kind {
+            CheckKind::Cast { what, to } => Error::CastFailed {
+                column: what.clone(),
+                row: row as u64,
+                value: values.next().unwrap_or_default(),
+                to: to.to_string(),
+            },
+            CheckKind::Overflow { what } => {
+                let values: Vec<String> = values.collect();
+                Error::Overflow(format!(
+                    "{what} leaves {} at row {row}, where the values are {}; cast to a wider type first",
+                    check.dtype,
+                    values.join(" and ")
+                ))
+            }
+        }
+    }
+}
+
+/// Appends bits to a tile.
+///
+/// # Safety
+/// `dst` holds a tile's bits, of which the first `done` are written.
+unsafe fn append(dst: *mut u8, done: usize, piece: &[u64], n: usize) {
+    // Clear what the earlier bits leave of their word and all after it.
+    for (w, word) in piece.iter().enumerate().take(n.div_ceil(64)) {
+        let bits = (n - w * 64).min(64);
+        // SAFETY: by contract; store_bits touches only the bytes of those bits.
+        unsafe { store_bits(dst, done + w * 64, *word, bits) };
+    }
+    let end = done + n;
+    if end % 64 != 0 {
+        // SAFETY: the last word is within the tile.
+        unsafe {
+            let last = dst.cast::<u64>().add(end / 64);
+            last.write_unaligned(last.read_unaligned() & ((1 << (end % 64)) - 1));
+        }
+    }
+}
+
+fn corrupt(stage: &Stage, column: u32, row: usize, e: CorruptString) -> Error {
+    let name = stage.schema.fields().get(column as usize).map_or("?", |f| &*f.name);
+    Error::InvalidData(format!("column {name:?}: near row {row}: {e}"))
+}
+
+/// # Safety
+/// `p` holds at least `at + 1` values of the type.
+unsafe fn show(p: *const u8, at: usize, dtype: &DataType) -> String {
+    macro_rules! read {
+        ($t:ty) => {
+            // SAFETY: by contract.
+            unsafe { p.cast::<$t>().add(at).read_unaligned() }
+        };
+    }
+    match dtype.prim() {
+        Some(Prim::I8) => read!(i8).to_string(),
+        Some(Prim::I16) => read!(i16).to_string(),
+        Some(Prim::I32) => read!(i32).to_string(),
+        Some(Prim::I64) => read!(i64).to_string(),
+        Some(Prim::U8) => read!(u8).to_string(),
+        Some(Prim::U16) => read!(u16).to_string(),
+        Some(Prim::U32) => read!(u32).to_string(),
+        Some(Prim::U64) => read!(u64).to_string(),
+        Some(Prim::F32) => format!("{:?}", read!(f32)),
+        Some(Prim::F64) => format!("{:?}", read!(f64)),
+        None => String::new(),
+    }
+}
+
+/// Which numbers are in a sorted set.
+///
+/// # Safety
+/// `src` is readable for `rows` values, `dst` writable for their bits in whole words.
+unsafe fn number_in(prim: Prim, set: &[u64], src: *const u8, dst: *mut u8, rows: usize) {
+    for w in 0..rows.div_ceil(64) {
+        let mut word = 0u64;
+        for k in 0..(rows - w * 64).min(64) {
+            let i = w * 64 + k;
+            // SAFETY: i < rows.
+            let v = unsafe {
+                match prim.width() {
+                    1 => u64::from(src.add(i).read()),
+                    2 => u64::from(src.cast::<u16>().add(i).read_unaligned()),
+                    4 => u64::from(src.cast::<u32>().add(i).read_unaligned()),
+                    _ => src.cast::<u64>().add(i).read_unaligned(),
+                }
+            };
+            word |= u64::from(set.binary_search(&v).is_ok()) << k;
+        }
+        // SAFETY: by contract.
+        unsafe { dst.cast::<u64>().add(w).write_unaligned(word) };
+    }
+}
+
+/// A run that failed, and the row at which it did: of several, the first row counts.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) row: usize,
+    pub(crate) error: Error,
+}
+
+impl Failed {
+    pub(crate) fn at(row: usize, error: Error) -> Failed {
+        Failed { row, error }
+    }
+}
