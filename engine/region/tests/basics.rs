@@ -1,5 +1,8 @@
 //! One process, all backings: what a region does as its users see it.
 
+// The lints' exemption for tests does not reach their helper functions.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::path::PathBuf;
 
 use insitu_region::{CreateOptions, Error, FullCause, IfExists, Location, Part, Region};

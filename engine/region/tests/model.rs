@@ -1,5 +1,8 @@
 //! Random operations against a simple model: names, contents, and memory that adds up.
 
+// The lints' exemption for tests does not reach their helper functions.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::collections::BTreeMap;
 
 use insitu_region::{CreateOptions, Error, Extent, Location, Part, Pin, Region};

@@ -1,9 +1,12 @@
 //! Several processes, and their deaths: the test binary starts itself again in a role.
 
+// The lints' exemption for tests does not reach their helper functions.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use insitu_region::{CreateOptions, Error, HoldKind, Location, Part, Region};
+use insitu_region::{CreateOptions, Error, FullCause, HoldKind, Location, Part, Region};
 
 const ROLE: &str = "INSITU_TEST_ROLE";
 const REGION: &str = "INSITU_TEST_REGION";
@@ -94,7 +97,12 @@ fn wait() {
 fn role() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let name = std::env::var(REGION).unwrap();
-    let region = Region::open(Location::Shm(name.clone()), false).unwrap();
+    let region = if role == "small tmpfs" {
+        let options = CreateOptions { capacity: Some(64 << 20), ..CreateOptions::default() };
+        Region::create(Location::Shm(name.clone()), options).unwrap()
+    } else {
+        Region::open(Location::Shm(name.clone()), false).unwrap()
+    };
     match role.as_str() {
         "hold" => {
             let extents: Vec<_> =
@@ -169,14 +177,41 @@ fn role() {
             // SAFETY: the child only sleeps and leaves by `_exit`.
             let pid = unsafe { libc::fork() };
             if pid == 0 {
+                // Another thread may have held the lock of `println` at the fork.
+                let line = format!("\nchild {}\n", std::process::id());
+                // SAFETY: writes a live buffer to standard output.
+                unsafe { libc::write(1, line.as_ptr().cast(), line.len()) };
                 std::thread::sleep(std::time::Duration::from_secs(20));
                 // SAFETY: ends the child at once.
                 unsafe { libc::_exit(0) };
             }
-            say(&format!("child {pid}"));
-            say("ready");
             wait();
             drop(extent);
+        }
+        "small tmpfs" => {
+            let extent = region.allocate(3 << 20).unwrap();
+            // SAFETY: our own extent.
+            unsafe { extent.as_mut_ptr().write_bytes(1, 3 << 20) };
+            let pin = region.publish("kept", &[Part::Owned(&extent)], b"m", false).unwrap();
+            // The capacity would allow it, the file system does not.
+            match region.allocate(16 << 20) {
+                Err(Error::RegionFull { cause: FullCause::Backing, .. }) => {}
+                other => panic!("{other:?}"),
+            }
+            // What the attempt took went back: there is room for more, to nearly the last block.
+            let mut more = Vec::new();
+            while let Ok(extent) = region.allocate(64 << 10) {
+                // SAFETY: our own extent. A page that was not reserved would be SIGBUS here.
+                unsafe { extent.as_mut_ptr().write_bytes(2, 64 << 10) };
+                more.push(extent);
+            }
+            assert!(more.len() > 60, "{}", more.len());
+            assert!(region.verify().ok(), "{:?}", region.verify());
+            assert_eq!(pin.manifest().unwrap(), b"m");
+            drop(more);
+            assert!(region.trim().unwrap() >= 4 << 20);
+            assert!(region.allocate(4 << 20).is_ok());
+            say("ready");
         }
         other => panic!("no role {other}"),
     }
@@ -307,13 +342,31 @@ fn a_forked_child_does_not_keep_its_dead_parent_alive() {
             break pid.parse().unwrap();
         }
     };
-    peer.expect("ready");
     assert!(region.stats().unwrap().used >= 1 << 20);
     peer.kill();
     region.gc().unwrap();
     assert_eq!(region.stats().unwrap().used, 0);
     // SAFETY: ends the grandchild that this test started.
     unsafe { libc::kill(orphan, libc::SIGKILL) };
+}
+
+#[test]
+fn a_full_shared_memory_file_system_is_an_error_and_not_a_fault() {
+    let place = Place::new("small");
+    let program = std::env::current_exe().unwrap();
+    let script = "mount -t tmpfs -o size=8m tmpfs /dev/shm && exec \"$0\" --exact role --nocapture";
+    let run = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
+        .arg(program)
+        .env(ROLE, "small tmpfs")
+        .env(REGION, &place.0)
+        .output();
+    let Ok(run) = run else { return eprintln!("not run: there is no unshare(1)") };
+    let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    if !out.contains("running 1 test") {
+        return eprintln!("not run: no mount namespace of our own: {err}");
+    }
+    assert!(run.status.success() && out.contains("ready"), "{:?}\n{out}\n{err}", run.status);
 }
 
 #[test]
