@@ -26,10 +26,12 @@ mod query;
 mod region;
 mod run;
 mod slab;
+mod statistics;
 mod stats;
 mod storage;
 mod table;
 mod types;
+mod validate;
 pub mod wire;
 
 pub use error::{Error, ErrorCode, Result};
@@ -38,6 +40,7 @@ pub use query::{CollectOptions, Query};
 pub use region::{PutOptions, Region, parse_bytes};
 pub use stats::Stats;
 pub use table::Table;
+pub use types::from_arrow as data_type;
 
 pub use insitu_query::{
     DataType, Expr, Function, FunctionKind, Plan, Progress, Scalar, TimeUnit, functions,

@@ -332,3 +332,6 @@ fn dictionaries_in(dtype: &DataType) -> usize {
         sum + itself + dictionaries_in(field.data_type())
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,13 +5,14 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use insitu_query::{Memory, Span};
+use insitu_region::Extent;
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 use crate::layout::Place;
 use crate::region::Shared;
 use crate::slab::{MAX_PIECE, SlabPiece};
-use crate::storage::{Anonymous, OwnExtent};
+use crate::storage::Anonymous;
 
 /// Bytes of an extent that the small buffers of a named result share.
 const SHARED_EXTENT: usize = 64 << 10;
@@ -26,7 +27,7 @@ pub(crate) struct ResultMemory<'a> {
 
 #[derive(Default)]
 struct Blocks {
-    extents: Vec<Arc<OwnExtent>>,
+    extents: Vec<Arc<Extent>>,
     slabs: Vec<SlabPiece>,
     /// For small buffers of a named result: bytes used of the last shared extent, and which one.
     filling: Option<(usize, usize)>,
@@ -45,7 +46,7 @@ impl<'a> ResultMemory<'a> {
         if size > MAX_PIECE {
             let extent = self.shared.allocate(size as u64)?;
             let ptr = address(extent.as_mut_ptr())?;
-            blocks.extents.push(Arc::new(OwnExtent::new(extent)));
+            blocks.extents.push(Arc::new(extent));
             return Ok(ptr);
         }
         if !self.named {
@@ -59,14 +60,14 @@ impl<'a> ResultMemory<'a> {
             && let Some(own) = blocks.extents.get(index)
         {
             // SAFETY: the extent has SHARED_EXTENT bytes, of which `used` are taken.
-            let ptr = address(unsafe { own.extent.as_mut_ptr().add(used) })?;
+            let ptr = address(unsafe { own.as_mut_ptr().add(used) })?;
             blocks.filling = Some((used + size, index));
             return Ok(ptr);
         }
         let extent = self.shared.allocate(SHARED_EXTENT as u64)?;
         let ptr = address(extent.as_mut_ptr())?;
         blocks.filling = Some((size, blocks.extents.len()));
-        blocks.extents.push(Arc::new(OwnExtent::new(extent)));
+        blocks.extents.push(Arc::new(extent));
         Ok(ptr)
     }
 
@@ -86,10 +87,7 @@ impl<'a> ResultMemory<'a> {
         let extents = blocks.extents.iter().rev();
         slabs
             .map(|p| (p.as_mut_ptr().as_ptr(), p.len(), p.offset()))
-            .chain(
-                extents
-                    .map(|e| (e.extent.as_mut_ptr(), e.extent.len() as usize, e.extent.offset())),
-            )
+            .chain(extents.map(|e| (e.as_mut_ptr(), e.len() as usize, e.offset())))
             .find_map(|(start, len, offset)| within(start, len, offset))
             .ok_or_else(|| Error::InvalidData("a result lies outside the memory lent to it".into()))
     }

@@ -112,7 +112,9 @@ impl Prepared {
         let schema = self.result_schema(table.meta(), &output, origins)?;
         let Made { layout, keep, stats } = run::assemble(table, lease, memory, output)?;
         match name {
-            Some(name) => table.region().publish(name.name, schema, layout, &keep, name.replace),
+            Some(name) => {
+                table.region().publish(name.name, schema, layout, stats, &keep, name.replace)
+            }
             None => Ok(run::anonymous(table.region(), schema, layout, keep, stats)),
         }
     }

@@ -113,6 +113,7 @@ impl Query {
     /// # Errors
     /// Those of [`Query::schema`].
     pub fn prepare(&self) -> Result<Prepared> {
+        self.table.region().shared.check_open()?;
         Prepared::new(self.table.clone(), &self.plan)
     }
 

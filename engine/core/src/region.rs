@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::os::fd::RawFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
+use insitu_query::ColumnStats;
 use insitu_region::{CreateOptions, Extent, LeaseRecord, Location, Pin, RegionRecord, Report};
 use parking_lot::Mutex;
 
@@ -15,8 +17,9 @@ use crate::ingest;
 use crate::layout::Layout;
 use crate::manifest;
 use crate::slab::Slabs;
+use crate::statistics;
 use crate::stats::{Counters, Stats};
-use crate::storage::{Anonymous, OwnExtent, Storage};
+use crate::storage::{Anonymous, Storage};
 use crate::table::{Meta, Table};
 
 /// Decoded manifests kept per region, at most.
@@ -36,12 +39,36 @@ pub(crate) struct Shared {
     pub slabs: Arc<Slabs>,
     /// What this process counts.
     pub counters: Counters,
-    /// Whether it is a file.
-    file: bool,
-    /// Held while extents of results are handed to the catalog.
-    naming: Mutex<()>,
+    /// Where it lives.
+    place: Place,
     /// Decoded manifests by sequence: a sequence names one manifest for ever.
     manifests: Mutex<HashMap<u64, Arc<Meta>>>,
+}
+
+/// Where a region lives, as it was created or opened.
+enum Place {
+    /// Named shared memory.
+    Named(String),
+    /// A file.
+    File(PathBuf),
+    /// Memory behind a descriptor.
+    Anonymous,
+}
+
+impl Place {
+    fn of(location: &Location) -> Place {
+        match location {
+            Location::Shm(name) => Place::Named(name.clone()),
+            Location::File(path) => {
+                Place::File(std::path::absolute(path).unwrap_or_else(|_| path.clone()))
+            }
+            Location::Memfd | Location::Fd(_) => Place::Anonymous,
+        }
+    }
+
+    fn is_file(&self) -> bool {
+        matches!(self, Place::File(_))
+    }
 }
 
 /// How a table is put.
@@ -54,14 +81,13 @@ pub struct PutOptions<'a> {
 }
 
 impl Region {
-    fn new(region: insitu_region::Region, file: bool) -> Region {
+    fn new(region: insitu_region::Region, place: Place) -> Region {
         Region {
             shared: Arc::new(Shared {
                 region,
-                file,
+                place,
                 slabs: Arc::new(Slabs::new()),
                 counters: Counters::default(),
-                naming: Mutex::new(()),
                 manifests: Mutex::new(HashMap::new()),
             }),
         }
@@ -73,8 +99,8 @@ impl Region {
     /// `RegionExists` for a taken name (see [`CreateOptions::if_exists`]), `InvalidArgument` for
     /// a bad name or capacity, `RegionFull`, `PermissionDenied`, `Io`.
     pub fn create(location: Location, options: CreateOptions) -> Result<Region> {
-        let file = matches!(location, Location::File(_));
-        Ok(Region::new(insitu_region::Region::create(location, options)?, file))
+        let place = Place::of(&location);
+        Ok(Region::new(insitu_region::Region::create(location, options)?, place))
     }
 
     /// Opens a region that exists.
@@ -82,8 +108,8 @@ impl Region {
     /// # Errors
     /// `RegionNotFound`, `RegionCorrupt`, `VersionMismatch`, `SessionLimit`, `PermissionDenied`.
     pub fn open(location: Location, read_only: bool) -> Result<Region> {
-        let file = matches!(location, Location::File(_));
-        Ok(Region::new(insitu_region::Region::open(location, read_only)?, file))
+        let place = Place::of(&location);
+        Ok(Region::new(insitu_region::Region::open(location, read_only)?, place))
     }
 
     /// Removes a region's name. Who has it open carries on.
@@ -102,9 +128,33 @@ impl Region {
         Ok(insitu_region::Region::list()?)
     }
 
-    /// Where it lives, for people.
-    pub fn location(&self) -> String {
-        self.shared.region.location().to_string()
+    /// A location that opens this region again.
+    ///
+    /// # Errors
+    /// `Stale` after closing.
+    pub fn location(&self) -> Result<Location> {
+        Ok(self.shared.region.location()?)
+    }
+
+    /// How a person would name it.
+    pub fn description(&self) -> &str {
+        self.shared.region.name()
+    }
+
+    /// Its name, if it is named shared memory.
+    pub fn name(&self) -> Option<&str> {
+        match &self.shared.place {
+            Place::Named(name) => Some(name),
+            Place::File(_) | Place::Anonymous => None,
+        }
+    }
+
+    /// Its path, if it is a file.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.shared.place {
+            Place::File(path) => Some(path),
+            Place::Named(_) | Place::Anonymous => None,
+        }
     }
 
     /// Its identity: random, drawn when it was made.
@@ -118,7 +168,7 @@ impl Region {
     }
 
     /// The descriptor of an anonymous region, to be inherited or sent; none for named ones.
-    pub fn raw_fd(&self) -> Option<RawFd> {
+    pub fn fd(&self) -> Option<RawFd> {
         self.shared.region.raw_fd()
     }
 
@@ -132,9 +182,9 @@ impl Region {
         self.shared.region.is_closed()
     }
 
-    /// Whether both are handles of the same open region.
+    /// Whether both are handles of the same region.
     pub fn is_same(&self, other: &Region) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared)
+        Arc::ptr_eq(&self.shared, &other.shared) || self.id() == other.id()
     }
 
     /// Copies Arrow data in, as the table of that name. Batches are written one behind the other
@@ -170,41 +220,39 @@ impl Region {
         let interrupt = options.interrupt.unwrap_or(&|| false);
         let ingested = ingest::ingest(&self.shared, &schema, batches, interrupt)?;
         let keep = Anonymous {
-            extents: ingested.extents.into_iter().map(|e| Arc::new(OwnExtent::new(e))).collect(),
+            extents: ingested.extents.into_iter().map(Arc::new).collect(),
             ..Anonymous::default()
         };
-        self.publish(name, schema, ingested.layout, &keep, options.replace)
+        let stats = Some(ingested.stats);
+        self.publish(name, schema, ingested.layout, stats, &keep, options.replace)
     }
 
     /// Gives a table another name. Its buffers are shared, not copied, but for those of very small
-    /// results (which [`Stats::copies`] counts).
+    /// results and of tables of another region (both of which [`Stats::copies`] counts).
     ///
     /// # Errors
-    /// `TableExists`, `RegionFull`, `TableLimit`; `InvalidArgument` for a table of another region.
+    /// `TableExists`, `RegionFull`, `TableLimit`, `Stale`.
     pub fn put_table(&self, name: &str, table: &Table, replace: bool) -> Result<Table> {
-        if !self.is_same(table.region()) {
-            return Err(Error::InvalidArgument(
-                "the table is of another region; put its batches to copy it".into(),
-            ));
-        }
         self.refuse_taken(name, replace)?;
         let meta = table.meta();
-        match table.storage() {
-            Storage::Named(pin) => {
-                let lease = pin.lease()?;
-                let keep = Anonymous { leases: vec![lease], ..Anonymous::default() };
-                self.publish(name, meta.arrow.clone(), meta.layout.clone(), &keep, replace)
+        let keep = match table.storage() {
+            Storage::Named(pin) if self.is_same(table.region()) => {
+                Anonymous { leases: vec![pin.lease_for("naming")?], ..Anonymous::default() }
             }
-            Storage::Anonymous(anonymous) if anonymous.slabs.is_empty() => {
-                self.publish(name, meta.arrow.clone(), meta.layout.clone(), anonymous, replace)
+            Storage::Anonymous(anonymous)
+                if anonymous.slabs.is_empty() && self.is_same(table.region()) =>
+            {
+                anonymous.clone()
             }
-            Storage::Anonymous(_) => {
-                // Slabs are the session's; what goes to the catalog needs extents of its own.
+            _ => {
+                // Another region's bytes, or bytes in slabs, which are the session's own.
                 self.count_copy(table.nbytes());
                 let batches = table.to_batches()?.into_iter().map(Ok);
-                self.put(name, meta.arrow.clone(), batches, replace)
+                return self.put(name, meta.arrow.clone(), batches, replace);
             }
-        }
+        };
+        let (layout, stats) = (meta.layout.clone(), meta.stats.clone());
+        self.publish(name, meta.arrow.clone(), layout, stats, &keep, replace)
     }
 
     /// The table of that name, as it is now.
@@ -307,7 +355,7 @@ impl Region {
     /// `Unsupported` for files, for now; `Stale`.
     pub fn flush(&self) -> Result<()> {
         self.shared.check_open()?;
-        if self.shared.file {
+        if self.shared.place.is_file() {
             return Err(Error::Unsupported(
                 "files are not made durable yet; the operating system writes them when it likes"
                     .into(),
@@ -340,17 +388,13 @@ impl Region {
         name: &str,
         schema: SchemaRef,
         layout: Layout,
+        stats: Option<Vec<ColumnStats>>,
         keep: &Anonymous,
         replace: bool,
     ) -> Result<Table> {
         let message = manifest::encode(&schema, &layout)?;
-        let pin = {
-            let _naming = self.shared.naming.lock();
-            keep.publish_with(|parts| {
-                Ok(self.shared.region.publish(name, parts, &message, replace)?)
-            })?
-        };
-        let meta = Arc::new(Meta::new(schema, layout, None, &self.shared));
+        let pin = self.shared.region.publish(name, &keep.parts(), &message, replace)?;
+        let meta = Arc::new(Meta::new(schema, layout, stats));
         self.shared.remember(pin.sequence(), meta.clone());
         Ok(Table::new(self.clone(), meta, Storage::Named(pin)))
     }
@@ -359,7 +403,7 @@ impl Region {
 impl std::fmt::Debug for Region {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Region")
-            .field("location", &self.location())
+            .field("region", &self.description())
             .field("capacity", &self.capacity())
             .field("closed", &self.is_closed())
             .finish()
@@ -367,7 +411,7 @@ impl std::fmt::Debug for Region {
 }
 
 /// The schema and the layout that a pinned table's manifest describes.
-fn decode(pin: &Pin) -> Result<(arrow::datatypes::Schema, Layout)> {
+fn decode(pin: &Pin) -> Result<(Schema, Layout)> {
     manifest::decode(&pin.manifest()?, &pin.extents()?)
 }
 
@@ -375,6 +419,11 @@ impl Shared {
     /// Memory from the region, owned by this session.
     pub fn allocate(&self, bytes: u64) -> Result<Extent> {
         Ok(self.region.allocate(bytes)?)
+    }
+
+    /// Whether it is a file: durable, and possibly made by anyone.
+    pub fn is_file(&self) -> bool {
+        self.place.is_file()
     }
 
     /// # Errors
@@ -396,9 +445,23 @@ impl Shared {
             return Ok(meta.clone());
         }
         let (schema, layout) = decode(pin)?;
-        let meta = Arc::new(Meta::new(Arc::new(schema), layout, None, self));
+        let stats = self.statistics(&schema, &layout)?;
+        let meta = Arc::new(Meta::new(Arc::new(schema), layout, stats));
         self.remember(sequence, meta.clone());
         Ok(meta)
+    }
+
+    /// What the statistics buffer of a table says; the pin of the table is held.
+    fn statistics(&self, schema: &Schema, layout: &Layout) -> Result<Option<Vec<ColumnStats>>> {
+        let place = layout.statistics;
+        if place.is_absent() {
+            return Ok(None);
+        }
+        let from = self.region.slice(place.offset, place.len)?;
+        let len = usize::try_from(place.len).unwrap_or(0);
+        let types: Vec<_> = schema.fields().iter().map(|f| f.data_type()).collect();
+        // SAFETY: `slice` checked the range against the mapping, which the pin keeps.
+        unsafe { statistics::read(from, len, &types) }
     }
 
     fn remember(&self, sequence: u64, meta: Arc<Meta>) {

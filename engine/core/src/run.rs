@@ -160,6 +160,6 @@ pub(crate) fn anonymous(
     keep: Anonymous,
     stats: Option<Vec<ColumnStats>>,
 ) -> Table {
-    let meta = Arc::new(Meta::new(schema, layout, stats, &region.shared));
+    let meta = Arc::new(Meta::new(schema, layout, stats));
     Table::new(region.clone(), meta, Storage::Anonymous(keep))
 }

@@ -4,9 +4,7 @@
 use std::sync::Arc;
 
 use insitu_region::{Extent, Lease, Part, Pin};
-use parking_lot::Mutex;
 
-use crate::error::Result;
 use crate::slab::SlabPiece;
 
 /// The keeper of a table's bytes.
@@ -19,30 +17,17 @@ pub(crate) enum Storage {
 
 /// The memory of a result without a name, and what it shares with others. Flat: what it shares
 /// with another result, it keeps itself.
+///
+/// When such memory is given to a table of the catalog, it stays the result's as well: the region
+/// counts both, frees it with the last of them, and lets nobody change it in place meanwhile.
 #[derive(Clone, Default)]
 pub(crate) struct Anonymous {
     /// Memory from the region.
-    pub extents: Vec<Arc<OwnExtent>>,
+    pub extents: Vec<Arc<Extent>>,
     /// Parts of slabs, for results so small that an extent each would cost more than they do.
     pub slabs: Vec<Arc<SlabPiece>>,
     /// Tables whose buffers it shares: their content must not change.
     pub leases: Vec<Lease>,
-}
-
-/// An extent that this session took for results.
-pub(crate) struct OwnExtent {
-    /// The memory.
-    pub extent: Extent,
-    /// Once it belongs to a table of the catalog: a lease on that table, which keeps memory and
-    /// content for the results that were there before.
-    pub published: Mutex<Option<Lease>>,
-}
-
-impl OwnExtent {
-    /// An extent that belongs to no table.
-    pub fn new(extent: Extent) -> OwnExtent {
-        OwnExtent { extent, published: Mutex::new(None) }
-    }
 }
 
 impl Anonymous {
@@ -71,37 +56,9 @@ impl Anonymous {
         }
     }
 
-    /// Publishes a table made of this memory: `publish` gets the parts. The caller holds the lock
-    /// that keeps two threads from handing over the same extents.
-    ///
-    /// # Errors
-    /// Those of `publish`, and of taking a lease on what it made.
-    pub fn publish_with(&self, publish: impl FnOnce(&[Part<'_>]) -> Result<Pin>) -> Result<Pin> {
-        let mut shared: Vec<Lease> = self.leases.clone();
-        let mut own = Vec::new();
-        for extent in &self.extents {
-            match extent.published.lock().as_ref() {
-                None => own.push(extent),
-                Some(lease) => {
-                    let sequence = lease.pin().sequence();
-                    if !shared.iter().any(|l| l.pin().sequence() == sequence) {
-                        shared.push(lease.clone());
-                    }
-                }
-            }
-        }
-        let parts: Vec<Part<'_>> = own
-            .iter()
-            .map(|e| Part::Owned(&e.extent))
-            .chain(shared.iter().map(|l| Part::Of(l.pin())))
-            .collect();
-        let pin = publish(&parts)?;
-        if !own.is_empty() {
-            let lease = pin.lease()?;
-            for extent in own {
-                *extent.published.lock() = Some(lease.clone());
-            }
-        }
-        Ok(pin)
+    /// What a table made of this memory consists of.
+    pub fn parts(&self) -> Vec<Part<'_>> {
+        let owned = self.extents.iter().map(|extent| Part::Owned(extent));
+        owned.chain(self.leases.iter().map(|lease| Part::Of(lease.pin()))).collect()
     }
 }

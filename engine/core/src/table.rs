@@ -14,9 +14,9 @@ use crate::export;
 use crate::layout::{Column, Layout, Place};
 use crate::manifest::ALIGN;
 use crate::query::Query;
-use crate::region::{Region, Shared};
+use crate::region::Region;
 use crate::storage::Storage;
-use crate::types;
+use crate::{types, validate};
 
 /// A table of a region: one that has a name there, or the result of a query. Cheap to clone; a
 /// handle keeps the table's memory for as long as it lives.
@@ -42,18 +42,15 @@ pub(crate) struct Meta {
     pub layout: Layout,
     /// What is known of the columns' values: hints.
     pub stats: Option<Vec<ColumnStats>>,
+    /// Set once the values of a file's table were checked by this process.
+    trusted: OnceLock<()>,
 }
 
 impl Meta {
     /// From a schema and a layout that fit each other.
-    pub fn new(
-        arrow: SchemaRef,
-        layout: Layout,
-        stats: Option<Vec<ColumnStats>>,
-        _shared: &Shared,
-    ) -> Meta {
+    pub fn new(arrow: SchemaRef, layout: Layout, stats: Option<Vec<ColumnStats>>) -> Meta {
         let query = types::schema_from_arrow(&arrow);
-        Meta { arrow, query, layout, stats }
+        Meta { arrow, query, layout, stats, trusted: OnceLock::new() }
     }
 }
 
@@ -198,6 +195,32 @@ impl Table {
             Storage::Named(pin) => Ok(Some(pin.lease_for(what)?)),
             Storage::Anonymous(_) => Ok(None),
         }
+    }
+
+    /// Checks, once per process, the values of a table in a file that this process has not
+    /// written: a file may be damaged, or made by anyone. In memory, what was checked when it was
+    /// put is believed, since only processes of the same user can write there.
+    pub(crate) fn trust_values(&self) -> Result<()> {
+        let (shared, meta) = (&self.inner.region.shared, &*self.inner.meta);
+        if !shared.is_file() || meta.trusted.get().is_some() {
+            return Ok(());
+        }
+        for chunk in &meta.layout.chunks {
+            for (field, column) in meta.arrow.fields().iter().zip(&chunk.columns) {
+                // SAFETY: places were checked against the type when the manifest was decoded, and
+                // `address` checks them, padded, against the mapping, which this table keeps.
+                unsafe {
+                    validate::column(field.data_type(), column, &|place| self.address(place))
+                }
+                .map_err(|fault| {
+                    let row = fault.row.map_or(String::new(), |r| format!(", row {r}"));
+                    let name = field.name();
+                    Error::corrupt(format!("column {name:?}{row}: {}", fault.what))
+                })?;
+            }
+        }
+        let _ = meta.trusted.set(());
+        Ok(())
     }
 
     /// The table as the engine sees it, made once per handle. The bytes stay mapped as long as

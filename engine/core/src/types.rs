@@ -7,7 +7,7 @@ use arrow::datatypes::{SchemaRef, TimeUnit as ArrowUnit};
 use insitu_query::{DataType, Field, Schema, TimeUnit};
 
 /// The engine's type for Arrow's; what it does not compute on is [`DataType::Opaque`].
-pub(crate) fn from_arrow(dtype: &Arrow) -> DataType {
+pub fn from_arrow(dtype: &Arrow) -> DataType {
     match dtype {
         Arrow::Null => DataType::Null,
         Arrow::Boolean => DataType::Bool,

@@ -1,0 +1,206 @@
+//! The statistics buffer of a table: what is known of each column, and of each zone of it, in
+//! records of one width that are read without decoding anything.
+//!
+//! Layout, in 64-byte records, all numbers little-endian:
+//!
+//! | records | content |
+//! |---|---|
+//! | 1 | header: magic `insitust`, u32 version 1, u32 rows per zone, u64 columns, u64 zones per column, u64 content version at which it was true, zeros |
+//! | columns | per column, the statistics of all its rows |
+//! | columns × zones | per column, per zone: a zone is 65,536 rows of a chunk, or what is left of it |
+//!
+//! A record is [`ZoneStats`]. Everything here is a hint: a peer may write anything. It chooses
+//! plans; it never licenses an access and never changes a result.
+
+use arrow::datatypes::DataType;
+use insitu_kernels::copy::ZoneStats;
+use insitu_kernels::prim::Prim;
+use insitu_query::ColumnStats;
+
+use crate::error::{Error, Result};
+use crate::types;
+
+/// Rows of a zone.
+pub(crate) const ZONE_ROWS: usize = 1 << 16;
+const RECORD: usize = 64;
+const MAGIC: [u8; 8] = *b"insitust";
+const VERSION: u32 = 1;
+
+const _: () = assert!(size_of::<ZoneStats>() == RECORD);
+
+/// The number type that a column's values are, if they are numbers.
+pub(crate) fn physical_type(dtype: &DataType) -> Option<Prim> {
+    types::from_arrow(dtype).prim()
+}
+
+/// Zones of a table whose chunks have that many rows.
+pub(crate) fn zones(chunks: impl Iterator<Item = usize>) -> usize {
+    chunks.map(|rows| rows.div_ceil(ZONE_ROWS)).sum()
+}
+
+/// Bytes of the statistics buffer.
+pub(crate) fn size(columns: usize, zones: usize) -> usize {
+    RECORD.saturating_mul(columns.saturating_mul(zones.saturating_add(1)).saturating_add(1))
+}
+
+/// The statistics of one column, gathered run by run.
+pub(crate) struct ColumnZones {
+    prim: Option<Prim>,
+    zones: Vec<ZoneStats>,
+    fresh: bool,
+}
+
+impl ColumnZones {
+    /// Nothing gathered of a column of that type.
+    pub fn new(dtype: &DataType) -> ColumnZones {
+        ColumnZones { prim: physical_type(dtype), zones: Vec::new(), fresh: true }
+    }
+
+    /// The next run begins a chunk, and so a zone.
+    pub fn begin_chunk(&mut self) {
+        self.fresh = true;
+    }
+
+    /// Adds the rows right after those before; a run does not cross a zone's end.
+    pub fn add(&mut self, run: &ZoneStats) {
+        let prim = self.prim.unwrap_or(Prim::U8);
+        match self.zones.last_mut() {
+            Some(zone) if !self.fresh && zone.rows < ZONE_ROWS as u64 => {
+                *zone = zone.merge(run, prim);
+            }
+            _ => self.zones.push(*run),
+        }
+        self.fresh = false;
+    }
+
+    /// Adds a chunk's zones of a column that has no numbers: rows and nulls only.
+    ///
+    /// # Safety
+    /// `validity` is null, or readable for `rows` bits rounded up to 64.
+    pub unsafe fn count_nulls(&mut self, validity: *const u8, rows: usize) {
+        let mut done = 0;
+        while done < rows {
+            let count = (rows - done).min(ZONE_ROWS);
+            let mut valid = if validity.is_null() { count as u64 } else { 0 };
+            if !validity.is_null() {
+                for word in 0..count.div_ceil(64) {
+                    let at = validity.wrapping_add(done / 8 + word * 8);
+                    // SAFETY: within the bitmap, which the caller promised to whole words.
+                    let bits = unsafe { at.cast::<u64>().read_unaligned() };
+                    let left = count - word * 64;
+                    let mask = if left >= 64 { u64::MAX } else { (1 << left) - 1 };
+                    valid += u64::from((u64::from_le(bits) & mask).count_ones());
+                }
+            }
+            let null_count = count as u64 - valid;
+            self.zones.push(ZoneStats {
+                rows: count as u64,
+                null_count,
+                flags: 0,
+                ..ZoneStats::EMPTY
+            });
+            done += count;
+        }
+    }
+
+    fn summary(&self) -> ZoneStats {
+        let prim = self.prim.unwrap_or(Prim::U8);
+        let all = self.zones.iter().fold(ZoneStats::EMPTY, |sum, zone| sum.merge(zone, prim));
+        ZoneStats { flags: if self.prim.is_some() { all.flags } else { 0 }, ..all }
+    }
+
+    /// What a query is told.
+    pub fn hints(&self) -> ColumnStats {
+        hints(&self.summary(), self.prim)
+    }
+}
+
+fn hints(stats: &ZoneStats, prim: Option<Prim>) -> ColumnStats {
+    let known = prim.filter(|p| !p.is_float() && stats.has(ZoneStats::HAS_RANGE));
+    // An unsigned value past the signed range tells a query nothing that fits its hint.
+    let value = |bits: u64| {
+        let bits = bits as i64;
+        known.filter(|p| *p != Prim::U64 || bits >= 0).map(|_| bits)
+    };
+    ColumnStats {
+        min: value(stats.min),
+        max: value(stats.max),
+        null_count: (stats.null_count != ZoneStats::UNKNOWN).then_some(stats.null_count),
+        distinct: None,
+    }
+}
+
+/// Writes the statistics buffer.
+///
+/// # Safety
+/// `to` is 8-byte aligned and writable for [`size`] bytes of that many columns and zones.
+pub(crate) unsafe fn write(to: *mut u8, columns: &[ColumnZones], zones: usize) {
+    let mut header = [0u8; RECORD];
+    let fields: [(usize, &[u8]); 5] = [
+        (0, &MAGIC),
+        (8, &VERSION.to_le_bytes()),
+        (12, &(ZONE_ROWS as u32).to_le_bytes()),
+        (16, &(columns.len() as u64).to_le_bytes()),
+        (24, &(zones as u64).to_le_bytes()),
+    ];
+    for (at, bytes) in fields {
+        for (to, from) in header.iter_mut().skip(at).zip(bytes) {
+            *to = *from;
+        }
+    }
+    // SAFETY: the header is the first record of the buffer.
+    unsafe { to.copy_from_nonoverlapping(header.as_ptr(), RECORD) };
+    let store = |index: usize, stats: ZoneStats| {
+        let to = to.wrapping_add((index + 1) * RECORD);
+        // SAFETY: there are columns × (zones + 1) records after the header, 64-byte aligned.
+        unsafe { to.cast::<ZoneStats>().write(stats) };
+    };
+    for (index, column) in columns.iter().enumerate() {
+        store(index, column.summary());
+        for zone in 0..zones {
+            let stats = column.zones.get(zone).copied().unwrap_or(ZoneStats {
+                null_count: ZoneStats::UNKNOWN,
+                flags: 0,
+                ..ZoneStats::EMPTY
+            });
+            store(columns.len() + index * zones + zone, stats);
+        }
+    }
+}
+
+/// Reads the columns' summaries from a statistics buffer of `len` bytes; none if it is not one
+/// for those columns.
+///
+/// # Safety
+/// `from` is readable for `len` bytes.
+pub(crate) unsafe fn read(
+    from: *const u8,
+    len: usize,
+    dtypes: &[&DataType],
+) -> Result<Option<Vec<ColumnStats>>> {
+    if from.is_null() || len < size(dtypes.len(), 0) {
+        return Ok(None);
+    }
+    let mut header = [0u8; RECORD];
+    // SAFETY: there is at least one record.
+    unsafe { header.as_mut_ptr().copy_from_nonoverlapping(from, RECORD) };
+    let number = |at: usize| {
+        let bytes = header.get(at..).and_then(|rest| rest.first_chunk::<8>());
+        bytes.map_or(0, |b| u64::from_le_bytes(*b))
+    };
+    if !header.starts_with(&MAGIC) {
+        return Err(Error::corrupt("a table's statistics are not statistics"));
+    }
+    let version = number(8) as u32;
+    if version != VERSION || number(16) != dtypes.len() as u64 {
+        return Ok(None);
+    }
+    let mut columns = Vec::with_capacity(dtypes.len());
+    for (index, dtype) in dtypes.iter().enumerate() {
+        let at = from.wrapping_add((index + 1) * RECORD);
+        // SAFETY: the length was checked for a record per column; any bits are a valid record.
+        let stats = unsafe { at.cast::<ZoneStats>().read_unaligned() };
+        columns.push(hints(&stats, physical_type(dtype)));
+    }
+    Ok(Some(columns))
+}
