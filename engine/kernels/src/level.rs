@@ -49,6 +49,16 @@ impl Level {
         })
     }
 
+    /// The level of a loop body's const parameter.
+    #[inline(always)]
+    pub(crate) const fn of(level: u8) -> Level {
+        match level {
+            V4 => Level::V4,
+            V3 => Level::V3,
+            _ => Level::Baseline,
+        }
+    }
+
     /// All levels this CPU can run, lowest first. Not limited by `INSITU_LEVEL`.
     pub fn available() -> Vec<Level> {
         [Level::Baseline, Level::V3, Level::V4]

@@ -7,7 +7,7 @@
 use crate::level::{Level, leveled};
 use crate::prim::{Native, Prim, with_int, with_prim};
 use crate::tile::mem::{load, load_bits};
-use crate::tile::select::replace_rows;
+use crate::tile::select::blend;
 
 mod sum;
 pub use sum::{BLOCK, LANES, SumF64};
@@ -96,13 +96,14 @@ unsafe fn sum_int_body<T: SumInt, const L: u8>(
     let mut scratch = [T::ZERO; PIECE];
     let piece = scratch.as_mut_ptr().cast::<u8>();
     let zeros = [T::ZERO; 64];
+    let blend = blend::<T>(Level::of(L));
     while done < rows {
         let n = (rows - done).min(PIECE);
         // SAFETY: rows done to done + n are within column and mask; `done` is a multiple of 64;
         // the scratch has PIECE values.
         total += unsafe {
             let (v, m) = (values.add(done * size_of::<T>()), mask.add(done / 8));
-            replace_rows::<T, L>(piece, v, m, n, &zeros);
+            blend(piece, v, address(&zeros), 0, m, n);
             T::sum(piece, n)
         };
         done += n;
@@ -174,28 +175,34 @@ unsafe fn extremes_body<T: Native, const L: u8>(
     rows: usize,
 ) -> Extremes {
     let mut running = Running::<T>::new();
-    if mask.is_null() {
-        // SAFETY: the caller's contract.
-        unsafe { running.add(values, rows) };
-        return running.finish();
-    }
     let mut scratch = [T::ZERO; PIECE];
-    let piece = scratch.as_mut_ptr().cast::<u8>();
+    let blend = blend::<T>(Level::of(L));
+    let step = if mask.is_null() { rows } else { PIECE };
     let mut done = 0;
     while done < rows {
-        let n = (rows - done).min(PIECE);
+        let n = (rows - done).min(step);
         // SAFETY: rows done to done + n are within column and mask; `done` is a multiple of 64.
         unsafe {
-            let (v, m) = (values.add(done * size_of::<T>()), mask.add(done / 8));
-            // Rows that do not count repeat one that does.
-            if let Some(first) = first_set(m, n) {
-                replace_rows::<T, L>(piece, v, m, n, &[load::<T>(v, first); 64]);
-                running.add(piece, n);
+            let mut v = values.add(done * size_of::<T>());
+            done += n;
+            if !mask.is_null() {
+                let m = mask.add((done - n) / 8);
+                let Some(first) = first_set(m, n) else { continue };
+                // Rows that do not count repeat one that does.
+                let other = [load::<T>(v, first); 64];
+                blend(scratch.as_mut_ptr().cast(), v, address(&other), 0, m, n);
+                v = address(&scratch);
             }
+            running.add(v, n);
         }
-        done += n;
     }
     running.finish()
+}
+
+/// The address of values as kernels take it.
+#[inline(always)]
+fn address<T>(values: &[T]) -> *const u8 {
+    values.as_ptr().cast()
 }
 
 /// The first of `rows` bits that is set.

@@ -5,7 +5,7 @@ use crate::level::{Level, leveled};
 use crate::prim::{Native, Prim, with_prim};
 use crate::reduce::{Running, first_set};
 use crate::tile::mem::{load, load_bits};
-use crate::tile::select::replace_rows;
+use crate::tile::select::blend;
 
 /// Statistics of a zone (at most 65,536 rows of a chunk) or of several in a row. Fixed width, so
 /// that a region can store it: 64 bytes, little-endian on every supported architecture.
@@ -142,6 +142,7 @@ unsafe fn copy_stats_body<T: Native, const L: u8>(
     let (mut first, mut last) = (0, 0);
     let mut zeroed = [T::ZERO; 2048];
     let mut filled = [T::ZERO; 2048];
+    let blend = blend::<T>(Level::of(L));
     let mut done = 0;
     while done < rows {
         let n = (rows - done).min(step);
@@ -149,23 +150,27 @@ unsafe fn copy_stats_body<T: Native, const L: u8>(
         // multiple of 64); a step is at most 2048 values.
         unsafe {
             let from = src.add(done * size_of::<T>());
-            let mut clean = from;
+            // What is copied, and what is looked at.
+            let (mut clean, mut view) = (from, Some(from));
+            let mut before = (done > 0).then_some(last).map(T::from_bits64);
             let valid = if validity.is_null() { n } else { ones(validity.add(done / 8), n) };
-            if valid == n {
-                seen.look(from, n, (done > 0).then_some(last).map(T::from_bits64));
-            } else {
+            if valid < n {
                 nulls += (n - valid) as u64;
                 let bits = validity.add(done / 8);
                 seen.ordered = (false, false);
+                before = None;
                 let zero = [T::ZERO; 64];
-                replace_rows::<T, L>(zeroed.as_mut_ptr().cast(), from, bits, n, &zero);
+                blend(zeroed.as_mut_ptr().cast(), from, zero.as_ptr().cast(), 0, bits, n);
                 clean = zeroed.as_ptr().cast();
-                if let Some(at) = first_set(bits, n) {
+                view = first_set(bits, n).map(|at| {
                     // Null rows repeat a valid one, which changes neither range nor NaN flag.
                     let valid = [load::<T>(from, at); 64];
-                    replace_rows::<T, L>(filled.as_mut_ptr().cast(), from, bits, n, &valid);
-                    seen.look(filled.as_ptr().cast(), n, None);
-                }
+                    blend(filled.as_mut_ptr().cast(), from, valid.as_ptr().cast(), 0, bits, n);
+                    filled.as_ptr().cast()
+                });
+            }
+            if let Some(view) = view {
+                seen.look(view, n, before);
             }
             if done == 0 {
                 first = load::<T>(clean, 0).to_bits64();

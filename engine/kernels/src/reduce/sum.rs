@@ -14,7 +14,7 @@
 use crate::level::{Level, leveled};
 use crate::prim::{Native, Prim};
 use crate::tile::mem::{load, load_run};
-use crate::tile::select::blend64;
+use crate::tile::select::blend;
 
 /// Rows per block.
 pub const BLOCK: usize = 256;
@@ -241,15 +241,14 @@ unsafe fn block_body<T: Wide, const L: u8>(values: *const u8, mask: &[u64; 4]) -
         return -0.0;
     }
     let mut scratch = [T::ZERO; BLOCK];
-    let piece = scratch.as_mut_ptr().cast::<u8>();
-    let skip = [T::SKIP; 64];
-    for (w, word) in mask.iter().enumerate() {
-        let at = 64 * w * size_of::<T>();
-        // SAFETY: 64 values from 64 * w on, in the block and in the scratch.
-        unsafe { blend64::<T, L>(piece.add(at), values.add(at), skip.as_ptr().cast(), *word) }
+    let (piece, skip) = (scratch.as_mut_ptr().cast::<u8>(), [T::SKIP; 64]);
+    let mask = mask.map(u64::to_le);
+    // SAFETY: BLOCK values in the block and the scratch, BLOCK bits in the mask.
+    unsafe {
+        let (skip, mask) = (skip.as_ptr().cast(), mask.as_ptr().cast());
+        blend::<T>(Level::of(L))(piece, values, skip, 0, mask, BLOCK);
+        dense::<T>(piece)
     }
-    // SAFETY: BLOCK values.
-    unsafe { dense::<T>(piece) }
 }
 
 /// # Safety
@@ -280,27 +279,19 @@ unsafe fn part_body<T: Wide, const L: u8>(
     mask: &[u64; 4],
     rows: usize,
 ) {
-    let mut i = 0;
-    while i < rows {
-        let lane = (row + i) % LANES;
-        if lane == 0 && rows - i >= LANES {
-            let (word, shift) = (i / 64, i % 64);
-            let mut bits = mask[word & 3] >> shift;
-            if shift > 32 {
-                bits |= mask[(word + 1) & 3] << (64 - shift);
-            }
-            for (j, sum) in lanes.iter_mut().enumerate() {
-                // SAFETY: i + j < i + LANES <= rows.
-                let x = unsafe { load::<T>(values, i + j) }.wide();
-                *sum += if bits >> j & 1 != 0 { x } else { -0.0 };
-            }
-            i += LANES;
-        } else {
-            if (mask[(i / 64) & 3] >> (i % 64)) & 1 != 0 {
-                // SAFETY: i < rows.
-                lanes[lane] += unsafe { load::<T>(values, i) }.wide();
-            }
-            i += 1;
+    // Into a block of its own, the rows that are not there or do not count as -0.0.
+    let mut block = [T::SKIP; BLOCK];
+    let (row, rows) = (row.min(BLOCK), rows.min(BLOCK - row.min(BLOCK)));
+    let (skip, mask) = ([T::SKIP; 64], mask.map(u64::to_le));
+    // SAFETY: `rows` values, which from `row` on lie in the block; BLOCK bits in the mask.
+    unsafe {
+        let to = block.as_mut_ptr().add(row).cast::<u8>();
+        let (skip, mask) = (skip.as_ptr().cast(), mask.as_ptr().cast());
+        blend::<T>(Level::of(L))(to, values, skip, 0, mask, rows);
+    }
+    for eighth in block.chunks_exact(LANES) {
+        for (lane, x) in lanes.iter_mut().zip(eighth) {
+            *lane += x.wide();
         }
     }
 }

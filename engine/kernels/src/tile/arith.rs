@@ -3,7 +3,7 @@
 use super::compare::{Test, bitmap_fn};
 use super::mem::{load, store};
 use super::{Kernel, TileFn, tile_fn};
-use crate::level::Level;
+use crate::level::{BASELINE, Level};
 use crate::prim::{Native, Prim, with_float, with_int, with_prim};
 use std::marker::PhantomData;
 
@@ -45,8 +45,14 @@ pub fn arith(op: Arith, p: Prim, level: Level) -> Option<TileFn> {
         Arith::RSub => with_prim!(p, T => of::<RSub, T>(level)),
         Arith::Mul => with_prim!(p, T => of::<Mul, T>(level)),
         Arith::Div => return with_float!(p, T => of::<Div, T>(level)),
-        Arith::FloorDiv => with_prim!(p, T => of::<FloorDiv, T>(level)),
-        Arith::Mod => with_prim!(p, T => of::<Mod, T>(level)),
+        Arith::FloorDiv => {
+            return with_int!(p, T => of::<FloorDiv, T>(level))
+                .or(with_float!(p, T => tile_fn::<Floored<T, false>>(level)));
+        }
+        Arith::Mod => {
+            return with_int!(p, T => of::<Mod, T>(level))
+                .or(with_float!(p, T => tile_fn::<Floored<T, true>>(level)));
+        }
     })
 }
 
@@ -142,17 +148,26 @@ macro_rules! wrapping {
             #[inline(always)]
             fn apply(a: $t, b: $t) -> $t { a.wrapping_mul(b) }
         }
+        // By signs and order: LLVM does not vectorise `overflowing_add`.
         impl Checked<$t> for Add {
             #[inline(always)]
-            fn overflows(a: $t, b: $t) -> bool { a.overflowing_add(b).1 }
+            #[allow(unused_comparisons)]
+            fn overflows(a: $t, b: $t) -> bool {
+                let r = a.wrapping_add(b);
+                if <$t>::MIN == 0 { r < a } else { ((a ^ r) & (b ^ r)) < 0 }
+            }
         }
         impl Checked<$t> for Sub {
             #[inline(always)]
-            fn overflows(a: $t, b: $t) -> bool { a.overflowing_sub(b).1 }
+            #[allow(unused_comparisons)]
+            fn overflows(a: $t, b: $t) -> bool {
+                let r = a.wrapping_sub(b);
+                if <$t>::MIN == 0 { a < b } else { ((a ^ b) & (a ^ r)) < 0 }
+            }
         }
         impl Checked<$t> for RSub {
             #[inline(always)]
-            fn overflows(a: $t, b: $t) -> bool { b.overflowing_sub(a).1 }
+            fn overflows(a: $t, b: $t) -> bool { <Sub as Checked<$t>>::overflows(b, a) }
         }
         impl Checked<$t> for Mul {
             #[inline(always)]
@@ -259,40 +274,91 @@ macro_rules! float {
             #[inline(always)]
             fn apply(a: $t, b: $t) -> $t { a / b }
         }
-        impl Binary<$t> for FloorDiv {
-            /// Not floor(a / b), which is wrong where the quotient rounds up to an integer
-            /// (1.0 // 0.1 is 9): from the exact remainder, as Python and NumPy do.
+        impl Division for $t {
             #[inline(always)]
-            fn apply(a: $t, b: $t) -> $t {
-                if b == 0.0 {
-                    return a / b;
-                }
-                let m = a % b;
-                let mut q = (a - m) / b;
-                if m != 0.0 && (b < 0.0) != (m < 0.0) {
-                    q -= 1.0;
-                }
-                if q == 0.0 {
-                    return (0.0 as $t).copysign(a / b);
-                }
+            fn exact(self, d: $t) -> ($t, $t) {
+                let m = self % d;
+                let q = (self - m) / d;
                 let down = q.floor();
-                if q - down > 0.5 { down + 1.0 } else { down }
+                (if q - down > 0.5 { down + 1.0 } else { down }, m)
             }
-        }
-        impl Binary<$t> for Mod {
             #[inline(always)]
-            fn apply(a: $t, b: $t) -> $t {
-                let m = a % b;
-                if m == 0.0 {
-                    (0.0 as $t).copysign(b)
-                } else if (b < 0.0) != (m < 0.0) {
-                    // NaN compares as not less: NaN + b is NaN all the same.
-                    m + b
-                } else {
-                    m
-                }
+            fn quick(self, d: $t) -> ($t, $t, bool) {
+                // The limit leaves the quotient's rounding errors far below one half.
+                const LIMIT: $t = (1u64 << (<$t>::MANTISSA_DIGITS - 4)) as $t;
+                let near = self / d;
+                let easy = near.abs() < LIMIT && d.abs() < <$t>::INFINITY;
+                let mut q = near.trunc();
+                // One rounding of an exactly representable difference: exact, whichever q is off
+                // by one. (So this mul_add changes no bit, and breaks no rule against contraction.)
+                let mut m = (-q).mul_add(d, self);
+                // The quotient had been rounded up to an integer.
+                let over = m != 0.0 && (m < 0.0) != (self < 0.0);
+                q = if over { q - (1.0 as $t).copysign(near) } else { q };
+                m = if over { m + d.abs().copysign(self) } else { m };
+                (q, m, easy)
+            }
+            #[inline(always)]
+            fn floored(self, d: $t, q: $t, m: $t) -> ($t, $t) {
+                let down = m != 0.0 && (d < 0.0) != (m < 0.0);
+                let q = if down { q - 1.0 } else { q };
+                let m = if down { m + d } else { m };
+                // Zeros have the sign of a / d and of d.
+                let zero = (0.0 as $t).copysign(self) * (1.0 as $t).copysign(d);
+                let by_zero = self / d;
+                let q = if q == 0.0 { zero } else { q };
+                (if d == 0.0 { by_zero } else { q }, if m == 0.0 { (0.0 as $t).copysign(d) } else { m })
             }
         }
     )*};
 }
 float!(f32, f64);
+
+/// Floor division of floats as Python and NumPy do it: from the exact remainder, not floor(a / b),
+/// which is wrong where the quotient rounds up to an integer (1.0 // 0.1 is 9).
+trait Division: Native {
+    /// Truncated quotient and remainder, by `fmod`: any operands, slow.
+    fn exact(self, d: Self) -> (Self, Self);
+    /// The same in straight-line code, and whether the operands are ones for which it holds.
+    fn quick(self, d: Self) -> (Self, Self, bool);
+    /// Floored from truncated quotient and remainder.
+    fn floored(self, d: Self, q: Self, m: Self) -> (Self, Self);
+}
+
+/// The kernel of floats' FloorDiv (or, with REMAINDER, Mod): a flat loop that vectorises, then the
+/// rows that it could not do (huge quotients, infinities, zero divisors) one by one. A row's result
+/// depends on that row only.
+struct Floored<T, const REMAINDER: bool>(PhantomData<T>);
+
+impl<T: Division, const REMAINDER: bool> Kernel for Floored<T, REMAINDER> {
+    #[inline(always)]
+    unsafe fn run<const L: u8>(dst: *mut u8, src: &[*const u8; 4], rows: usize) {
+        let [a, b, ..] = *src;
+        let pick = |(q, m): (T, T)| if REMAINDER { m } else { q };
+        let mut hard = L == BASELINE;
+        if !hard {
+            for i in 0..rows {
+                // SAFETY: i < rows, and operands and destination have `rows` values.
+                unsafe {
+                    let (x, d) = (load::<T>(a, i), load::<T>(b, i));
+                    let (q, m, easy) = x.quick(d);
+                    hard |= !easy;
+                    store::<T>(dst, i, pick(x.floored(d, q, m)));
+                }
+            }
+        }
+        if hard {
+            for i in 0..rows {
+                // SAFETY: as above.
+                unsafe {
+                    let (x, d) = (load::<T>(a, i), load::<T>(b, i));
+                    // Without FMA in the instruction set `quick` is a call, and not quick.
+                    if L == BASELINE || !x.quick(d).2 {
+                        let (q, m) = x.exact(d);
+                        store::<T>(dst, i, pick(x.floored(d, q, m)));
+                    }
+                }
+            }
+        }
+    }
+}
