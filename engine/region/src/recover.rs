@@ -50,7 +50,11 @@ impl Session {
         for index in left {
             writer.sweep_session(index)?;
         }
-        writer.collect_retired()
+        // Looking at every slot would cost a page fault per eight tables.
+        if bytes.word(header::RETIRED)?.load(Ordering::Relaxed) != 0 {
+            writer.collect_retired()?;
+        }
+        Ok(())
     }
 }
 
@@ -81,19 +85,33 @@ impl Writer<'_> {
     /// Gives up what session `index` held: bits, updates, extents, and at last its slot. Its lock
     /// byte must be ours.
     pub(crate) fn sweep_session(&mut self, index: u32) -> Result<()> {
-        let swept = self.sweep(index);
+        let swept = self.sweep(index, true);
         if swept.is_err() {
             self.broken.set(true);
         }
         swept
     }
 
-    fn sweep(&mut self, index: u32) -> Result<()> {
+    /// Gives up what our own session still holds, in an orderly way: its pins are gone by then,
+    /// so that no slot need be looked at, and leaving costs the same whatever the region's size.
+    pub(crate) fn leave_session(&mut self) -> Result<()> {
+        let at = self.s.layout.session(self.s.index) + field::INCARNATION;
+        let ours = self.s.bytes.word(at)?.load(Ordering::Acquire) == self.s.token >> 9;
+        // A session that failed while it was being opened may leave the corpse it found.
+        let held = !ours || !self.s.holds.lock().is_empty();
+        let left = self.sweep(self.s.index, held);
+        if left.is_err() {
+            self.broken.set(true);
+        }
+        left
+    }
+
+    fn sweep(&mut self, index: u32, slots: bool) -> Result<()> {
         let s = self.s;
         let incarnation = s.bytes.word(s.layout.session(index) + field::INCARNATION)?;
         let token = incarnation.load(Ordering::Acquire) << 9 | u64::from(index);
         let mut bits = false;
-        for slot in 0..s.slots_high() {
+        for slot in 0..if slots { s.slots_high() } else { 0 } {
             bits |= s.clear_bits(slot, index)?;
             self.end_update(slot, token)?;
         }

@@ -289,7 +289,7 @@ impl Session {
     fn leave(&mut self) -> Result<()> {
         {
             let mut writer = self.write()?;
-            writer.sweep_session(self.index)?;
+            writer.leave_session()?;
         }
         let flags = self.bytes.word(header::FLAGS)?.load(Ordering::Acquire);
         if flags & header::FLAG_EPHEMERAL != 0
