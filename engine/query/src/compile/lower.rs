@@ -566,7 +566,8 @@ impl Lower<'_> {
         let (x, y) = (self.node_of(&a)?, self.node_of(&b)?);
         let mut valid = self.graph.both_valid(a.valid, b.valid);
         if p.is_integer() && matches!(op, Arith::FloorDiv | Arith::Mod) {
-            let nonzero = self.graph.add(Op::DivValid, p, Repr::Bits, &[y]);
+            // The kernel looks at its second operand.
+            let nonzero = self.graph.add(Op::DivValid, p, Repr::Bits, &[y, y]);
             valid = self.graph.both_valid(valid, Some(nonzero));
         }
         if self.checked
