@@ -128,7 +128,9 @@ pub fn html(title: &str, schema: &SchemaRef, batches: &[RecordBatch], total: usi
 fn notes(grid: &Grid, total: usize, columns: usize) -> Vec<String> {
     let mut notes = Vec::new();
     if total > grid.rows.len() {
-        notes.push(format!("... and {} more", rows(total - grid.rows.len())));
+        let more = total - grid.rows.len();
+        let rows = if more == 1 { "row" } else { "rows" };
+        notes.push(format!("... and {} more {rows}", thousands(more)));
     }
     if let Some(left @ [_, ..]) = grid.heads.get(columns..) {
         let names: Vec<&str> = left.iter().map(|head| head.0.as_str()).collect();

@@ -12,7 +12,7 @@ use crate::column::Column;
 use crate::expr::{self, Expr, Then, When};
 use crate::prepared::Prepared;
 use crate::query::{GroupBy, Query};
-use crate::region::{Place, Region, Report};
+use crate::region::{Region, Report};
 use crate::table::Table;
 use crate::{errors, pickle};
 
@@ -82,9 +82,8 @@ fn create(
     };
     let capacity = capacity.map(|capacity| capacity.bytes(py)).transpose()?;
     let options = CreateOptions { capacity, max_tables, if_exists, ephemeral };
-    let place = place_of(&location);
     py.detach(|| insitu::Region::create(location, options))
-        .map(|region| pickle::remember(region, place))
+        .map(Region)
         .map_err(|error| errors::raise(py, error))
 }
 
@@ -117,20 +116,11 @@ fn open(
     open_at(py, location, read_only)
 }
 
-/// Opens a region and remembers the way to it.
+/// Opens a region.
 pub fn open_at(py: Python<'_>, location: Location, read_only: bool) -> PyResult<Region> {
-    let place = place_of(&location);
     py.detach(|| insitu::Region::open(location, read_only))
-        .map(|region| pickle::remember(region, place))
+        .map(Region)
         .map_err(|error| errors::raise(py, error))
-}
-
-fn place_of(location: &Location) -> Place {
-    match location {
-        Location::Shm(name) => Place::Name(name.clone()),
-        Location::File(path) => Place::Path(path.clone()),
-        Location::Memfd | Location::Fd(_) => Place::Anonymous,
-    }
 }
 
 fn duplicate(py: Python<'_>, fd: RawFd) -> PyResult<OwnedFd> {

@@ -1,34 +1,15 @@
 //! Handles on their way to another process: the way to the region, the table's name and sequence,
 //! never the data.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use insitu::Location;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use crate::region::{Place, Region};
+use crate::region::Region;
 use crate::table::Table;
 use crate::{errors, module};
-
-/// The places of the regions that this process opened, by their identity: a table knows its
-/// region's identity, not where it was found.
-static PLACES: Mutex<Option<HashMap<u128, Arc<Place>>>> = Mutex::new(None);
-
-/// A region's handle, with its place noted for the handles of its tables.
-pub fn remember(region: insitu::Region, place: Place) -> Region {
-    // Another process may have another working directory.
-    let place = match place {
-        Place::Path(path) => Place::Path(std::path::absolute(&path).unwrap_or(path)),
-        place => place,
-    };
-    let place = Arc::new(place);
-    let mut places = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
-    places.get_or_insert_default().insert(region.id(), place.clone());
-    Region(region, place)
-}
 
 /// What pickle keeps of a table.
 pub fn reduce<'py>(py: Python<'py>, table: &insitu::Table) -> PyResult<Bound<'py, PyTuple>> {
@@ -40,27 +21,27 @@ pub fn reduce<'py>(py: Python<'py>, table: &insitu::Table) -> PyResult<Bound<'py
         ));
     };
     let id = table.region().id();
-    let place = {
-        let places = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
-        places.as_ref().and_then(|places| places.get(&id).cloned())
-    };
-    let (region, path) = way(py, place.as_deref())?;
+    let (region, path) = way(py, table.region())?;
     let open = py.import("insitu._native")?.getattr("_open_table")?;
     (open, (region, path, id, name, sequence)).into_pyobject(py)
 }
 
 /// What pickle keeps of a region.
-pub fn reduce_region<'py>(py: Python<'py>, region: &Region) -> PyResult<Bound<'py, PyTuple>> {
-    let (name, path) = way(py, Some(&region.1))?;
+pub fn reduce_region<'py>(
+    py: Python<'py>,
+    region: &insitu::Region,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let (name, path) = way(py, region)?;
     let open = py.import("insitu._native")?.getattr("_open_region")?;
-    (open, (name, path, region.0.is_read_only())).into_pyobject(py)
+    (open, (name, path, region.is_read_only())).into_pyobject(py)
 }
 
-fn way(py: Python<'_>, place: Option<&Place>) -> PyResult<(Option<String>, Option<PathBuf>)> {
-    match place {
-        Some(Place::Name(name)) => Ok((Some(name.clone()), None)),
-        Some(Place::Path(path)) => Ok((None, Some(path.clone()))),
-        Some(Place::Anonymous) | None => Err(errors::new(
+/// The region's name, or its file's path.
+fn way(py: Python<'_>, region: &insitu::Region) -> PyResult<(Option<String>, Option<PathBuf>)> {
+    match (region.name(), region.path()) {
+        (Some(name), _) => Ok((Some(name.to_owned()), None)),
+        (None, Some(path)) => Ok((None, Some(path.to_owned()))),
+        (None, None) => Err(errors::new(
             py,
             "Unsupported",
             "what lies in an anonymous region cannot be pickled; create the region with a name, or \

@@ -1,8 +1,5 @@
 //! Regions: shared memory that holds tables by name.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-
 use insitu::PutOptions;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
@@ -16,17 +13,7 @@ use crate::{arrow_in, display, errors, interrupt, module, pickle};
 /// A context manager: leaving the block closes it. The region itself, and the tables in it, live
 /// until `remove`.
 #[pyclass(frozen, module = "insitu", name = "Region")]
-pub struct Region(pub insitu::Region, pub Arc<Place>);
-
-/// Where a region lives.
-pub enum Place {
-    /// POSIX shared memory of this name.
-    Name(String),
-    /// A file.
-    Path(PathBuf),
-    /// Anonymous memory.
-    Anonymous,
-}
+pub struct Region(pub insitu::Region);
 
 impl Region {
     fn put_data(
@@ -121,19 +108,13 @@ impl Region {
     /// The region's name; None for a file or anonymous memory.
     #[getter]
     fn name(&self) -> Option<&str> {
-        match &*self.1 {
-            Place::Name(name) => Some(name),
-            _ => None,
-        }
+        self.0.name()
     }
 
     /// The file's path; None for other regions.
     #[getter]
     fn path(&self) -> Option<String> {
-        match &*self.1 {
-            Place::Path(path) => Some(path.display().to_string()),
-            _ => None,
-        }
+        self.0.path().map(|path| path.display().to_string())
     }
 
     /// The most bytes that the region may hold.
@@ -156,7 +137,7 @@ impl Region {
 
     /// The descriptor of an anonymous region, to be inherited or sent to another process.
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
-        self.0.raw_fd().ok_or_else(|| {
+        self.0.fd().ok_or_else(|| {
             let advice = "only an anonymous region has a descriptor to pass on; others are opened by name or path";
             errors::new(py, "Unsupported", advice)
         })
@@ -213,14 +194,14 @@ impl Region {
 
     /// Pickles the way to the region, to be opened by name or path elsewhere.
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        pickle::reduce_region(py, self)
+        pickle::reduce_region(py, &self.0)
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
-        let place = match &*self.1 {
-            Place::Name(name) => format!("Region {name:?}"),
-            Place::Path(path) => format!("Region in {}", path.display()),
-            Place::Anonymous => "Anonymous region".to_owned(),
+        let place = match (self.0.name(), self.0.path()) {
+            (Some(name), _) => format!("Region {name:?}"),
+            (None, Some(path)) => format!("Region in {}", path.display()),
+            (None, None) => "Anonymous region".to_owned(),
         };
         match py.detach(|| self.0.stats()) {
             Ok(stats) => {
