@@ -17,8 +17,6 @@ const MADV_POPULATE_WRITE: libc::c_int = 23;
 const MADV_COLLAPSE: libc::c_int = 25;
 /// How often a block that is busy for the moment is tried again.
 const RETRIES: u32 = 8;
-/// From this many bytes a second thread helps: the kernel zeroes pages, which takes a processor.
-const PARALLEL: u64 = 32 << 20;
 
 /// Why a range could not be reserved.
 #[derive(Debug)]
@@ -40,11 +38,6 @@ pub(crate) struct Ground<'a> {
     pub(crate) collapses: bool,
 }
 
-// SAFETY: an address and a descriptor; the only operations are system calls.
-unsafe impl Send for Ground<'_> {}
-// SAFETY: as above.
-unsafe impl Sync for Ground<'_> {}
-
 impl Ground<'_> {
     /// Reserves `len` bytes at `offset`, both multiples of a page and within the mapping.
     pub(crate) fn reserve(&self, offset: u64, len: u64) -> Result<(), Failure> {
@@ -54,28 +47,7 @@ impl Ground<'_> {
         if !self.collapses {
             return self.allocate(offset, len);
         }
-        let middle = ((offset + len / 2) / BLOCK * BLOCK).clamp(offset, offset + len);
-        if len < PARALLEL || middle == offset {
-            return self.populate(offset, len);
-        }
-        let (first, second) = std::thread::scope(|scope| {
-            let ground = *self;
-            let helper = std::thread::Builder::new()
-                .name("insitu-reserve".into())
-                .spawn_scoped(scope, move || ground.populate(middle, offset + len - middle));
-            match helper {
-                Ok(helper) => {
-                    let first = self.populate(offset, middle - offset);
-                    let failed = Failure::Io(io::Error::other("a helper thread died"));
-                    (first, helper.join().unwrap_or(Err(failed)))
-                }
-                Err(_) => (self.populate(offset, len), Ok(())),
-            }
-        });
-        if first.is_err() || second.is_err() {
-            self.punch(offset, len);
-        }
-        first.and(second)
+        self.populate(offset, len)
     }
 
     /// Gives pages back to the system; what was there reads as zero afterwards.
