@@ -95,37 +95,56 @@ impl Writer {
         exprs.iter().map(|expr| self.expr(expr)).collect()
     }
 
-    /// Appends an expression; its depth is bounded by `insitu_query::MAX_DEPTH`.
-    fn expr(&mut self, expr: &Expr) -> Result<u32> {
-        let address = std::ptr::from_ref(expr.kind());
-        if let Some(at) = self.known.get(&address) {
-            return Ok(*at);
+    /// Appends an expression, what it is made of first. Without recursion: an expression may nest
+    /// deeper than a small stack allows.
+    fn expr(&mut self, root: &Expr) -> Result<u32> {
+        let mut pending = vec![(root, false)];
+        while let Some((expr, children_done)) = pending.pop() {
+            if self.known.contains_key(&std::ptr::from_ref(expr.kind())) {
+                continue;
+            }
+            if children_done {
+                self.append(expr)?;
+            } else {
+                pending.push((expr, true));
+                pending.extend(expr.kind().children().into_iter().rev().map(|c| (c, false)));
+            }
         }
+        self.at(root)
+    }
+
+    /// Where an expression stands that was appended.
+    fn at(&self, expr: &Expr) -> Result<u32> {
+        let at = self.known.get(&std::ptr::from_ref(expr.kind())).copied();
+        at.ok_or_else(|| Error::InvalidPlan(format!("{expr} was left out")))
+    }
+
+    /// Appends a node whose children stand already.
+    fn append(&mut self, expr: &Expr) -> Result<()> {
         let kind = match expr.kind() {
             ExprKind::Column(name) => v1::expr::Kind::Column(name.to_string()),
             ExprKind::Literal(value) => v1::expr::Kind::Literal(scalar_to_wire(value)),
             ExprKind::Param(name) => v1::expr::Kind::Param(name.to_string()),
             ExprKind::Call(function, args) => v1::expr::Kind::Call(v1::Call {
                 name: function.name.to_owned(),
-                args: self.all(args)?,
+                args: args.iter().map(|arg| self.at(arg)).collect::<Result<_>>()?,
             }),
             ExprKind::Cast { input, dtype, strict } => v1::expr::Kind::Cast(v1::Cast {
-                input: self.expr(input)?,
+                input: self.at(input)?,
                 r#type: Some(type_to_wire(dtype)?),
                 strict: *strict,
             }),
-            ExprKind::Alias { input, name } => v1::expr::Kind::Alias(v1::Alias {
-                input: self.expr(input)?,
-                name: name.to_string(),
-            }),
+            ExprKind::Alias { input, name } => {
+                v1::expr::Kind::Alias(v1::Alias { input: self.at(input)?, name: name.to_string() })
+            }
             ExprKind::IsIn { input, values } => v1::expr::Kind::IsIn(v1::IsIn {
-                input: self.expr(input)?,
+                input: self.at(input)?,
                 values: values.iter().map(scalar_to_wire).collect(),
             }),
             ExprKind::When { condition, then, otherwise } => v1::expr::Kind::When(v1::When {
-                condition: self.expr(condition)?,
-                then: self.expr(then)?,
-                otherwise: self.expr(otherwise)?,
+                condition: self.at(condition)?,
+                then: self.at(then)?,
+                otherwise: self.at(otherwise)?,
             }),
             ExprKind::TooLarge => {
                 return Err(Error::LimitExceeded(
@@ -141,8 +160,8 @@ impl Writer {
         }
         let at = u32::try_from(self.nodes.len()).map_err(|_| too_many_nodes())?;
         self.nodes.push(v1::Expr { kind: Some(kind) });
-        self.known.insert(address, at);
-        Ok(at)
+        self.known.insert(std::ptr::from_ref(expr.kind()), at);
+        Ok(())
     }
 }
 

@@ -62,7 +62,7 @@ fn layout(schema: &Schema, rows: u64) -> (Layout, Vec<(u64, u64)>) {
     let mut next = 1 << 20;
     let columns = schema.fields().iter().map(|f| column(f.data_type(), rows, &mut next)).collect();
     let statistics = Place { offset: next, len: 640 };
-    let extents = vec![(1 << 20, 4096), ((1 << 20) + 4096, next + 640 - (1 << 20) - 4096)];
+    let extents = vec![(1 << 20, 1024), ((1 << 20) + 1024, next + 640 - (1 << 20) - 1024)];
     (Layout { rows, chunks: vec![Chunk { rows, columns }], statistics }, extents)
 }
 
@@ -99,7 +99,7 @@ fn buffers_outside_the_tables_extents_are_refused() {
         vec![],
         vec![(0, 1 << 20)],
         // A hole of one alignment unit.
-        vec![(1 << 20, 4096), ((1 << 20) + 4160, 1 << 20)],
+        vec![(1 << 20, 1024), ((1 << 20) + 1088, 1 << 20)],
         // One byte short: even padding must lie inside.
         vec![(extents[0].0, extents[1].0 + extents[1].1 - extents[0].0 - 1)],
         vec![(u64::MAX - 5, 10)],
