@@ -140,7 +140,8 @@ def process_b(name: str, to_a: connection.Connection) -> None:
         byte, where = place(delay)
         same = arrow["delay"].chunk(0).buffers()[1].address == delay.ctypes.data
         look = "look" if same else "do NOT look"
-        say("B", f"zero-copy: both {look} at {delay.ctypes.data:#x}, {where}")
+        say("B", f"zero-copy: both {look} at {delay.ctypes.data:#x},")
+        say(" ", where)
         report.append(
             {
                 "key": key,
@@ -253,7 +254,7 @@ def place(array: np.ndarray) -> tuple[int, str]:
             if first <= address < last and path and rights[3] == "s":
                 byte = address - first + int(offset, 16)
                 access = "WRITABLE" if "w" in rights else "read-only"
-                return byte, f"byte {byte:,} of {path[0].strip()}, {access}"
+                return byte, f"byte {byte:,} of {Path(path[0].strip()).name}, {access}"
     return -1, "NOT in shared memory"
 
 
