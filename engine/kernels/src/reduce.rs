@@ -8,6 +8,7 @@ use crate::level::{Level, leveled};
 use crate::prim::{Native, Prim, with_int, with_prim};
 use crate::tile::mem::{load, load_bits};
 use crate::tile::select::blend;
+use std::mem::MaybeUninit;
 
 mod sum;
 pub use sum::{BLOCK, LANES, SumF64};
@@ -93,7 +94,8 @@ unsafe fn sum_int_body<T: SumInt, const L: u8>(
         }
         return total;
     }
-    let mut scratch = [T::ZERO; PIECE];
+    // Filled before it is read, as far as it is read.
+    let mut scratch = MaybeUninit::<[T; PIECE]>::uninit();
     let piece = scratch.as_mut_ptr().cast::<u8>();
     let zeros = [T::ZERO; 64];
     let blend = blend::<T>(Level::of(L));
@@ -175,7 +177,8 @@ unsafe fn extremes_body<T: Native, const L: u8>(
     rows: usize,
 ) -> Extremes {
     let mut running = Running::<T>::new();
-    let mut scratch = [T::ZERO; PIECE];
+    // Filled before it is read, as far as it is read.
+    let mut scratch = MaybeUninit::<[T; PIECE]>::uninit();
     let blend = blend::<T>(Level::of(L));
     let step = if mask.is_null() { rows } else { PIECE };
     let mut done = 0;
@@ -191,7 +194,7 @@ unsafe fn extremes_body<T: Native, const L: u8>(
                 // Rows that do not count repeat one that does.
                 let other = [load::<T>(v, first); 64];
                 blend(scratch.as_mut_ptr().cast(), v, address(&other), 0, m, n);
-                v = address(&scratch);
+                v = scratch.as_ptr().cast();
             }
             running.add(v, n);
         }
@@ -224,8 +227,9 @@ pub(crate) unsafe fn first_set(mask: *const u8, rows: usize) -> Option<usize> {
 /// Running extremes, in as many lanes as fill 256 bytes: a comparison of floats cannot be
 /// reassociated by the compiler, but a flat loop over lanes needs no reassociation.
 pub(crate) struct Running<T> {
-    min: [T; 256],
-    max: [T; 256],
+    // LANES of them are in use, and initialised.
+    min: MaybeUninit<[T; 256]>,
+    max: MaybeUninit<[T; 256]>,
 }
 
 impl<T: Native> Running<T> {
@@ -235,7 +239,29 @@ impl<T: Native> Running<T> {
 
     #[inline(always)]
     pub(crate) fn new() -> Self {
-        Running { min: [T::GREATEST; 256], max: [T::LEAST; 256] }
+        let mut running = Running { min: MaybeUninit::uninit(), max: MaybeUninit::uninit() };
+        let (min, max) =
+            (running.min.as_mut_ptr().cast::<T>(), running.max.as_mut_ptr().cast::<T>());
+        for j in 0..Self::LANES {
+            // SAFETY: j < LANES <= 256.
+            unsafe {
+                min.add(j).write(T::GREATEST);
+                max.add(j).write(T::LEAST);
+            }
+        }
+        running
+    }
+
+    /// The lanes.
+    #[inline(always)]
+    fn lanes(&mut self) -> (&mut [T], &mut [T]) {
+        // SAFETY: LANES values of each were initialised by `new`, which alone makes one.
+        unsafe {
+            (
+                std::slice::from_raw_parts_mut(self.min.as_mut_ptr().cast(), Self::LANES),
+                std::slice::from_raw_parts_mut(self.max.as_mut_ptr().cast(), Self::LANES),
+            )
+        }
     }
 
     /// # Safety
@@ -251,8 +277,9 @@ impl<T: Native> Running<T> {
             // SAFETY: i < rows.
             let x = unsafe { load::<T>(p, i) };
             let lane = i % Self::LANES;
-            self.min[lane] = if x < self.min[lane] { x } else { self.min[lane] };
-            self.max[lane] = if x > self.max[lane] { x } else { self.max[lane] };
+            let (min, max) = self.lanes();
+            min[lane] = if x < min[lane] { x } else { min[lane] };
+            max[lane] = if x > max[lane] { x } else { max[lane] };
         }
     }
 
@@ -262,8 +289,9 @@ impl<T: Native> Running<T> {
     /// `p` is readable for STEP values.
     #[inline(always)]
     pub(crate) unsafe fn step(&mut self, p: *const u8) {
-        for j in 0..Self::LANES {
-            let (mut least, mut greatest) = (self.min[j], self.max[j]);
+        let (min, max) = self.lanes();
+        for (j, (min, max)) in min.iter_mut().zip(max).enumerate() {
+            let (mut least, mut greatest) = (*min, *max);
             for k in 0..8 {
                 // SAFETY: k * LANES + j < 8 * LANES = STEP.
                 let x = unsafe { load::<T>(p, k * Self::LANES + j) };
@@ -271,17 +299,18 @@ impl<T: Native> Running<T> {
                 least = if x < least { x } else { least };
                 greatest = if x > greatest { x } else { greatest };
             }
-            self.min[j] = least;
-            self.max[j] = greatest;
+            *min = least;
+            *max = greatest;
         }
     }
 
     #[inline(always)]
-    pub(crate) fn finish(&self) -> Extremes {
+    pub(crate) fn finish(&mut self) -> Extremes {
         let (mut least, mut greatest) = (T::GREATEST, T::LEAST);
-        for j in 0..Self::LANES {
-            least = if self.min[j] < least { self.min[j] } else { least };
-            greatest = if self.max[j] > greatest { self.max[j] } else { greatest };
+        let (min, max) = self.lanes();
+        for (min, max) in min.iter().zip(max) {
+            least = if *min < least { *min } else { least };
+            greatest = if *max > greatest { *max } else { greatest };
         }
         // If there was no value the ends are still crossed.
         Extremes {

@@ -6,6 +6,7 @@ use crate::prim::{Native, Prim, with_prim};
 use crate::reduce::{Running, first_set};
 use crate::tile::mem::{load, load_bits};
 use crate::tile::select::blend;
+use std::mem::MaybeUninit;
 
 /// Statistics of a zone (at most 65,536 rows of a chunk) or of several in a row. Fixed width, so
 /// that a region can store it: 64 bytes, little-endian on every supported architecture.
@@ -140,8 +141,9 @@ unsafe fn copy_stats_body<T: Native, const L: u8>(
     let mut seen = Seen::<T>::new();
     let mut nulls = 0u64;
     let (mut first, mut last) = (0, 0);
-    let mut zeroed = [T::ZERO; 2048];
-    let mut filled = [T::ZERO; 2048];
+    // A step is at most 2048 values. Filled before they are read, as far as they are read.
+    let mut zeroed = MaybeUninit::<[T; 2048]>::uninit();
+    let mut filled = MaybeUninit::<[T; 2048]>::uninit();
     let blend = blend::<T>(Level::of(L));
     let mut done = 0;
     while done < rows {

@@ -15,6 +15,7 @@ use crate::level::{Level, leveled};
 use crate::prim::{Native, Prim};
 use crate::tile::mem::{load, load_run};
 use crate::tile::select::blend;
+use std::mem::MaybeUninit;
 
 /// Rows per block.
 pub const BLOCK: usize = 256;
@@ -240,12 +241,13 @@ unsafe fn block_body<T: Wide, const L: u8>(values: *const u8, mask: &[u64; 4]) -
     if mask[0] | mask[1] | mask[2] | mask[3] == 0 {
         return -0.0;
     }
-    let mut scratch = [T::ZERO; BLOCK];
-    let (piece, skip) = (scratch.as_mut_ptr().cast::<u8>(), [T::SKIP; 64]);
+    let mut scratch = MaybeUninit::<[T; BLOCK]>::uninit();
+    let piece = scratch.as_mut_ptr().cast::<u8>();
     let mask = mask.map(u64::to_le);
-    // SAFETY: BLOCK values in the block and the scratch, BLOCK bits in the mask.
+    // SAFETY: BLOCK values in the block and the scratch, which the blend fills before it is read;
+    // BLOCK bits in the mask.
     unsafe {
-        let (skip, mask) = (skip.as_ptr().cast(), mask.as_ptr().cast());
+        let (skip, mask) = (T::SKIPS.as_ptr().cast(), mask.as_ptr().cast());
         blend::<T>(Level::of(L))(piece, values, skip, 0, mask, BLOCK);
         dense::<T>(piece)
     }
@@ -282,11 +284,11 @@ unsafe fn part_body<T: Wide, const L: u8>(
     // Into a block of its own, the rows that are not there or do not count as -0.0.
     let mut block = [T::SKIP; BLOCK];
     let (row, rows) = (row.min(BLOCK), rows.min(BLOCK - row.min(BLOCK)));
-    let (skip, mask) = ([T::SKIP; 64], mask.map(u64::to_le));
+    let mask = mask.map(u64::to_le);
     // SAFETY: `rows` values, which from `row` on lie in the block; BLOCK bits in the mask.
     unsafe {
         let to = block.as_mut_ptr().add(row).cast::<u8>();
-        let (skip, mask) = (skip.as_ptr().cast(), mask.as_ptr().cast());
+        let (skip, mask) = (T::SKIPS.as_ptr().cast(), mask.as_ptr().cast());
         blend::<T>(Level::of(L))(to, values, skip, 0, mask, rows);
     }
     for eighth in block.chunks_exact(LANES) {
@@ -300,10 +302,13 @@ unsafe fn part_body<T: Wide, const L: u8>(
 trait Wide: Native {
     /// -0.0
     const SKIP: Self;
+    /// A word's worth of it.
+    const SKIPS: &'static [Self; 64];
     fn wide(self) -> f64;
 }
 impl Wide for f64 {
     const SKIP: f64 = -0.0;
+    const SKIPS: &'static [f64; 64] = &[-0.0; 64];
     #[inline(always)]
     fn wide(self) -> f64 {
         self
@@ -311,6 +316,7 @@ impl Wide for f64 {
 }
 impl Wide for f32 {
     const SKIP: f32 = -0.0;
+    const SKIPS: &'static [f32; 64] = &[-0.0; 64];
     #[inline(always)]
     fn wide(self) -> f64 {
         f64::from(self)
