@@ -1,5 +1,7 @@
 //! Whole plans, end to end: filters, selections, reductions, groups, sorts, slices, and errors.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use std::sync::Arc;
@@ -276,6 +278,14 @@ fn aggregates_beside_rows_are_broadcast() {
     assert_eq!(got.column("d")[3], Val::Float(3.0 - 499.5));
     assert!(got.column("hi").iter().all(|v| *v == got.column("hi")[0]));
     assert_eq!(got.names.len(), 8);
+    // The filter's program and the one that writes both read the mean.
+    let plan = filter(
+        with_columns(Plan::Scan, vec![c("id").mean().alias("m")]),
+        vec![c("id").gt(c("m")), c("delay").gt(0)],
+    );
+    let got = run(&plan, &t).unwrap();
+    assert!(got.column("id").iter().all(|v| int(v).unwrap() >= 2500));
+    assert!(got.column("m").iter().all(|v| *v == Val::Float(2499.5)));
     let plan = select(Plan::Scan, vec![c("id"), (c("id") + c("id").max()).alias("x")]);
     let got = run(&plan, &t).unwrap();
     assert_eq!(got.column("x")[1], Val::Int(5000));
@@ -541,7 +551,7 @@ fn strings_compare_and_are_found_in_sets() {
 fn errors_name_columns_types_and_what_to_do() {
     let t = flights();
     let schema = Table::new(&t, &[]).schema;
-    let fails = |plan: Plan| Prepared::compile(&plan, &schema).err().expect("an error");
+    let fails = |plan: Plan| Prepared::compile(&plan, &schema).expect_err("an error");
     match fails(select(Plan::Scan, vec![c("carier")])) {
         Error::UnknownColumn { name, nearest } => {
             assert_eq!((name.as_str(), nearest.as_deref()), ("carier", Some("carrier")));

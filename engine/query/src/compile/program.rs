@@ -395,8 +395,8 @@ impl Compiler<'_> {
         let (mut free_nums, mut free_bits): (Vec<Slot>, Vec<Slot>) = (Vec::new(), Vec::new());
         let (mut nums, mut bit_slots) = (0usize, 0usize);
         let mut releases: Vec<Vec<Id>> = vec![Vec::new(); self.seq.len()];
-        for id in 0..n {
-            if let Some(list) = releases.get_mut(last[id]) {
+        for (id, at) in last.iter().enumerate() {
+            if let Some(list) = releases.get_mut(*at) {
                 list.push(id as Id);
             }
         }
@@ -449,11 +449,11 @@ impl Compiler<'_> {
                         }
                         Op::Given(c) => {
                             p.given.push((c, false, node.repr));
-                            Some(Place::Given(p.given.len() - 1))
+                            Some(Place::Given(given_index(c, false)))
                         }
                         Op::GivenValid(c) => {
                             p.given.push((c, true, node.repr));
-                            Some(Place::Given(p.given.len() - 1))
+                            Some(Place::Given(given_index(c, true)))
                         }
                         _ => None,
                     };
@@ -584,6 +584,11 @@ impl Compiler<'_> {
         });
         Ok(())
     }
+}
+
+/// The number of a value (or its validity) of an earlier reduction, for all programs of a stage.
+pub(crate) fn given_index(column: u32, validity: bool) -> usize {
+    column as usize * 2 + usize::from(validity)
 }
 
 /// The operand on that side, and the other one.

@@ -67,7 +67,7 @@ struct State {
 
 enum StateKind {
     Count,
-    Floats(SumF64),
+    Floats(Box<SumF64>),
     Integers(SumIntFn, i128),
     Extremes(ExtremesFn, Prim, Extremes),
     /// Set bits among those that counted.
@@ -80,7 +80,7 @@ impl State {
         let kind = match (agg.function, repr) {
             (F::Count | F::Len, _) => StateKind::Count,
             (F::Sum | F::Mean, Some(Repr::Num(p))) if p.is_float() => {
-                StateKind::Floats(SumF64::new(p, level)?)
+                StateKind::Floats(Box::new(SumF64::new(p, level)?))
             }
             (F::Sum | F::Mean, Some(Repr::Num(p))) => StateKind::Integers(sum_int(p, level)?, 0),
             (F::Min | F::Max, Some(Repr::Num(p))) => {
@@ -130,7 +130,7 @@ impl State {
     fn merge(&mut self, other: State) {
         self.n += other.n;
         match (&mut self.kind, other.kind) {
-            (StateKind::Floats(a), StateKind::Floats(b)) => a.merge(b),
+            (StateKind::Floats(a), StateKind::Floats(b)) => a.merge(*b),
             (StateKind::Integers(_, a), StateKind::Integers(_, b)) => *a += b,
             (StateKind::Extremes(_, p, a), StateKind::Extremes(_, _, b)) => *a = a.merge(b, *p),
             (StateKind::Bits(a), StateKind::Bits(b)) => *a += b,

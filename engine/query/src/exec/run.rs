@@ -7,7 +7,7 @@ use insitu_kernels::strings::LiteralSet;
 use parking_lot::Mutex;
 
 use crate::compile::graph::Repr;
-use crate::compile::program::{Line, Program, broadcast};
+use crate::compile::program::{Line, Program, TILE_MIN, broadcast, given_index};
 use crate::compile::stage::{Input, Kind, Stage, What};
 use crate::error::{Error, Result};
 use crate::exec::output::{Column, Rows, as_source};
@@ -187,16 +187,14 @@ pub(crate) fn lost() -> Error {
 /// Broadcast tiles of the one row that an earlier reduction gave.
 fn given(compiled: &Compiled, from: Option<&Rows<'_>>) -> Result<(Vec<Line>, Vec<usize>)> {
     let mut lines = Vec::new();
-    let programs = [Some(&compiled.main), compiled.write.as_ref()];
     let mut offsets = Vec::new();
-    // The programs of a stage number their given values alike: both take the longer list.
-    let longest = programs.iter().flatten().max_by_key(|p| p.given.len());
-    let Some(program) = longest.filter(|p| !p.given.is_empty()) else {
+    let programs = || [Some(&compiled.main), compiled.write.as_ref()].into_iter().flatten();
+    if programs().all(|p| p.given.is_empty()) {
         return Ok((lines, offsets));
-    };
+    }
     let from = from.ok_or_else(lost)?;
-    let rows = program.tile_rows.max(crate::compile::program::TILE_MIN);
-    for (column, validity, repr) in &program.given {
+    let rows = programs().map(|p| p.tile_rows).max().unwrap_or(TILE_MIN);
+    for (column, validity, repr) in programs().flat_map(|p| &p.given) {
         let Some(Column::New(c)) = from.columns.get(*column as usize) else {
             return Err(lost());
         };
@@ -215,8 +213,14 @@ fn given(compiled: &Compiled, from: Option<&Rows<'_>>) -> Result<(Vec<Line>, Vec
             }
             u64::from_le_bytes(value)
         };
-        offsets.push(lines.len() * 64);
-        broadcast(&mut lines, *repr, value, rows, program.level)?;
+        let index = given_index(*column, *validity);
+        if offsets.len() <= index {
+            offsets.resize(index + 1, 0);
+        }
+        if let Some(o) = offsets.get_mut(index) {
+            *o = lines.len() * 64;
+        }
+        broadcast(&mut lines, *repr, value, rows, compiled.main.level)?;
     }
     Ok((lines, offsets))
 }

@@ -126,9 +126,8 @@ pub(crate) fn copy(
             .map_err(|e| fail(start, e))?;
         if let Some(offsets) = offsets {
             let last = usize::from(to + chosen_rows.len() == total);
-            // SAFETY: the morsel's own offsets; the last of all is written by whoever reaches the
-            // end (several may, with the same bytes of nothing after it: only non-empty ones do).
             if !chosen_rows.is_empty() {
+                // SAFETY: the morsel's own offsets; who has the last row writes the end of it, too.
                 unsafe {
                     (offsets.ptr.as_ptr().add(to * width)).copy_from_nonoverlapping(
                         own.as_ptr().cast(),

@@ -236,7 +236,7 @@ impl<'a> Worker<'a> {
                     // SAFETY: the chunk was checked to hold its rows, and these are within it.
                     Cursor::Numbers(..) => Some(unsafe { chunk.values.add(local * width) }),
                     // Bitmap slots have clean tails and start at a bit 0.
-                    _ if rows % 64 != 0 || local % 8 != 0 => None,
+                    _ if !rows.is_multiple_of(64) || !local.is_multiple_of(8) => None,
                     // SAFETY: as above.
                     Cursor::Bools(_) => Some(unsafe { chunk.values.add(local / 8) }),
                     Cursor::Validity(_) if chunk.validity.is_null() => Some(ONES.as_ptr().cast()),
@@ -468,7 +468,7 @@ unsafe fn append(dst: *mut u8, done: usize, piece: &[u64], n: usize) {
         unsafe { store_bits(dst, done + w * 64, *word, bits) };
     }
     let end = done + n;
-    if end % 64 != 0 {
+    if !end.is_multiple_of(64) {
         // SAFETY: the last word is within the tile.
         unsafe {
             let last = dst.cast::<u64>().add(end / 64);

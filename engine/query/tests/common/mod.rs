@@ -1,6 +1,6 @@
 //! Tables on the heap for tests, cut into chunks of any lengths, and results read back as values.
 
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
 
@@ -116,7 +116,7 @@ fn buffers(dtype: &DataType, values: &[Val]) -> Buffers {
         variadic: Vec::new(),
         layout: layout(dtype),
     };
-    if values.iter().any(|v| *v == Val::Null) {
+    if values.contains(&Val::Null) {
         let mut bits = vec![0u8; values.len().div_ceil(8)];
         for (i, v) in values.iter().enumerate() {
             bits[i / 8] |= u8::from(*v != Val::Null) << (i % 8);
@@ -136,7 +136,7 @@ fn buffers(dtype: &DataType, values: &[Val]) -> Buffers {
             }
         }
         Layout::Utf8 | Layout::LargeUtf8 => {
-            let mut offset = |n: usize, offsets: &mut Vec<u8>| match b.layout {
+            let offset = |n: usize, offsets: &mut Vec<u8>| match b.layout {
                 Layout::Utf8 => offsets.extend((n as i32).to_le_bytes()),
                 _ => offsets.extend((n as i64).to_le_bytes()),
             };
