@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use insitu_kernels::prim::Prim;
-use insitu_kernels::tile::{Arith, BitOp, Compare, Unary};
+use insitu_kernels::tile::{Arith, Compare, Unary};
 
 use crate::compile::graph::{Graph, Id, Op, Repr};
 use crate::dtype::{DataType, TimeUnit};
@@ -74,7 +74,7 @@ pub(crate) struct Lower<'a> {
     pub(crate) checks: Vec<Check>,
 }
 
-type Args<'e> = &'e [Expr];
+pub(super) type Args<'e> = &'e [Expr];
 
 impl Lower<'_> {
     /// Lowers an expression without aggregates.
@@ -117,7 +117,7 @@ impl Lower<'_> {
         }
     }
 
-    fn combine(&mut self, e: &Expr, inputs: Vec<Typed>) -> Result<Typed> {
+    pub(super) fn combine(&mut self, e: &Expr, inputs: Vec<Typed>) -> Result<Typed> {
         let mut inputs = inputs.into_iter();
         let mut next =
             || inputs.next().ok_or_else(|| Error::InvalidPlan(format!("{e} lacks an argument")));
@@ -182,7 +182,13 @@ impl Lower<'_> {
         }
     }
 
-    fn call1(&mut self, id: FunctionId, a: Typed, args: Args, e: &Expr) -> Result<Typed> {
+    pub(super) fn call1(
+        &mut self,
+        id: FunctionId,
+        a: Typed,
+        args: Args,
+        e: &Expr,
+    ) -> Result<Typed> {
         use FunctionId as F;
         match id {
             F::IsNull | F::IsNotNull => {
@@ -270,7 +276,14 @@ impl Lower<'_> {
         }
     }
 
-    fn call2(&mut self, id: FunctionId, a: Typed, b: Typed, args: Args, e: &Expr) -> Result<Typed> {
+    pub(super) fn call2(
+        &mut self,
+        id: FunctionId,
+        a: Typed,
+        b: Typed,
+        args: Args,
+        e: &Expr,
+    ) -> Result<Typed> {
         use FunctionId as F;
         let compare = match id {
             F::Eq => Compare::Eq,
@@ -290,7 +303,7 @@ impl Lower<'_> {
         self.compare(compare, a, b, args, e)
     }
 
-    fn call3(
+    pub(super) fn call3(
         &mut self,
         id: FunctionId,
         a: Typed,
@@ -330,14 +343,14 @@ impl Lower<'_> {
     // ---- types ----
 
     /// The node of a settled number or boolean.
-    fn node_of(&self, t: &Typed) -> Result<Id> {
+    pub(super) fn node_of(&self, t: &Typed) -> Result<Id> {
         match t.value {
             Value::Node(id) => Ok(id),
             _ => Err(Error::Unsupported(format!("values of type {} are not computed on", t.dtype))),
         }
     }
 
-    fn null_of(&mut self, dtype: &DataType) -> Result<Typed> {
+    pub(super) fn null_of(&mut self, dtype: &DataType) -> Result<Typed> {
         let no = self.graph.boolean(false);
         let value = match dtype.prim() {
             Some(p) => self.graph.number(p, 0),
@@ -352,7 +365,7 @@ impl Lower<'_> {
     }
 
     /// The literal as a constant of exactly that type.
-    fn literal(&mut self, s: &Scalar, dtype: &DataType, what: &str) -> Result<Typed> {
+    pub(super) fn literal(&mut self, s: &Scalar, dtype: &DataType, what: &str) -> Result<Typed> {
         if matches!(s, Scalar::Null) {
             if *dtype == DataType::Null {
                 let no = self.graph.boolean(false);
@@ -376,7 +389,7 @@ impl Lower<'_> {
     }
 
     /// An implicit change of type, along the rules of `typing`.
-    fn coerce(&mut self, t: Typed, to: &DataType, arg: &Expr) -> Result<Typed> {
+    pub(super) fn coerce(&mut self, t: Typed, to: &DataType, arg: &Expr) -> Result<Typed> {
         if let Value::Weak(s) = &t.value {
             let s = s.clone();
             return self.literal(&s, to, &arg.to_string());
@@ -391,7 +404,7 @@ impl Lower<'_> {
     }
 
     /// Changes the type without any check: numbers as Rust's `as`, times by their unit.
-    fn convert(&mut self, t: Typed, to: &DataType) -> Result<Typed> {
+    pub(super) fn convert(&mut self, t: Typed, to: &DataType) -> Result<Typed> {
         use DataType::*;
         let v = self.node_of(&t)?;
         let value = match (&t.dtype, to) {
@@ -433,17 +446,17 @@ impl Lower<'_> {
         Ok(node(to.clone(), value, t.valid))
     }
 
-    fn scale(&mut self, v: Id, by: i64) -> Id {
+    pub(super) fn scale(&mut self, v: Id, by: i64) -> Id {
         let c = self.graph.number(Prim::I64, by as u64);
         self.graph.arith(Arith::Mul, Prim::I64, v, c)
     }
 
-    fn scale_down(&mut self, v: Id, by: i64) -> Id {
+    pub(super) fn scale_down(&mut self, v: Id, by: i64) -> Id {
         let c = self.graph.number(Prim::I64, by as u64);
         self.graph.arith(Arith::FloorDiv, Prim::I64, v, c)
     }
 
-    fn rescaled(&mut self, v: Id, from: TimeUnit, to: TimeUnit) -> Id {
+    pub(super) fn rescaled(&mut self, v: Id, from: TimeUnit, to: TimeUnit) -> Id {
         let (f, t) = (from.per_second(), to.per_second());
         match t.cmp(&f) {
             std::cmp::Ordering::Equal => v,
@@ -453,7 +466,7 @@ impl Lower<'_> {
     }
 
     /// The type of a side that may be a literal, beside the other.
-    fn side_type(&self, t: &Typed, other: &Typed) -> DataType {
+    pub(super) fn side_type(&self, t: &Typed, other: &Typed) -> DataType {
         match (&t.value, &other.value) {
             (Value::Weak(s), Value::Weak(_)) => natural(s),
             (Value::Weak(s), _) => self.literal_type(s, &other.dtype),
@@ -461,7 +474,7 @@ impl Lower<'_> {
         }
     }
 
-    fn literal_type(&self, s: &Scalar, other: &DataType) -> DataType {
+    pub(super) fn literal_type(&self, s: &Scalar, other: &DataType) -> DataType {
         match (s, other) {
             // A time literal takes the column's type if it is exact there.
             (Scalar::Date32(_) | Scalar::Timestamp { .. } | Scalar::Duration { .. }, _)
@@ -475,7 +488,13 @@ impl Lower<'_> {
     }
 
     /// Both sides in their common type.
-    fn unify(&mut self, a: Typed, b: Typed, args: [&Expr; 2], e: &Expr) -> Result<(Typed, Typed)> {
+    pub(super) fn unify(
+        &mut self,
+        a: Typed,
+        b: Typed,
+        args: [&Expr; 2],
+        e: &Expr,
+    ) -> Result<(Typed, Typed)> {
         let (ta, tb) = (self.side_type(&a, &b), self.side_type(&b, &a));
         let common = common_type(&ta, &tb).ok_or_else(|| {
             Error::TypeMismatch(format!(
@@ -488,7 +507,7 @@ impl Lower<'_> {
         Ok((self.coerce(a, &common, args[0])?, self.coerce(b, &common, args[1])?))
     }
 
-    fn as_bool(&mut self, t: Typed, arg: &Expr) -> Result<Typed> {
+    pub(super) fn as_bool(&mut self, t: Typed, arg: &Expr) -> Result<Typed> {
         let t = self.settled(t)?;
         match t.dtype {
             DataType::Bool => Ok(t),
@@ -499,579 +518,22 @@ impl Lower<'_> {
             ))),
         }
     }
-
-    // ---- operators ----
-
-    fn arithmetic(
-        &mut self,
-        id: FunctionId,
-        a: Typed,
-        b: Typed,
-        args: Args,
-        e: &Expr,
-    ) -> Result<Typed> {
-        use FunctionId as F;
-        if a.dtype.is_temporal() || b.dtype.is_temporal() {
-            return self.time_arithmetic(id, a, b, args, e);
-        }
-        let (ta, tb) = (self.side_type(&a, &b), self.side_type(&b, &a));
-        let common = match (&ta, &tb) {
-            (DataType::Null, DataType::Null) => return Ok(a),
-            (DataType::Null, t) | (t, DataType::Null) if t.is_numeric() => Some(t.clone()),
-            (DataType::Bool, DataType::Bool) => Some(DataType::Int64),
-            _ => promote(&ta, &tb),
-        };
-        let Some(mut common) = common else {
-            return Err(Error::TypeMismatch(format!(
-                "{e}: {} is {ta} and {} is {tb}; {} needs numbers; {}",
-                args[0],
-                args[1],
-                symbol(id),
-                advice(&ta, &tb)
-            )));
-        };
-        if id == F::Div && !common.is_float() {
-            common = DataType::Float64;
-        }
-        let a = self.coerce(a, &common, &args[0])?;
-        let b = self.coerce(b, &common, &args[1])?;
-        self.number_op(id, a, b, common, e)
-    }
-
-    /// An operator on two numbers of one type already; the result has type `dtype`.
-    fn number_op(
-        &mut self,
-        id: FunctionId,
-        a: Typed,
-        b: Typed,
-        dtype: DataType,
-        e: &Expr,
-    ) -> Result<Typed> {
-        use FunctionId as F;
-        let p = prim(&dtype)?;
-        let op = match id {
-            F::Add => Arith::Add,
-            F::Sub => Arith::Sub,
-            F::Mul => Arith::Mul,
-            F::Div => Arith::Div,
-            F::FloorDiv => Arith::FloorDiv,
-            F::Mod => Arith::Mod,
-            _ => {
-                return Err(Error::Unsupported(format!(
-                    "{e}: {} is not implemented yet",
-                    id.function()
-                )));
-            }
-        };
-        let (x, y) = (self.node_of(&a)?, self.node_of(&b)?);
-        let mut valid = self.graph.both_valid(a.valid, b.valid);
-        if p.is_integer() && matches!(op, Arith::FloorDiv | Arith::Mod) {
-            // The kernel looks at its second operand.
-            let nonzero = self.graph.add(Op::DivValid, p, Repr::Bits, &[y, y]);
-            valid = self.graph.both_valid(valid, Some(nonzero));
-        }
-        if self.checked
-            && p.is_integer()
-            && matches!(op, Arith::Add | Arith::Sub | Arith::Mul | Arith::FloorDiv)
-        {
-            let fails = self.graph.add(Op::Overflows(op), p, Repr::Bits, &[x, y]);
-            self.check_overflow(fails, valid, vec![x, y], &dtype, e);
-        }
-        let value = self.graph.arith(op, p, x, y);
-        Ok(node(dtype, value, valid))
-    }
-
-    fn time_arithmetic(
-        &mut self,
-        id: FunctionId,
-        a: Typed,
-        b: Typed,
-        args: Args,
-        e: &Expr,
-    ) -> Result<Typed> {
-        use DataType::*;
-        use FunctionId as F;
-        let (ta, tb) = (self.side_type(&a, &b), self.side_type(&b, &a));
-        let fail = || {
-            Error::TypeMismatch(format!(
-                "{e}: {} is {ta} and {} is {tb}, to which {} does not apply; {}",
-                args[0],
-                args[1],
-                symbol(id),
-                advice(&ta, &tb)
-            ))
-        };
-        let point = |t: &DataType| matches!(t, Date32 | Date64 | Timestamp(..));
-        match (&ta, &tb, id) {
-            (Date32, Date32, F::Sub) => {
-                let (x, y) =
-                    (self.coerce(a, &Date32, &args[0])?, self.coerce(b, &Date32, &args[1])?);
-                let valid = self.graph.both_valid(x.valid, y.valid);
-                let (x, y) = (self.node_of(&x)?, self.node_of(&y)?);
-                let x = self.graph.cast(Prim::I32, Prim::I64, x);
-                let y = self.graph.cast(Prim::I32, Prim::I64, y);
-                let days = self.graph.arith(Arith::Sub, Prim::I64, x, y);
-                let value = self.scale(days, 86_400);
-                Ok(node(Duration(TimeUnit::Second), value, valid))
-            }
-            (l, r, F::Sub) if point(l) && point(r) => {
-                let common = common_type(l, r).ok_or_else(fail)?;
-                let unit = match &common {
-                    Timestamp(u, _) => *u,
-                    _ => TimeUnit::Millisecond,
-                };
-                let a = self.coerce(a, &common, &args[0])?;
-                let b = self.coerce(b, &common, &args[1])?;
-                self.number_op(id, a, b, Duration(unit), e)
-            }
-            (Date32, Duration(u), F::Add | F::Sub) | (Duration(u), Date32, F::Add) => {
-                let unit = *u;
-                let (date, span, span_arg, date_arg) = if ta == Date32 {
-                    (a, b, &args[1], &args[0])
-                } else {
-                    (b, a, &args[0], &args[1])
-                };
-                let date = self.coerce(date, &Date32, date_arg)?;
-                let span = self.coerce(span, &Duration(unit), span_arg)?;
-                let valid = self.graph.both_valid(date.valid, span.valid);
-                let (d, mut s) = (self.node_of(&date)?, self.node_of(&span)?);
-                if id == F::Sub {
-                    s = self.graph.add(
-                        Op::Unary(Unary::Neg),
-                        Prim::I64,
-                        Repr::Num(Prim::I64),
-                        &[s],
-                    );
-                }
-                let days = self.scale_down(s, per_day(unit));
-                let days = self.graph.cast(Prim::I64, Prim::I32, days);
-                let value = self.graph.arith(Arith::Add, Prim::I32, d, days);
-                Ok(node(Date32, value, valid))
-            }
-            (Timestamp(u, tz), Duration(v), F::Add | F::Sub) => {
-                let unit = finer(*u, *v);
-                let to = Timestamp(unit, tz.clone());
-                let a = self.coerce(a, &to, &args[0])?;
-                let b = self.coerce(b, &Duration(unit), &args[1])?;
-                self.number_op(id, a, b, to, e)
-            }
-            (Duration(v), Timestamp(u, tz), F::Add) => {
-                let unit = finer(*u, *v);
-                let to = Timestamp(unit, tz.clone());
-                let a = self.coerce(a, &Duration(unit), &args[0])?;
-                let b = self.coerce(b, &to, &args[1])?;
-                self.number_op(id, a, b, to, e)
-            }
-            (Duration(u), Duration(v), F::Add | F::Sub | F::Mod | F::Div | F::FloorDiv) => {
-                let unit = finer(*u, *v);
-                let a = self.coerce(a, &Duration(unit), &args[0])?;
-                let b = self.coerce(b, &Duration(unit), &args[1])?;
-                match id {
-                    F::Div => {
-                        let a = self.convert(a, &Float64)?;
-                        let b = self.convert(b, &Float64)?;
-                        self.number_op(id, a, b, Float64, e)
-                    }
-                    F::FloorDiv => self.number_op(id, a, b, Int64, e),
-                    _ => self.number_op(id, a, b, Duration(unit), e),
-                }
-            }
-            (Duration(u), n, F::Mul | F::FloorDiv) if n.is_integer() => {
-                let to = Duration(*u);
-                let b = self.coerce(b, &Int64, &args[1])?;
-                self.number_op(id, a, b, to, e)
-            }
-            (n, Duration(u), F::Mul) if n.is_integer() => {
-                let to = Duration(*u);
-                let a = self.coerce(a, &Int64, &args[0])?;
-                self.number_op(id, a, b, to, e)
-            }
-            (Null, t, _) | (t, Null, _) => {
-                let t = t.clone();
-                self.null_of(&t)
-            }
-            _ => Err(fail()),
-        }
-    }
-
-    fn compare(&mut self, op: Compare, a: Typed, b: Typed, args: Args, e: &Expr) -> Result<Typed> {
-        if a.dtype.is_string() && b.dtype.is_string() {
-            return self.compare_strings(op, a, b);
-        }
-        for (t, arg) in [(&a, &args[0]), (&b, &args[1])] {
-            if matches!(t.value, Value::Column(_)) && t.dtype != DataType::Null {
-                let other = if std::ptr::eq(t, &a) { &b } else { &a };
-                if t.dtype.is_string() && other.dtype != DataType::Null {
-                    return Err(Error::TypeMismatch(format!(
-                        "{e}: {arg} is {} and the other side is {}; {}",
-                        t.dtype,
-                        other.dtype,
-                        advice(&a.dtype, &b.dtype)
-                    )));
-                }
-                if !t.dtype.is_string() {
-                    return Err(Error::Unsupported(format!(
-                        "{e}: {arg} is {}, which insitu stores but does not compute on",
-                        t.dtype
-                    )));
-                }
-                return self.null_of(&DataType::Bool);
-            }
-        }
-        let (a, b) = self.unify(a, b, [&args[0], &args[1]], e)?;
-        let valid = self.graph.both_valid(a.valid, b.valid);
-        if a.dtype == DataType::Null {
-            return self.null_of(&DataType::Bool);
-        }
-        let (x, y) = (self.node_of(&a)?, self.node_of(&b)?);
-        let value = if a.dtype == DataType::Bool {
-            match op {
-                Compare::Eq => {
-                    let ne = self.graph.bits(BitOp::Xor, &[x, y]);
-                    self.graph.not(ne)
-                }
-                Compare::Ne => self.graph.bits(BitOp::Xor, &[x, y]),
-                Compare::Lt => self.graph.bits(BitOp::AndNot, &[y, x]),
-                Compare::Le => self.graph.bits(BitOp::OrNot, &[y, x]),
-                Compare::Gt => self.graph.bits(BitOp::AndNot, &[x, y]),
-                Compare::Ge => self.graph.bits(BitOp::OrNot, &[x, y]),
-            }
-        } else {
-            self.graph.compare(op, prim(&a.dtype)?, x, y)
-        };
-        Ok(node(DataType::Bool, value, valid))
-    }
-
-    fn compare_strings(&mut self, op: Compare, a: Typed, b: Typed) -> Result<Typed> {
-        let valid = self.graph.both_valid(a.valid, b.valid);
-        let op = match (&a.value, &b.value) {
-            (Value::Column(x), Value::Column(y)) => Op::StrColumns(op, *x, *y),
-            (Value::Column(x), Value::Weak(Scalar::Str(s))) => {
-                Op::StrCompare(op, *x, self.graph.text(s))
-            }
-            (Value::Weak(Scalar::Str(s)), Value::Column(y)) => {
-                Op::StrCompare(swapped(op), *y, self.graph.text(s))
-            }
-            (Value::Weak(Scalar::Str(s)), Value::Weak(Scalar::Str(t))) => {
-                let yes = match op {
-                    Compare::Eq => s == t,
-                    Compare::Ne => s != t,
-                    Compare::Lt => s < t,
-                    Compare::Le => s <= t,
-                    Compare::Gt => s > t,
-                    Compare::Ge => s >= t,
-                };
-                let value = self.graph.boolean(yes);
-                return Ok(node(DataType::Bool, value, None));
-            }
-            _ => {
-                return Err(Error::Unsupported(
-                    "only string columns and string literals can be compared".into(),
-                ));
-            }
-        };
-        let value = self.graph.add(op, Prim::U8, Repr::Bits, &[]);
-        Ok(node(DataType::Bool, value, valid))
-    }
-
-    fn logic(&mut self, id: FunctionId, a: Typed, b: Typed) -> Result<Typed> {
-        let (x, y) = (self.node_of(&a)?, self.node_of(&b)?);
-        let (op, kleene) = match id {
-            FunctionId::And => (BitOp::And, Some(BitOp::KleeneAnd)),
-            FunctionId::Or => (BitOp::Or, Some(BitOp::KleeneOr)),
-            _ => (BitOp::Xor, None),
-        };
-        let value = self.graph.bits(op, &[x, y]);
-        let valid = match (a.valid, b.valid, kleene) {
-            (None, None, _) => None,
-            (v, w, None) => self.graph.both_valid(v, w),
-            (v, w, Some(kleene)) => {
-                let all = self.graph.boolean(true);
-                let valid = self.graph.bits(kleene, &[x, v.unwrap_or(all), y, w.unwrap_or(all)]);
-                (self.graph.known_bit(valid) != Some(true)).then_some(valid)
-            }
-        };
-        Ok(node(DataType::Bool, value, valid))
-    }
-
-    /// A choice by a mask that is never null.
-    fn choose(&mut self, mask: Id, then: &Typed, otherwise: &Typed) -> Result<Typed> {
-        let (x, y) = (self.node_of(then)?, self.node_of(otherwise)?);
-        let value = match then.dtype.prim() {
-            Some(p) => self.graph.add(Op::Select, p, Repr::Num(p), &[mask, x, y]),
-            None => self.graph.add(Op::SelectBits, Prim::U8, Repr::Bits, &[mask, x, y]),
-        };
-        let valid = match (then.valid, otherwise.valid) {
-            (None, None) => None,
-            (v, w) => {
-                let all = self.graph.boolean(true);
-                let operands = [mask, v.unwrap_or(all), w.unwrap_or(all)];
-                Some(self.graph.add(Op::SelectBits, Prim::U8, Repr::Bits, &operands))
-            }
-        };
-        Ok(node(then.dtype.clone(), value, valid))
-    }
-
-    fn when(&mut self, c: Typed, then: Typed, otherwise: Typed, e: &Expr) -> Result<Typed> {
-        let condition = self.node_of(&c)?;
-        let mask = match c.valid {
-            Some(v) => self.graph.and(condition, v),
-            None => condition,
-        };
-        let ExprKind::When { then: t, otherwise: o, .. } = e.kind() else {
-            return Err(Error::InvalidPlan(format!("{e} is no choice")));
-        };
-        let (then, otherwise) = self.unify(then, otherwise, [t, o], e)?;
-        no_strings(&then.dtype, e)?;
-        if then.dtype == DataType::Null {
-            return Ok(then);
-        }
-        self.choose(mask, &then, &otherwise)
-    }
-
-    fn fill_null(&mut self, a: Typed, b: Typed, args: Args, e: &Expr) -> Result<Typed> {
-        if a.valid.is_none() && !matches!(a.value, Value::Weak(_)) && a.dtype == b.dtype {
-            return Ok(a);
-        }
-        if a.valid.is_none()
-            && a.dtype.is_string()
-            && b.dtype.is_string()
-            && matches!(a.value, Value::Column(_))
-        {
-            return Ok(a);
-        }
-        let (a, b) = self.unify(a, b, [&args[0], &args[1]], e)?;
-        no_strings(&a.dtype, e)?;
-        match a.valid {
-            None => Ok(a),
-            Some(_) if a.dtype == DataType::Null => Ok(a),
-            Some(v) => {
-                let value = Typed { valid: None, ..a };
-                let chosen = self.choose(v, &value, &Typed { valid: None, ..b.clone() })?;
-                let valid = b.valid.map(|w| self.graph.bits(BitOp::Or, &[v, w]));
-                Ok(Typed { valid, ..chosen })
-            }
-        }
-    }
-
-    fn is_in(&mut self, t: Typed, values: &[Scalar], input: &Expr) -> Result<Typed> {
-        let values: Vec<&Scalar> = values.iter().filter(|v| !matches!(v, Scalar::Null)).collect();
-        if t.dtype.is_string() {
-            if let Some(v) = values.iter().find(|v| !matches!(v, Scalar::Str(_))) {
-                return Err(Error::TypeMismatch(format!(
-                    "{input}.is_in: {input} is {} and {v} is not a string",
-                    t.dtype
-                )));
-            }
-            let value = match &t.value {
-                Value::Column(c) => {
-                    let set = values.iter().map(|v| (*v).clone()).collect();
-                    self.graph.text_sets.push(set);
-                    let set = self.graph.text_sets.len() as u32 - 1;
-                    self.graph.add(Op::StrIn(*c, set), Prim::U8, Repr::Bits, &[])
-                }
-                Value::Weak(s) => self.graph.boolean(values.contains(&s)),
-                Value::Node(_) => return Err(Error::Unsupported(format!("{input}.is_in"))),
-            };
-            return Ok(node(DataType::Bool, value, t.valid));
-        }
-        let t = self.settled(t)?;
-        if t.dtype == DataType::Null {
-            return self.null_of(&DataType::Bool);
-        }
-        let x = self.node_of(&t)?;
-        let mut set = Vec::with_capacity(values.len());
-        for v in values {
-            let comparable = matches!(
-                (v, &t.dtype),
-                (Scalar::Int(_) | Scalar::UInt(_) | Scalar::Float(_), d) if d.is_numeric()
-            ) || matches!((v, &t.dtype), (Scalar::Bool(_), DataType::Bool))
-                || (t.dtype.is_temporal() && natural(v).is_temporal());
-            if !comparable {
-                return Err(Error::TypeMismatch(format!(
-                    "{input}.is_in: {input} is {} and {v} is {}; {}",
-                    t.dtype,
-                    natural(v),
-                    advice(&t.dtype, &natural(v))
-                )));
-            }
-            // What the type cannot hold equals none of its values.
-            set.extend(scalar_bits(v, &t.dtype).filter(|b| exact(v, *b, &t.dtype)));
-        }
-        set.sort_unstable();
-        set.dedup();
-        let value = match prim(&t.dtype) {
-            Err(_) => {
-                // Booleans.
-                let (no, yes) = (set.contains(&0), set.contains(&1));
-                match (no, yes) {
-                    (true, true) => self.graph.boolean(true),
-                    (false, false) => self.graph.boolean(false),
-                    (false, true) => x,
-                    (true, false) => self.graph.not(x),
-                }
-            }
-            Ok(p) if set.len() <= 8 => {
-                let mut any = self.graph.boolean(false);
-                for v in set {
-                    let c = self.graph.number(p, v);
-                    let hit = self.graph.compare(Compare::Eq, p, x, c);
-                    any = self.graph.bits(BitOp::Or, &[any, hit]);
-                }
-                any
-            }
-            Ok(p) => {
-                if p.is_float() {
-                    // Both zeros are one number.
-                    let negative = if p == Prim::F32 { 1u64 << 31 } else { 1 << 63 };
-                    if set.contains(&negative) || set.contains(&0) {
-                        set.extend([0, negative]);
-                        set.sort_unstable();
-                        set.dedup();
-                    }
-                }
-                self.graph.num_sets.push(set.into());
-                let set = self.graph.num_sets.len() as u32 - 1;
-                self.graph.add(Op::NumIn(set), p, Repr::Bits, &[x])
-            }
-        };
-        Ok(node(DataType::Bool, value, t.valid))
-    }
-
-    // ---- casts ----
-
-    fn cast(&mut self, t: Typed, to: &DataType, strict: bool, input: &Expr) -> Result<Typed> {
-        use DataType::*;
-        let t = self.settled(t)?;
-        if t.dtype == *to {
-            return Ok(t);
-        }
-        if t.dtype == Null {
-            return self.null_of(to);
-        }
-        let number = |d: &DataType| d.is_numeric() || *d == Bool;
-        let time = |d: &DataType| matches!(d, Date32 | Date64 | Timestamp(..));
-        let possible = match (&t.dtype, to) {
-            (a, b) if number(a) && number(b) => true,
-            (a, b) if a.is_temporal() && b.is_integer() => true,
-            (a, b) if a.is_integer() && b.is_temporal() => true,
-            (Timestamp(_, a), Timestamp(_, b)) => a.is_some() == b.is_some(),
-            (Timestamp(_, tz), Date32 | Date64) | (Date32 | Date64, Timestamp(_, tz)) => {
-                tz.is_none()
-            }
-            (a, b) if time(a) && time(b) => true,
-            (Duration(_), Duration(_)) => true,
-            _ => false,
-        };
-        if !possible {
-            return Err(Error::Unsupported(format!(
-                "cast of {input} from {} to {to}: not implemented{}",
-                t.dtype,
-                match (&t.dtype, to) {
-                    (Timestamp(..), Timestamp(..)) =>
-                        "; adding or dropping a time zone needs a calendar",
-                    (a, b) if a.is_string() || b.is_string() =>
-                        " between strings and other types yet",
-                    _ => "",
-                }
-            )));
-        }
-        // Integers and times meet at their own bits.
-        let (from, target) = (physical(&t.dtype, to), physical(to, &t.dtype));
-        let t = Typed { dtype: from.clone(), ..t };
-        let v = self.node_of(&t)?;
-        let fits = match (&from, &target) {
-            (a, b) if number(a) && number(b) && *a != Bool && *b != Bool => {
-                let (p, q) = (prim(a)?, prim(b)?);
-                let probe = self.graph.add(Op::Fits(q), p, Repr::Bits, &[v]);
-                // No kernel: every value fits.
-                self.graph.node(probe).kernel(insitu_kernels::level::Level::Baseline).map(|_| probe)
-            }
-            (Timestamp(u, _), Timestamp(w, _)) | (Duration(u), Duration(w)) if w > u => {
-                let c = w.per_second() / u.per_second();
-                Some(self.mul_fits(v, c))
-            }
-            (Date32, Timestamp(u, _)) => {
-                let wide = self.graph.cast(Prim::I32, Prim::I64, v);
-                Some(self.mul_fits(wide, per_day(*u)))
-            }
-            (Date64, Timestamp(u, _)) if *u > TimeUnit::Millisecond => {
-                Some(self.mul_fits(v, u.per_second() / 1000))
-            }
-            (Timestamp(u, _), Date32) => {
-                let days = self.scale_down(v, per_day(*u));
-                Some(self.graph.add(Op::Fits(Prim::I32), Prim::I64, Repr::Bits, &[days]))
-            }
-            (Date64, Date32) => {
-                let days = self.scale_down(v, 86_400_000);
-                Some(self.graph.add(Op::Fits(Prim::I32), Prim::I64, Repr::Bits, &[days]))
-            }
-            _ => None,
-        }
-        .filter(|f| self.graph.known_bit(*f) != Some(true));
-        let mut out = self.convert(t, &target)?;
-        out.dtype = to.clone();
-        if let Some(fits) = fits {
-            if strict {
-                let mut fails = self.graph.not(fits);
-                if let Some(valid) = out.valid {
-                    fails = self.graph.and(fails, valid);
-                }
-                self.checks.push(Check {
-                    fails,
-                    values: vec![v],
-                    dtype: from,
-                    kind: CheckKind::Cast { what: input.to_string(), to: to.clone() },
-                });
-            } else {
-                out.valid = self.graph.both_valid(out.valid, Some(fits));
-            }
-        }
-        Ok(out)
-    }
-
-    /// Rows whose value times a constant stays in 64 bits.
-    fn mul_fits(&mut self, v: Id, by: i64) -> Id {
-        let c = self.graph.number(Prim::I64, by as u64);
-        let over = self.graph.add(Op::Overflows(Arith::Mul), Prim::I64, Repr::Bits, &[v, c]);
-        self.graph.not(over)
-    }
-
-    fn check_overflow(
-        &mut self,
-        fails: Id,
-        valid: Option<Id>,
-        values: Vec<Id>,
-        dtype: &DataType,
-        e: &Expr,
-    ) {
-        let fails = match valid {
-            Some(v) => self.graph.and(fails, v),
-            None => fails,
-        };
-        if self.graph.known_bit(fails) == Some(false) {
-            return;
-        }
-        let dtype = dtype.prim().map_or(DataType::Int64, DataType::of_prim);
-        let kind = CheckKind::Overflow { what: e.to_string() };
-        self.checks.push(Check { fails, values, dtype, kind });
-    }
 }
 
-fn weak(s: Scalar) -> Typed {
+pub(super) fn weak(s: Scalar) -> Typed {
     Typed { dtype: natural(&s), value: Value::Weak(s), valid: None }
 }
 
-fn node(dtype: DataType, value: Id, valid: Option<Id>) -> Typed {
+pub(super) fn node(dtype: DataType, value: Id, valid: Option<Id>) -> Typed {
     Typed { dtype, value: Value::Node(value), valid }
 }
 
-fn prim(t: &DataType) -> Result<Prim> {
+pub(super) fn prim(t: &DataType) -> Result<Prim> {
     t.prim().ok_or_else(|| Error::Unsupported(format!("values of type {t} are not computed on")))
 }
 
 /// Strings can be compared, not yet chosen between.
-fn no_strings(t: &DataType, e: &Expr) -> Result<()> {
+pub(super) fn no_strings(t: &DataType, e: &Expr) -> Result<()> {
     if t.prim().is_some() || matches!(t, DataType::Bool | DataType::Null) {
         return Ok(());
     }
@@ -1081,7 +543,7 @@ fn no_strings(t: &DataType, e: &Expr) -> Result<()> {
 }
 
 /// Numbers as the time's own integers, when a time is cast to or from integers.
-fn physical(t: &DataType, other: &DataType) -> DataType {
+pub(super) fn physical(t: &DataType, other: &DataType) -> DataType {
     if t.is_temporal() && (other.is_integer() || *other == DataType::Bool) {
         t.prim().map_or(DataType::Int64, DataType::of_prim)
     } else {
@@ -1089,7 +551,7 @@ fn physical(t: &DataType, other: &DataType) -> DataType {
     }
 }
 
-fn common_type(a: &DataType, b: &DataType) -> Option<DataType> {
+pub(super) fn common_type(a: &DataType, b: &DataType) -> Option<DataType> {
     use DataType::*;
     match (a, b) {
         (a, b) if a == b => Some(a.clone()),
@@ -1108,7 +570,7 @@ fn common_type(a: &DataType, b: &DataType) -> Option<DataType> {
 }
 
 /// What to do about two types that do not go together.
-fn advice(a: &DataType, b: &DataType) -> &'static str {
+pub(super) fn advice(a: &DataType, b: &DataType) -> &'static str {
     use DataType::*;
     match (a, b) {
         (Timestamp(..), Timestamp(..)) => {
@@ -1127,15 +589,15 @@ fn advice(a: &DataType, b: &DataType) -> &'static str {
     }
 }
 
-fn mismatch(e: &Expr, arg: &Expr, t: &DataType, want: &str) -> Error {
+pub(super) fn mismatch(e: &Expr, arg: &Expr, t: &DataType, want: &str) -> Error {
     Error::TypeMismatch(format!("{e}: {arg} is {t}, not {want}"))
 }
 
-fn symbol(id: FunctionId) -> &'static str {
+pub(super) fn symbol(id: FunctionId) -> &'static str {
     id.function().symbol().unwrap_or(id.function().name)
 }
 
-fn swapped(op: Compare) -> Compare {
+pub(super) fn swapped(op: Compare) -> Compare {
     match op {
         Compare::Lt => Compare::Gt,
         Compare::Le => Compare::Ge,
@@ -1146,7 +608,7 @@ fn swapped(op: Compare) -> Compare {
 }
 
 /// Whether the bits are the scalar itself, and not a float that it rounds to.
-fn exact(s: &Scalar, bits: u64, t: &DataType) -> bool {
+pub(super) fn exact(s: &Scalar, bits: u64, t: &DataType) -> bool {
     let back = match t {
         DataType::Float32 => f64::from(f32::from_bits(bits as u32)),
         DataType::Float64 => f64::from_bits(bits),

@@ -1,7 +1,10 @@
 //! The compiler: a plan becomes stages, their expressions a graph of kernel calls, the graph a
 //! flat tile program.
 
+mod cast;
 pub(crate) mod graph;
 pub(crate) mod lower;
+mod operators;
 pub(crate) mod program;
+mod split;
 pub(crate) mod stage;

@@ -8,10 +8,11 @@ use insitu_kernels::prim::Prim;
 use crate::compile::graph::{Graph, Id, Op, Repr};
 use crate::compile::lower::{Check, Lower, Named, Typed, Value};
 use crate::compile::program::Action;
+use crate::compile::split::{Split, free_columns, is_literal, mixes};
 use crate::dtype::DataType;
 use crate::error::{Error, Result};
 use crate::expr::{Expr, ExprKind};
-use crate::functions::{FunctionId, FunctionKind};
+use crate::functions::FunctionId;
 use crate::plan::{MAX_STEPS, Plan};
 use crate::scalar::Scalar;
 use crate::schema::{Field, Schema};
@@ -771,7 +772,7 @@ fn duplicate(name: &str) -> Error {
 }
 
 /// The name of a column that users do not see.
-fn hidden(i: usize) -> Arc<str> {
+pub(super) fn hidden(i: usize) -> Arc<str> {
     format!("\u{0}{i}").into()
 }
 
@@ -791,81 +792,4 @@ fn agg_outputs(aggs: &[Agg], split: &Split) -> Vec<OutColumn> {
             nodes: None,
         })
         .collect()
-}
-
-/// Takes the aggregate calls out of expressions and puts hidden columns in their place.
-#[derive(Default)]
-struct Split {
-    calls: Vec<(Expr, Arc<str>)>,
-}
-
-impl Split {
-    fn expr(&mut self, e: &Expr) -> Expr {
-        let name = e.output_name();
-        let out = self.rewritten(e);
-        // The hidden name must not become the column's.
-        if out.output_name() == name { out } else { out.alias(name) }
-    }
-
-    fn rewritten(&mut self, e: &Expr) -> Expr {
-        if !e.has_aggregate() {
-            return e.clone();
-        }
-        match e.kind() {
-            ExprKind::Call(f, _) if f.kind == FunctionKind::Aggregate => {
-                let text = e.to_string();
-                let whole = !text.contains("...");
-                let known = self
-                    .calls
-                    .iter()
-                    .find(|(c, _)| Arc::ptr_eq(&c.0, &e.0) || whole && c.to_string() == text);
-                let name = match known {
-                    Some((_, name)) => name.clone(),
-                    None => {
-                        let name = hidden(self.calls.len());
-                        self.calls.push((e.clone(), name.clone()));
-                        name
-                    }
-                };
-                Expr::column(name)
-            }
-            ExprKind::Call(f, args) => {
-                Expr::of(f.id, args.iter().map(|a| self.rewritten(a)).collect())
-            }
-            ExprKind::Cast { input, dtype, strict } => {
-                self.rewritten(input).cast(dtype.clone(), *strict)
-            }
-            ExprKind::Alias { input, name } => self.rewritten(input).alias(name.clone()),
-            ExprKind::IsIn { input, values } => self.rewritten(input).is_in(values.to_vec()),
-            ExprKind::When { condition, then, otherwise } => Expr::when(
-                self.rewritten(condition),
-                self.rewritten(then),
-                self.rewritten(otherwise),
-            ),
-            _ => e.clone(),
-        }
-    }
-}
-
-/// The columns named outside of aggregates.
-fn free_columns(e: &Expr) -> Vec<Arc<str>> {
-    let mut out = Vec::new();
-    let mut stack = vec![e];
-    while let Some(e) = stack.pop() {
-        match e.kind() {
-            ExprKind::Column(n) => out.push(n.clone()),
-            ExprKind::Call(f, _) if f.kind == FunctionKind::Aggregate => {}
-            other => stack.extend(other.children()),
-        }
-    }
-    out
-}
-
-/// Whether an expression has an aggregate and a bare column too.
-fn mixes(e: &Expr) -> bool {
-    !free_columns(e).is_empty()
-}
-
-fn is_literal(e: &Expr) -> bool {
-    !e.has_aggregate() && free_columns(e).is_empty()
 }

@@ -172,13 +172,14 @@ impl Plan<'_> {
     fn estimate(&self, rows: usize) -> Result<u64> {
         let mut keys = Keys::new(&self.kinds, rows as u64);
         let mut worker = Worker::new(self.frame)?;
+        let mut ids = Ids([0; TILE_MAX]);
         let step = (rows / SAMPLE_TILES) & !63;
         let mut seen = 0;
         for i in 0..SAMPLE_TILES {
             let tile = self.frame.program.tile_rows.min(256);
             let selected = worker.run(i * step, tile).map_err(|f| f.error)?;
             if selected {
-                self.number(&worker, &mut keys, i * step, tile).map_err(|f| f.error)?;
+                self.number(&worker, &mut keys, i * step, tile, &mut ids).map_err(|f| f.error)?;
                 seen += tile;
             }
         }
@@ -194,8 +195,8 @@ impl Plan<'_> {
         keys: &mut Keys,
         row: usize,
         rows: usize,
-    ) -> Result<Ids, Failed> {
-        let mut ids = Ids([0; TILE_MAX]);
+        ids: &mut Ids,
+    ) -> Result<(), Failed> {
         let source = self.frame.source;
         let mut done = 0;
         // String keys are read chunk by chunk.
@@ -284,19 +285,20 @@ impl Plan<'_> {
             }
             done += n;
         }
-        Ok(ids)
+        Ok(())
     }
 
     fn range(&self, start: usize, n: usize, rows: usize) -> Result<Part, Failed> {
         let fail = |e| Failed::at(start, e);
         let mut part = self.empty(rows).map_err(fail)?;
         let mut worker = Worker::new(self.frame).map_err(fail)?;
+        let mut ids = Ids([0; TILE_MAX]);
         let tile_rows = self.frame.program.tile_rows;
         let mut at = start;
         while at < start + n {
             let tile = tile_rows.min(start + n - at);
             if worker.run(at, tile)? {
-                let ids = self.number(&worker, &mut part.keys, at, tile)?;
+                self.number(&worker, &mut part.keys, at, tile, &mut ids)?;
                 let groups = part.keys.groups();
                 let mask = worker.mask();
                 for (a, p) in part.accumulators.iter_mut().zip(&self.arg_places) {

@@ -1,0 +1,380 @@
+//! Lowering of operators on two values: arithmetic on numbers and times, comparison, logic, choice.
+
+use insitu_kernels::prim::Prim;
+use insitu_kernels::tile::{Arith, BitOp, Compare, Unary};
+
+use crate::compile::graph::{Id, Op, Repr};
+use crate::compile::lower::*;
+use crate::dtype::{DataType, TimeUnit};
+use crate::error::{Error, Result};
+use crate::expr::{Expr, ExprKind};
+use crate::functions::FunctionId;
+use crate::scalar::Scalar;
+use crate::typing::{finer, per_day, promote};
+
+impl Lower<'_> {
+    pub(super) fn arithmetic(
+        &mut self,
+        id: FunctionId,
+        a: Typed,
+        b: Typed,
+        args: Args,
+        e: &Expr,
+    ) -> Result<Typed> {
+        use FunctionId as F;
+        if a.dtype.is_temporal() || b.dtype.is_temporal() {
+            return self.time_arithmetic(id, a, b, args, e);
+        }
+        let (ta, tb) = (self.side_type(&a, &b), self.side_type(&b, &a));
+        let common = match (&ta, &tb) {
+            (DataType::Null, DataType::Null) => return Ok(a),
+            (DataType::Null, t) | (t, DataType::Null) if t.is_numeric() => Some(t.clone()),
+            (DataType::Bool, DataType::Bool) => Some(DataType::Int64),
+            _ => promote(&ta, &tb),
+        };
+        let Some(mut common) = common else {
+            return Err(Error::TypeMismatch(format!(
+                "{e}: {} is {ta} and {} is {tb}; {} needs numbers; {}",
+                args[0],
+                args[1],
+                symbol(id),
+                advice(&ta, &tb)
+            )));
+        };
+        if id == F::Div && !common.is_float() {
+            common = DataType::Float64;
+        }
+        let a = self.coerce(a, &common, &args[0])?;
+        let b = self.coerce(b, &common, &args[1])?;
+        self.number_op(id, a, b, common, e)
+    }
+
+    /// An operator on two numbers of one type already; the result has type `dtype`.
+    pub(super) fn number_op(
+        &mut self,
+        id: FunctionId,
+        a: Typed,
+        b: Typed,
+        dtype: DataType,
+        e: &Expr,
+    ) -> Result<Typed> {
+        use FunctionId as F;
+        let p = prim(&dtype)?;
+        let op = match id {
+            F::Add => Arith::Add,
+            F::Sub => Arith::Sub,
+            F::Mul => Arith::Mul,
+            F::Div => Arith::Div,
+            F::FloorDiv => Arith::FloorDiv,
+            F::Mod => Arith::Mod,
+            _ => {
+                return Err(Error::Unsupported(format!(
+                    "{e}: {} is not implemented yet",
+                    id.function()
+                )));
+            }
+        };
+        let (x, y) = (self.node_of(&a)?, self.node_of(&b)?);
+        let mut valid = self.graph.both_valid(a.valid, b.valid);
+        if p.is_integer() && matches!(op, Arith::FloorDiv | Arith::Mod) {
+            // The kernel looks at its second operand.
+            let nonzero = self.graph.add(Op::DivValid, p, Repr::Bits, &[y, y]);
+            valid = self.graph.both_valid(valid, Some(nonzero));
+        }
+        if self.checked
+            && p.is_integer()
+            && matches!(op, Arith::Add | Arith::Sub | Arith::Mul | Arith::FloorDiv)
+        {
+            let fails = self.graph.add(Op::Overflows(op), p, Repr::Bits, &[x, y]);
+            self.check_overflow(fails, valid, vec![x, y], &dtype, e);
+        }
+        let value = self.graph.arith(op, p, x, y);
+        Ok(node(dtype, value, valid))
+    }
+
+    pub(super) fn time_arithmetic(
+        &mut self,
+        id: FunctionId,
+        a: Typed,
+        b: Typed,
+        args: Args,
+        e: &Expr,
+    ) -> Result<Typed> {
+        use DataType::*;
+        use FunctionId as F;
+        let (ta, tb) = (self.side_type(&a, &b), self.side_type(&b, &a));
+        let fail = || {
+            Error::TypeMismatch(format!(
+                "{e}: {} is {ta} and {} is {tb}, to which {} does not apply; {}",
+                args[0],
+                args[1],
+                symbol(id),
+                advice(&ta, &tb)
+            ))
+        };
+        let point = |t: &DataType| matches!(t, Date32 | Date64 | Timestamp(..));
+        match (&ta, &tb, id) {
+            (Date32, Date32, F::Sub) => {
+                let (x, y) =
+                    (self.coerce(a, &Date32, &args[0])?, self.coerce(b, &Date32, &args[1])?);
+                let valid = self.graph.both_valid(x.valid, y.valid);
+                let (x, y) = (self.node_of(&x)?, self.node_of(&y)?);
+                let x = self.graph.cast(Prim::I32, Prim::I64, x);
+                let y = self.graph.cast(Prim::I32, Prim::I64, y);
+                let days = self.graph.arith(Arith::Sub, Prim::I64, x, y);
+                let value = self.scale(days, 86_400);
+                Ok(node(Duration(TimeUnit::Second), value, valid))
+            }
+            (l, r, F::Sub) if point(l) && point(r) => {
+                let common = common_type(l, r).ok_or_else(fail)?;
+                let unit = match &common {
+                    Timestamp(u, _) => *u,
+                    _ => TimeUnit::Millisecond,
+                };
+                let a = self.coerce(a, &common, &args[0])?;
+                let b = self.coerce(b, &common, &args[1])?;
+                self.number_op(id, a, b, Duration(unit), e)
+            }
+            (Date32, Duration(u), F::Add | F::Sub) | (Duration(u), Date32, F::Add) => {
+                let unit = *u;
+                let (date, span, span_arg, date_arg) = if ta == Date32 {
+                    (a, b, &args[1], &args[0])
+                } else {
+                    (b, a, &args[0], &args[1])
+                };
+                let date = self.coerce(date, &Date32, date_arg)?;
+                let span = self.coerce(span, &Duration(unit), span_arg)?;
+                let valid = self.graph.both_valid(date.valid, span.valid);
+                let (d, mut s) = (self.node_of(&date)?, self.node_of(&span)?);
+                if id == F::Sub {
+                    s = self.graph.add(
+                        Op::Unary(Unary::Neg),
+                        Prim::I64,
+                        Repr::Num(Prim::I64),
+                        &[s],
+                    );
+                }
+                let days = self.scale_down(s, per_day(unit));
+                let days = self.graph.cast(Prim::I64, Prim::I32, days);
+                let value = self.graph.arith(Arith::Add, Prim::I32, d, days);
+                Ok(node(Date32, value, valid))
+            }
+            (Timestamp(u, tz), Duration(v), F::Add | F::Sub) => {
+                let unit = finer(*u, *v);
+                let to = Timestamp(unit, tz.clone());
+                let a = self.coerce(a, &to, &args[0])?;
+                let b = self.coerce(b, &Duration(unit), &args[1])?;
+                self.number_op(id, a, b, to, e)
+            }
+            (Duration(v), Timestamp(u, tz), F::Add) => {
+                let unit = finer(*u, *v);
+                let to = Timestamp(unit, tz.clone());
+                let a = self.coerce(a, &Duration(unit), &args[0])?;
+                let b = self.coerce(b, &to, &args[1])?;
+                self.number_op(id, a, b, to, e)
+            }
+            (Duration(u), Duration(v), F::Add | F::Sub | F::Mod | F::Div | F::FloorDiv) => {
+                let unit = finer(*u, *v);
+                let a = self.coerce(a, &Duration(unit), &args[0])?;
+                let b = self.coerce(b, &Duration(unit), &args[1])?;
+                match id {
+                    F::Div => {
+                        let a = self.convert(a, &Float64)?;
+                        let b = self.convert(b, &Float64)?;
+                        self.number_op(id, a, b, Float64, e)
+                    }
+                    F::FloorDiv => self.number_op(id, a, b, Int64, e),
+                    _ => self.number_op(id, a, b, Duration(unit), e),
+                }
+            }
+            (Duration(u), n, F::Mul | F::FloorDiv) if n.is_integer() => {
+                let to = Duration(*u);
+                let b = self.coerce(b, &Int64, &args[1])?;
+                self.number_op(id, a, b, to, e)
+            }
+            (n, Duration(u), F::Mul) if n.is_integer() => {
+                let to = Duration(*u);
+                let a = self.coerce(a, &Int64, &args[0])?;
+                self.number_op(id, a, b, to, e)
+            }
+            (Null, t, _) | (t, Null, _) => {
+                let t = t.clone();
+                self.null_of(&t)
+            }
+            _ => Err(fail()),
+        }
+    }
+
+    pub(super) fn compare(
+        &mut self,
+        op: Compare,
+        a: Typed,
+        b: Typed,
+        args: Args,
+        e: &Expr,
+    ) -> Result<Typed> {
+        if a.dtype.is_string() && b.dtype.is_string() {
+            return self.compare_strings(op, a, b);
+        }
+        for (t, arg) in [(&a, &args[0]), (&b, &args[1])] {
+            if matches!(t.value, Value::Column(_)) && t.dtype != DataType::Null {
+                let other = if std::ptr::eq(t, &a) { &b } else { &a };
+                if t.dtype.is_string() && other.dtype != DataType::Null {
+                    return Err(Error::TypeMismatch(format!(
+                        "{e}: {arg} is {} and the other side is {}; {}",
+                        t.dtype,
+                        other.dtype,
+                        advice(&a.dtype, &b.dtype)
+                    )));
+                }
+                if !t.dtype.is_string() {
+                    return Err(Error::Unsupported(format!(
+                        "{e}: {arg} is {}, which insitu stores but does not compute on",
+                        t.dtype
+                    )));
+                }
+                return self.null_of(&DataType::Bool);
+            }
+        }
+        let (a, b) = self.unify(a, b, [&args[0], &args[1]], e)?;
+        let valid = self.graph.both_valid(a.valid, b.valid);
+        if a.dtype == DataType::Null {
+            return self.null_of(&DataType::Bool);
+        }
+        let (x, y) = (self.node_of(&a)?, self.node_of(&b)?);
+        let value = if a.dtype == DataType::Bool {
+            match op {
+                Compare::Eq => {
+                    let ne = self.graph.bits(BitOp::Xor, &[x, y]);
+                    self.graph.not(ne)
+                }
+                Compare::Ne => self.graph.bits(BitOp::Xor, &[x, y]),
+                Compare::Lt => self.graph.bits(BitOp::AndNot, &[y, x]),
+                Compare::Le => self.graph.bits(BitOp::OrNot, &[y, x]),
+                Compare::Gt => self.graph.bits(BitOp::AndNot, &[x, y]),
+                Compare::Ge => self.graph.bits(BitOp::OrNot, &[x, y]),
+            }
+        } else {
+            self.graph.compare(op, prim(&a.dtype)?, x, y)
+        };
+        Ok(node(DataType::Bool, value, valid))
+    }
+
+    pub(super) fn compare_strings(&mut self, op: Compare, a: Typed, b: Typed) -> Result<Typed> {
+        let valid = self.graph.both_valid(a.valid, b.valid);
+        let op = match (&a.value, &b.value) {
+            (Value::Column(x), Value::Column(y)) => Op::StrColumns(op, *x, *y),
+            (Value::Column(x), Value::Weak(Scalar::Str(s))) => {
+                Op::StrCompare(op, *x, self.graph.text(s))
+            }
+            (Value::Weak(Scalar::Str(s)), Value::Column(y)) => {
+                Op::StrCompare(swapped(op), *y, self.graph.text(s))
+            }
+            (Value::Weak(Scalar::Str(s)), Value::Weak(Scalar::Str(t))) => {
+                let yes = match op {
+                    Compare::Eq => s == t,
+                    Compare::Ne => s != t,
+                    Compare::Lt => s < t,
+                    Compare::Le => s <= t,
+                    Compare::Gt => s > t,
+                    Compare::Ge => s >= t,
+                };
+                let value = self.graph.boolean(yes);
+                return Ok(node(DataType::Bool, value, None));
+            }
+            _ => {
+                return Err(Error::Unsupported(
+                    "only string columns and string literals can be compared".into(),
+                ));
+            }
+        };
+        let value = self.graph.add(op, Prim::U8, Repr::Bits, &[]);
+        Ok(node(DataType::Bool, value, valid))
+    }
+
+    pub(super) fn logic(&mut self, id: FunctionId, a: Typed, b: Typed) -> Result<Typed> {
+        let (x, y) = (self.node_of(&a)?, self.node_of(&b)?);
+        let (op, kleene) = match id {
+            FunctionId::And => (BitOp::And, Some(BitOp::KleeneAnd)),
+            FunctionId::Or => (BitOp::Or, Some(BitOp::KleeneOr)),
+            _ => (BitOp::Xor, None),
+        };
+        let value = self.graph.bits(op, &[x, y]);
+        let valid = match (a.valid, b.valid, kleene) {
+            (None, None, _) => None,
+            (v, w, None) => self.graph.both_valid(v, w),
+            (v, w, Some(kleene)) => {
+                let all = self.graph.boolean(true);
+                let valid = self.graph.bits(kleene, &[x, v.unwrap_or(all), y, w.unwrap_or(all)]);
+                (self.graph.known_bit(valid) != Some(true)).then_some(valid)
+            }
+        };
+        Ok(node(DataType::Bool, value, valid))
+    }
+
+    /// A choice by a mask that is never null.
+    pub(super) fn choose(&mut self, mask: Id, then: &Typed, otherwise: &Typed) -> Result<Typed> {
+        let (x, y) = (self.node_of(then)?, self.node_of(otherwise)?);
+        let value = match then.dtype.prim() {
+            Some(p) => self.graph.add(Op::Select, p, Repr::Num(p), &[mask, x, y]),
+            None => self.graph.add(Op::SelectBits, Prim::U8, Repr::Bits, &[mask, x, y]),
+        };
+        let valid = match (then.valid, otherwise.valid) {
+            (None, None) => None,
+            (v, w) => {
+                let all = self.graph.boolean(true);
+                let operands = [mask, v.unwrap_or(all), w.unwrap_or(all)];
+                Some(self.graph.add(Op::SelectBits, Prim::U8, Repr::Bits, &operands))
+            }
+        };
+        Ok(node(then.dtype.clone(), value, valid))
+    }
+
+    pub(super) fn when(
+        &mut self,
+        c: Typed,
+        then: Typed,
+        otherwise: Typed,
+        e: &Expr,
+    ) -> Result<Typed> {
+        let condition = self.node_of(&c)?;
+        let mask = match c.valid {
+            Some(v) => self.graph.and(condition, v),
+            None => condition,
+        };
+        let ExprKind::When { then: t, otherwise: o, .. } = e.kind() else {
+            return Err(Error::InvalidPlan(format!("{e} is no choice")));
+        };
+        let (then, otherwise) = self.unify(then, otherwise, [t, o], e)?;
+        no_strings(&then.dtype, e)?;
+        if then.dtype == DataType::Null {
+            return Ok(then);
+        }
+        self.choose(mask, &then, &otherwise)
+    }
+
+    pub(super) fn fill_null(&mut self, a: Typed, b: Typed, args: Args, e: &Expr) -> Result<Typed> {
+        if a.valid.is_none() && !matches!(a.value, Value::Weak(_)) && a.dtype == b.dtype {
+            return Ok(a);
+        }
+        if a.valid.is_none()
+            && a.dtype.is_string()
+            && b.dtype.is_string()
+            && matches!(a.value, Value::Column(_))
+        {
+            return Ok(a);
+        }
+        let (a, b) = self.unify(a, b, [&args[0], &args[1]], e)?;
+        no_strings(&a.dtype, e)?;
+        match a.valid {
+            None => Ok(a),
+            Some(_) if a.dtype == DataType::Null => Ok(a),
+            Some(v) => {
+                let value = Typed { valid: None, ..a };
+                let chosen = self.choose(v, &value, &Typed { valid: None, ..b.clone() })?;
+                let valid = b.valid.map(|w| self.graph.bits(BitOp::Or, &[v, w]));
+                Ok(Typed { valid, ..chosen })
+            }
+        }
+    }
+}

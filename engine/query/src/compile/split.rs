@@ -1,0 +1,85 @@
+//! Taking aggregate calls out of expressions: what is inside is computed over the rows, what is
+//! around them over the results.
+
+use std::sync::Arc;
+
+use crate::compile::stage::hidden;
+use crate::expr::{Expr, ExprKind};
+use crate::functions::FunctionKind;
+
+/// Takes the aggregate calls out of expressions and puts hidden columns in their place.
+#[derive(Default)]
+pub(super) struct Split {
+    pub(super) calls: Vec<(Expr, Arc<str>)>,
+}
+
+impl Split {
+    pub(super) fn expr(&mut self, e: &Expr) -> Expr {
+        let name = e.output_name();
+        let out = self.rewritten(e);
+        // The hidden name must not become the column's.
+        if out.output_name() == name { out } else { out.alias(name) }
+    }
+
+    fn rewritten(&mut self, e: &Expr) -> Expr {
+        if !e.has_aggregate() {
+            return e.clone();
+        }
+        match e.kind() {
+            ExprKind::Call(f, _) if f.kind == FunctionKind::Aggregate => {
+                let text = e.to_string();
+                let whole = !text.contains("...");
+                let known = self
+                    .calls
+                    .iter()
+                    .find(|(c, _)| Arc::ptr_eq(&c.0, &e.0) || whole && c.to_string() == text);
+                let name = match known {
+                    Some((_, name)) => name.clone(),
+                    None => {
+                        let name = hidden(self.calls.len());
+                        self.calls.push((e.clone(), name.clone()));
+                        name
+                    }
+                };
+                Expr::column(name)
+            }
+            ExprKind::Call(f, args) => {
+                Expr::of(f.id, args.iter().map(|a| self.rewritten(a)).collect())
+            }
+            ExprKind::Cast { input, dtype, strict } => {
+                self.rewritten(input).cast(dtype.clone(), *strict)
+            }
+            ExprKind::Alias { input, name } => self.rewritten(input).alias(name.clone()),
+            ExprKind::IsIn { input, values } => self.rewritten(input).is_in(values.to_vec()),
+            ExprKind::When { condition, then, otherwise } => Expr::when(
+                self.rewritten(condition),
+                self.rewritten(then),
+                self.rewritten(otherwise),
+            ),
+            _ => e.clone(),
+        }
+    }
+}
+
+/// The columns named outside of aggregates.
+pub(super) fn free_columns(e: &Expr) -> Vec<Arc<str>> {
+    let mut out = Vec::new();
+    let mut stack = vec![e];
+    while let Some(e) = stack.pop() {
+        match e.kind() {
+            ExprKind::Column(n) => out.push(n.clone()),
+            ExprKind::Call(f, _) if f.kind == FunctionKind::Aggregate => {}
+            other => stack.extend(other.children()),
+        }
+    }
+    out
+}
+
+/// Whether an expression has an aggregate and a bare column too.
+pub(super) fn mixes(e: &Expr) -> bool {
+    !free_columns(e).is_empty()
+}
+
+pub(super) fn is_literal(e: &Expr) -> bool {
+    !e.has_aggregate() && free_columns(e).is_empty()
+}
