@@ -24,14 +24,17 @@ mod bits;
 mod catalog;
 mod cgroup;
 mod error;
+mod extent;
 mod fork;
 mod index;
 mod layout;
+mod lease;
 mod listing;
 mod lock;
 mod mapping;
 mod memory;
 mod nearest;
+mod pin;
 mod pins;
 mod records;
 mod recover;
@@ -45,7 +48,10 @@ mod types;
 mod writer;
 
 pub use error::{Error, FullCause, Result};
-pub use region::{Extent, Lease, Part, Pin, Region};
+pub use extent::Extent;
+pub use lease::Lease;
+pub use pin::Pin;
+pub use region::{Part, Region};
 pub use types::{
     CreateOptions, HoldKind, IfExists, LeaseRecord, Location, RegionRecord, Report, Stats,
 };

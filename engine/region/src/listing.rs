@@ -7,7 +7,7 @@ use crate::backing::{self, SHM_DIRECTORY, SHM_PREFIX, TEMPORARY};
 use crate::error::{Error, Result};
 use crate::layout::{LOCK_BASE, SESSIONS, header};
 use crate::lock::LockFile;
-use crate::region::{FLAGS_AT, described};
+use crate::region::described;
 use crate::session::read_header;
 use crate::types::{Location, RegionRecord};
 
@@ -36,11 +36,11 @@ pub(crate) fn remove(location: &Location) -> Result<()> {
     match read_header(made.as_ref()) {
         Ok(_) => {
             let flags = backing::head(made.fd(), header::BYTES as usize)?
-                .get(FLAGS_AT as usize)
+                .get(header::FLAGS as usize)
                 .copied()
                 .unwrap_or(0);
             let removed = [flags | header::FLAG_REMOVED as u8];
-            rustix::io::pwrite(made.fd(), &removed, FLAGS_AT)
+            rustix::io::pwrite(made.fd(), &removed, header::FLAGS)
                 .map_err(|e| Error::io(format!("removing region {}", described(location)), e))?;
         }
         // Ours by its name, whatever is in it; and a version we do not know is still a region.
@@ -66,7 +66,7 @@ pub(crate) fn list() -> Result<Vec<RegionRecord>> {
         let (capacity, ephemeral, problem) = match opened {
             Ok((made, layout)) => {
                 let head = backing::head(made.fd(), header::BYTES as usize).unwrap_or_default();
-                let flags = head.get(FLAGS_AT as usize).copied().unwrap_or(0);
+                let flags = head.get(header::FLAGS as usize).copied().unwrap_or(0);
                 let ephemeral = u64::from(flags) & header::FLAG_EPHEMERAL != 0;
                 (Some(layout.capacity), ephemeral, None)
             }
@@ -93,7 +93,7 @@ pub(crate) fn sweep_leftovers() -> Result<()> {
             read_header(made.as_ref()).is_ok()
                 && backing::head(made.fd(), header::BYTES as usize)
                     .ok()
-                    .and_then(|head| head.get(FLAGS_AT as usize).copied())
+                    .and_then(|head| head.get(header::FLAGS as usize).copied())
                     .is_some_and(|flags| u64::from(flags) & header::FLAG_EPHEMERAL != 0)
         });
         if ephemeral && abandoned(&path, false) {

@@ -1,19 +1,18 @@
-//! The handles: regions, extents, pins, leases.
+//! The handle on a region: creating, opening, and what can be asked of it.
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::arena::Raw;
 use crate::backing::{self, Backing};
 use crate::catalog::Held;
 use crate::error::{Error, Result};
-use crate::layout::{Layout, header, slot};
-use crate::pins::Line;
+use crate::extent::Extent;
+use crate::layout::Layout;
+use crate::pin::{Pin, PinInner};
 use crate::registry;
 use crate::session::{self, Session};
-use crate::state::{self, State};
 use crate::types::{CreateOptions, IfExists, LeaseRecord, Location, RegionRecord, Report, Stats};
 
 /// The smallest default capacity, for machines whose shared memory is tiny.
@@ -63,7 +62,7 @@ impl Region {
     }
 
     #[cold]
-    fn closed(&self) -> Error {
+    pub(crate) fn closed(&self) -> Error {
         Error::Stale(format!("region {} was closed; open it again", self.0.name))
     }
 
@@ -370,6 +369,15 @@ impl Region {
     }
 }
 
+/// What a table is made of.
+#[derive(Clone, Copy, Debug)]
+pub enum Part<'a> {
+    /// An extent.
+    Owned(&'a Extent),
+    /// All extents of another table, which then share them.
+    Of(&'a Pin),
+}
+
 /// Initialises a created backing and gives it its name. `None`: the name is taken.
 fn found(
     made: Box<dyn Backing>,
@@ -425,237 +433,3 @@ pub(crate) fn described(location: &Location) -> String {
         Location::Memfd | Location::Fd(_) => "in anonymous memory".into(),
     }
 }
-
-/// Memory of this session, for its holder alone until a table that shares it is published.
-/// Freed when dropped.
-pub struct Extent {
-    raw: Raw,
-    writable: *mut u8,
-    exported: *const u8,
-    session: Arc<Session>,
-    region: Region,
-}
-
-// SAFETY: the addresses stay mapped while `session` lives, and name memory that no other extent
-// of any process has; writing through them is the holder's business, with raw pointers.
-unsafe impl Send for Extent {}
-// SAFETY: as above; a shared reference gives out addresses only.
-unsafe impl Sync for Extent {}
-
-impl std::fmt::Debug for Extent {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Extent")
-            .field("offset", &self.raw.offset)
-            .field("len", &self.raw.bytes)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Extent {
-    /// Where it begins, in bytes from the region's start; a multiple of 64.
-    pub fn offset(&self) -> u64 {
-        self.raw.offset
-    }
-
-    /// Its size in bytes: what was asked for, rounded up to 64.
-    #[allow(clippy::len_without_is_empty)] // never empty
-    pub fn len(&self) -> u64 {
-        self.raw.bytes
-    }
-
-    /// Its address in the read-write mapping.
-    pub fn as_mut_ptr(&self) -> *mut u8 {
-        self.writable
-    }
-
-    /// Its address in the read-only mapping: for what is exported.
-    pub fn as_ptr(&self) -> *const u8 {
-        self.exported
-    }
-
-    /// The region.
-    pub fn region(&self) -> &Region {
-        &self.region
-    }
-}
-
-impl Drop for Extent {
-    fn drop(&mut self) {
-        self.session.free(self.raw);
-    }
-}
-
-/// What a table is made of.
-#[derive(Clone, Copy, Debug)]
-pub enum Part<'a> {
-    /// An extent.
-    Owned(&'a Extent),
-    /// All extents of another table, which then share them.
-    Of(&'a Pin),
-}
-
-/// A hold on a table's memory: it is not recycled while the pin lives, whatever becomes of the
-/// name. Its content may be changed by who may change it; see [`Lease`].
-#[derive(Clone)]
-pub struct Pin(Arc<PinInner>);
-
-struct PinInner {
-    region: Region,
-    session: Arc<Session>,
-    name: String,
-    held: Held,
-}
-
-impl std::fmt::Debug for Pin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pin")
-            .field("name", &self.0.name)
-            .field("sequence", &self.0.held.sequence)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Drop for PinInner {
-    fn drop(&mut self) {
-        self.session.unhold(self.held.slot, Line::Pins);
-    }
-}
-
-impl Pin {
-    /// The table's name.
-    pub fn name(&self) -> &str {
-        &self.0.name
-    }
-
-    /// What tells this table from every other the region ever had.
-    pub fn sequence(&self) -> u64 {
-        self.0.held.sequence
-    }
-
-    /// How often its content was changed in place, from 1.
-    pub fn content_version(&self) -> u64 {
-        let at = self.0.session.layout.slot(self.0.held.slot) + slot::CONTENT;
-        let word = self.0.session.bytes.word(at);
-        word.map_or(0, |word| word.load(std::sync::atomic::Ordering::Acquire))
-    }
-
-    /// The manifest's bytes, copied out.
-    ///
-    /// # Errors
-    /// [`Error::RegionCorrupt`] if it lies outside the arena; [`Error::Stale`].
-    pub fn manifest(&self) -> Result<Vec<u8>> {
-        self.0.check()?;
-        self.0.session.slot_message(self.0.held.slot)
-    }
-
-    /// The extents of the table: (offset, bytes), within the arena.
-    ///
-    /// # Errors
-    /// [`Error::RegionCorrupt`] if one lies outside the arena; [`Error::Stale`].
-    pub fn extents(&self) -> Result<Vec<(u64, u64)>> {
-        self.0.check()?;
-        self.0.session.slot_extents(self.0.held.slot)
-    }
-
-    /// Whether its name still finds it.
-    pub fn is_current(&self) -> bool {
-        self.0.session.state_word(self.0.held.slot).is_ok_and(|word| {
-            state::sequence(word) == self.0.held.sequence && crate::catalog::visible(word)
-        })
-    }
-
-    /// Holds the content as well.
-    ///
-    /// # Errors
-    /// [`Error::LeaseHeld`] while another updates the table, [`Error::Poisoned`],
-    /// [`Error::Stale`].
-    pub fn lease(&self) -> Result<Lease> {
-        self.lease_for("")
-    }
-
-    /// The same, saying what for: [`Region::leases`] shows it (its first 48 bytes).
-    ///
-    /// # Errors
-    /// As [`Pin::lease`].
-    pub fn lease_for(&self, what: &str) -> Result<Lease> {
-        let (session, held) = (&self.0.session, self.0.held);
-        self.0.check()?;
-        for _ in 0..1_000 {
-            let seen = session.state_word(held.slot)?;
-            if state::sequence(seen) != held.sequence {
-                return Err(Error::Stale(format!("table {:?} was recycled", self.0.name)));
-            }
-            match state::state(seen) {
-                Some(State::Published | State::Retired) => {
-                    if session.hold(held.slot, Line::Leases, seen)? {
-                        session.note(held.sequence, what);
-                        return Ok(Lease(Arc::new(LeaseInner(self.clone()))));
-                    }
-                }
-                Some(State::Poisoned) => {
-                    return Err(Error::Poisoned { name: self.0.name.clone() });
-                }
-                Some(State::Leased | State::Writing) => {
-                    return Err(Error::LeaseHeld {
-                        name: self.0.name.clone(),
-                        holder: "a process that is updating it".into(),
-                    });
-                }
-                _ => {
-                    return Err(Error::Stale(format!("table {:?} was recycled", self.0.name)));
-                }
-            }
-        }
-        Err(Error::Timeout { what: format!("table {:?} keeps changing its state", self.0.name) })
-    }
-
-    /// The region, as it was opened for this pin.
-    pub fn region(&self) -> &Region {
-        &self.0.region
-    }
-
-    /// The bounds-checked address of `len` bytes at `offset` in the read-only mapping, also after
-    /// the region's handle was closed. Good while the pin lives.
-    ///
-    /// # Errors
-    /// [`Error::RegionCorrupt`] for what does not lie in the arena.
-    pub fn slice(&self, offset: u64, len: u64) -> Result<*const u8> {
-        Ok(self.0.session.address(offset, len, false)?.cast_const())
-    }
-}
-
-impl PinInner {
-    fn check(&self) -> Result<()> {
-        self.session.check_fork()?;
-        if self.region.is_closed() { Err(self.region.closed()) } else { Ok(()) }
-    }
-}
-
-/// A hold on a table's content: nobody changes it in place while the lease lives. Implies a pin.
-#[derive(Clone)]
-pub struct Lease(Arc<LeaseInner>);
-
-struct LeaseInner(Pin);
-
-impl std::fmt::Debug for Lease {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Lease").field(self.pin()).finish()
-    }
-}
-
-impl Drop for LeaseInner {
-    fn drop(&mut self) {
-        let pin = &self.0.0;
-        pin.session.unhold(pin.held.slot, Line::Leases);
-    }
-}
-
-impl Lease {
-    /// The pin it implies.
-    pub fn pin(&self) -> &Pin {
-        &self.0.0
-    }
-}
-
-/// The header's flags word, for who changes it without mapping.
-pub(crate) const FLAGS_AT: u64 = header::FLAGS;

@@ -1,0 +1,37 @@
+//! Holds on tables' content, for what is exported and for running queries.
+
+use std::sync::Arc;
+
+use crate::pin::Pin;
+use crate::pins::Line;
+
+/// A hold on a table's content: nobody changes it in place while the lease lives. Implies a pin.
+#[derive(Clone)]
+pub struct Lease(Arc<LeaseInner>);
+
+struct LeaseInner(Pin);
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Lease").field(self.pin()).finish()
+    }
+}
+
+impl Drop for LeaseInner {
+    fn drop(&mut self) {
+        let pin = &self.0;
+        pin.0.session.unhold(pin.0.held.slot, Line::Leases);
+    }
+}
+
+impl Lease {
+    /// For a pin whose slot the session has just leased.
+    pub(crate) fn new(pin: Pin) -> Self {
+        Self(Arc::new(LeaseInner(pin)))
+    }
+
+    /// The pin it implies.
+    pub fn pin(&self) -> &Pin {
+        &self.0.0
+    }
+}
