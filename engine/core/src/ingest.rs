@@ -37,6 +37,9 @@ use write::Writer;
 
 pub(crate) use views::{View, parse as parse_view};
 
+#[cfg(test)]
+mod tests;
+
 /// Some rows of one source array.
 #[derive(Clone, Debug)]
 pub(crate) struct Piece {
@@ -83,7 +86,16 @@ pub(crate) fn ingest(
         .collect();
     let rows: Vec<usize> = batches.iter().map(RecordBatch::num_rows).collect();
     drop(batches);
-    ingest_columns(shared, schema, &columns, &rows, interrupt)
+    ingest_columns(shared, schema, &columns, &rows, Cut::Above(i32::MAX as u64), interrupt)
+}
+
+/// Where a table is cut into chunks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Cut {
+    /// Between batches, where what 32-bit offsets span would exceed this.
+    Above(u64),
+    /// Between all batches.
+    EveryBatch,
 }
 
 /// The batches that have rows, checked to be of that schema.
@@ -128,11 +140,12 @@ fn gather(
 }
 
 /// Copies columns in; `columns[c][b]` is column `c` of batch `b`, which has `rows[b]` rows.
-fn ingest_columns(
+pub(crate) fn ingest_columns(
     shared: &Shared,
     schema: &SchemaRef,
     columns: &[Vec<ArrayData>],
     rows: &[usize],
+    cut: Cut,
     interrupt: &dyn Fn() -> bool,
 ) -> Result<Ingested> {
     let types: Vec<&DataType> = schema.fields().iter().map(|f| f.data_type()).collect();
@@ -147,7 +160,7 @@ fn ingest_columns(
 
     // Measure.
     let mut measured: Vec<(usize, Vec<Node>)> = Vec::new();
-    for batches in chunks::cut(&types, columns, rows)? {
+    for batches in chunks::cut(&types, columns, rows, cut)? {
         let rows_of: usize = rows.get(batches.clone()).unwrap_or_default().iter().sum();
         dictionaries.rewind();
         let mut nodes = Vec::with_capacity(types.len());

@@ -22,8 +22,15 @@ pub struct Prepared {
 struct Inner {
     table: Table,
     program: insitu_query::Prepared,
-    /// The Arrow schema of the last result, with what it was made from.
-    schema: Mutex<Option<(Vec<Option<usize>>, Arc<Meta>, SchemaRef)>>,
+    /// The Arrow schema of the last result.
+    schema: Mutex<Option<LastSchema>>,
+}
+
+/// The Arrow schema of a result, and what it depends on.
+struct LastSchema {
+    origins: Vec<Option<usize>>,
+    source: Arc<Meta>,
+    schema: SchemaRef,
 }
 
 /// How a prepared query is run.
@@ -100,17 +107,18 @@ impl Prepared {
         // Held to the end of the run: nobody changes what is being read.
         let lease = table.lease("query")?;
         let memory = ResultMemory::new(shared, name.is_some());
+        let interrupt = options.interrupt.unwrap_or(&|| false);
         let context = Context {
             memory: &memory,
             params,
             checked: options.checked,
-            interrupt: options.interrupt.unwrap_or(&|| false),
+            interrupt,
             progress: options.progress,
         };
         let output = self.inner.program.run(table.view()?, &context)?;
         let origins = run::origins(&output);
         let schema = self.result_schema(table.meta(), &output, origins)?;
-        let Made { layout, keep, stats } = run::assemble(table, lease, memory, output)?;
+        let Made { layout, keep, stats } = run::assemble(table, lease, memory, output, interrupt)?;
         match name {
             Some(name) => {
                 table.region().publish(name.name, schema, layout, stats, &keep, name.replace)
@@ -148,16 +156,16 @@ impl Prepared {
         origins: Vec<Option<usize>>,
     ) -> Result<SchemaRef> {
         let mut last = self.inner.schema.lock();
-        if let Some((of, meta, schema)) = &*last
-            && of == &origins
-            && Arc::ptr_eq(meta, source)
+        if let Some(last) = &*last
+            && last.origins == origins
+            && Arc::ptr_eq(&last.source, source)
         {
-            return Ok(schema.clone());
+            return Ok(last.schema.clone());
         }
         let schema = types::schema_to_arrow(&output.schema, &source.arrow, |index| {
             origins.get(index).copied().flatten()
         })?;
-        *last = Some((origins, source.clone(), schema.clone()));
+        *last = Some(LastSchema { origins, source: source.clone(), schema: schema.clone() });
         Ok(schema)
     }
 }

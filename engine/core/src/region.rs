@@ -372,6 +372,12 @@ impl Region {
         self.shared.manifests.lock().clear();
     }
 
+    /// Forgets the decoded manifests, as a process that has just come knows none.
+    #[cfg(test)]
+    pub(crate) fn forget_manifests(&self) {
+        self.shared.manifests.lock().clear();
+    }
+
     /// # Errors
     /// `TableExists` if the name is taken and not to be replaced. Early and cheap; publish asks
     /// again.

@@ -3,16 +3,19 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::array::Array;
+use arrow::datatypes::{Field as ArrowField, Schema as ArrowSchema, SchemaRef};
 use insitu_query::{ColumnStats, DataType, NewColumn, Output, OutputColumn};
 use insitu_region::Lease;
 
 use crate::error::{Error, Result};
+use crate::ingest::{self, Cut};
 use crate::layout::{Chunk, Column, Layout, Place};
 use crate::memory::ResultMemory;
 use crate::region::Region;
 use crate::storage::{Anonymous, Storage};
 use crate::table::{Meta, Table};
+use crate::types;
 
 /// The name that a result gets.
 #[derive(Clone, Copy)]
@@ -51,6 +54,7 @@ pub(crate) fn assemble(
     lease: Option<Lease>,
     memory: ResultMemory<'_>,
     output: Output,
+    interrupt: &dyn Fn() -> bool,
 ) -> Result<Made> {
     let source = table.meta();
     let rows = output.rows as u64;
@@ -70,20 +74,26 @@ pub(crate) fn assemble(
         ));
     }
     let mut keep = memory.finish();
+    // The new columns chunk by chunk, where the source has several.
+    let mut cut = Vec::new();
+    if mixed && source.layout.chunks.len() != 1 {
+        let fields = output.schema.fields().iter().zip(&made).filter(|(_, made)| made.is_some());
+        let fields = fields.map(|(field, _)| field).collect::<Vec<_>>();
+        let columns = made.iter().flatten().cloned().collect();
+        (cut, keep) = cut_like(table, &fields, Chunk { rows, columns }, keep, interrupt)?;
+    }
     let chunks = if !shares {
         vec![Chunk { rows, columns: made.into_iter().flatten().collect() }]
-    } else if mixed && source.layout.chunks.len() != 1 {
-        return Err(Error::Unsupported(
-            "new columns beside those of a table of several chunks; collect the new columns alone"
-                .into(),
-        ));
     } else {
         let mut chunks = Vec::with_capacity(source.layout.chunks.len());
-        for chunk in &source.layout.chunks {
+        for (number, chunk) in source.layout.chunks.iter().enumerate() {
+            let mut new = cut.get(number).map(|chunk: &Chunk| chunk.columns.iter());
             let mut columns = Vec::with_capacity(made.len());
             for (made, column) in made.iter().zip(&output.columns) {
                 columns.push(match (made, column) {
-                    (Some(made), _) => made.clone(),
+                    (Some(made), _) => {
+                        new.as_mut().and_then(Iterator::next).unwrap_or(made).clone()
+                    }
                     (None, OutputColumn::Shared { source }) => {
                         chunk.columns.get(*source).cloned().ok_or_else(|| {
                             Error::ShapeMismatch(
@@ -116,6 +126,50 @@ pub(crate) fn assemble(
         });
     }
     Ok(Made { layout: Layout { rows, chunks, statistics: Place::default() }, keep, stats })
+}
+
+/// Copies new columns so that they have the chunks of `table`: a chunk's buffers begin at aligned
+/// addresses, which rows in the middle of a result do not.
+fn cut_like(
+    table: &Table,
+    fields: &[&insitu_query::Field],
+    whole: Chunk,
+    keep: Anonymous,
+    interrupt: &dyn Fn() -> bool,
+) -> Result<(Vec<Chunk>, Anonymous)> {
+    let mut arrow = Vec::with_capacity(fields.len());
+    for field in fields {
+        let dtype = types::to_arrow(&field.dtype).ok_or_else(|| {
+            Error::Unsupported(format!("a query cannot produce a column of type {}", field.dtype))
+        })?;
+        arrow.push(ArrowField::new(&*field.name, dtype, field.nullable));
+    }
+    let schema = Arc::new(ArrowSchema::new(arrow));
+    let layout = Layout { rows: whole.rows, chunks: vec![whole], statistics: Place::default() };
+    let result = anonymous(table.region(), schema.clone(), layout, keep, None);
+    let shared = &table.region().shared;
+    shared.counters.copy(result.nbytes());
+
+    let too_long = |_| Error::corrupt("a table has more rows than memory has bytes");
+    let chunks = &table.meta().layout.chunks;
+    let rows = chunks.iter().map(|chunk| usize::try_from(chunk.rows).map_err(too_long));
+    let rows = rows.collect::<Result<Vec<usize>>>()?;
+    let mut columns = Vec::with_capacity(fields.len());
+    for index in 0..fields.len() {
+        let mut start = 0;
+        let mut slices = Vec::with_capacity(rows.len());
+        for array in result.column(index)? {
+            for rows in &rows {
+                slices.push(array.slice(start, *rows).to_data());
+                start += rows;
+            }
+        }
+        columns.push(slices);
+    }
+    let made =
+        ingest::ingest_columns(shared, &schema, &columns, &rows, Cut::EveryBatch, interrupt)?;
+    let extents = made.extents.into_iter().map(Arc::new).collect();
+    Ok((made.layout.chunks, Anonymous { extents, ..Anonymous::default() }))
 }
 
 /// The layout of a column that the query wrote.

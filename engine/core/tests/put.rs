@@ -1,6 +1,8 @@
 //! What is put comes back as it was, whatever its type, slices and batches; what is not valid
 //! Arrow is refused and leaves the region as it was.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
 mod common;
 
 use std::sync::Arc;

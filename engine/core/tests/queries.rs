@@ -1,5 +1,7 @@
 //! Queries end to end: Arrow in, computed in the region, Arrow out.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
 mod common;
 
 use std::sync::Arc;
@@ -20,7 +22,7 @@ fn trips(rows: usize) -> RecordBatch {
     let carrier = StringArray::from_iter_values((0..rows).map(|i| names[i * 7 % names.len()]));
     let origin = Int32Array::from_iter_values((0..rows).map(|i| (i % 5) as i32));
     let delay =
-        Float64Array::from_iter((0..rows).map(|i| (i % 11 != 0).then(|| i as f64 * 0.25 - 3.0)));
+        Float64Array::from_iter((0..rows).map(|i| (i % 11 != 0).then_some(i as f64 * 0.25 - 3.0)));
     let at = TimestampMicrosecondArray::from_iter_values((0..rows).map(|i| i as i64 * 1000))
         .with_timezone("UTC");
     let tag = DictionaryArray::<Int8Type>::from_iter((0..rows).map(|i| Some(names[i % 3])));

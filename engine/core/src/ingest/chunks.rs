@@ -5,8 +5,8 @@ use std::ops::Range;
 use arrow::array::ArrayData;
 use arrow::datatypes::DataType;
 
-use super::Piece;
 use super::measure::{offset_bounds, step_into};
+use super::{Cut, Piece};
 use crate::error::Result;
 use crate::layout::{Kind, shape};
 
@@ -16,14 +16,18 @@ pub(crate) fn cut(
     types: &[&DataType],
     columns: &[Vec<ArrayData>],
     rows: &[usize],
+    cut: Cut,
 ) -> Result<Vec<Range<usize>>> {
     let batches = rows.len();
     let mut chunks = Vec::new();
+    let limit = match cut {
+        Cut::Above(limit) => limit,
+        Cut::EveryBatch => return Ok((0..batches).map(|batch| batch..batch + 1).collect()),
+    };
     if !types.iter().any(|dtype| has_offsets32(dtype)) || batches < 2 {
         chunks.push(0..batches);
         return Ok(chunks);
     }
-    let limit = i32::MAX as u64;
     let mut start = 0;
     let mut filled: Vec<u64> = Vec::new();
     for batch in 0..batches {

@@ -311,20 +311,22 @@ impl<'a> Writer<'a> {
             let (first, last) = offset_bounds(piece, kind)?;
             bounds.push((first, last));
             if piece.len > 0 {
-                let start = piece.physical().unwrap_or_default();
-                let bytes = source(piece, 0)?;
-                for index in 1..=piece.len {
-                    // Read once each: what is written is what `validate` will look at.
-                    let value = match (width, bytes.get((start + index) * width..)) {
-                        (8, Some(rest)) => rest.first_chunk().map(|b| i64::from_le_bytes(*b)),
-                        (_, Some(rest)) => {
-                            rest.first_chunk().map(|b| i64::from(i32::from_le_bytes(*b)))
-                        }
-                        _ => None,
+                // Each is read once: what is written is what `validate` will look at.
+                let delta = (base as i64).wrapping_sub(first as i64);
+                let start = piece.physical().and_then(|p| p.checked_add(1)).ok_or_else(changed)?;
+                let from = start.checked_mul(width).ok_or_else(changed)?;
+                let bytes = source(piece, 0)?.get(from..).ok_or_else(changed)?;
+                if bytes.len() / width < piece.len {
+                    return Err(changed());
+                }
+                let values = bytes.chunks_exact(width).take(piece.len);
+                for (index, value) in values.enumerate() {
+                    let value = match (value.first_chunk::<8>(), value.first_chunk::<4>()) {
+                        (Some(wide), _) => i64::from_le_bytes(*wide),
+                        (None, Some(narrow)) => i64::from(i32::from_le_bytes(*narrow)),
+                        (None, None) => 0,
                     };
-                    let value = value.ok_or_else(changed)?;
-                    let value = value.wrapping_sub(first as i64).wrapping_add(base as i64);
-                    self.store_offset(slot, width, row + index, value);
+                    self.store_offset(slot, width, row + index + 1, value.wrapping_add(delta));
                 }
             }
             base += last - first;
