@@ -45,7 +45,7 @@ clean:
 
 # The extension module, built with optimisation and installed into the environment.
 $(VENV)/package: $(VENV)/build $(RUST) $(wildcard pybridge/pyproject.toml)
-	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --quiet --release --locked --skip-install-deps --manifest-path pybridge/Cargo.toml
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --quiet --release --locked --manifest-path pybridge/Cargo.toml
 	touch $@
 
 $(VENV)/%: requirements/%.txt | $(VENV)/python
