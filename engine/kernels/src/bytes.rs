@@ -51,6 +51,7 @@ pub(crate) unsafe fn packed(p: *const u8, len: usize, room: usize) -> u128 {
 
 /// [`packed`] that reads `len` bytes and no more.
 #[cold]
+#[inline(never)]
 unsafe fn packed_exact(p: *const u8, len: usize) -> u128 {
     let mut v = 0u128;
     for i in 0..len.min(16) {

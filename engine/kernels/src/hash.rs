@@ -1,15 +1,16 @@
 //! Hashing of keys for tables that live as long as one query.
 //!
-//! The idea is the folded multiply known from wyhash and foldhash: multiply two 64-bit words into
+//! Of byte strings, the idea is the folded multiply known from wyhash and foldhash: multiply two 64-bit words into
 //! 128 bits and xor the halves, so that every bit of the input reaches the top bits, which the
 //! tables take as the slot number. The seeds are fixed: group numbers follow first appearance, so
 //! a hash never shows in a result.
 
 use crate::bytes;
 
-const K0: u64 = 0x9e37_79b9_7f4a_7c15;
-const K1: u64 = 0xd1b5_4a32_d192_ed03;
-const K2: u64 = 0x8cb9_2ba7_2f3d_8dd7;
+/// Odd digits of pi: no structure.
+const K0: u64 = 0x243f_6a88_85a3_08d3;
+const K1: u64 = 0xa409_3822_299f_31d1;
+const K2: u64 = 0x4528_21e6_38d0_1377;
 
 /// The halves of the 128-bit product of `a` and `b`, xored.
 #[inline(always)]
@@ -18,24 +19,24 @@ const fn fold(a: u64, b: u64) -> u64 {
     (p as u64) ^ ((p >> 64) as u64)
 }
 
-/// Brings the middle of a folded product, where most bits of the input meet, to its top.
+/// Brings the high bits down, and everything up to the top.
 #[inline(always)]
-const fn finish(h: u64) -> u64 {
-    h ^ (h << 32)
+const fn mix(x: u64) -> u64 {
+    (x ^ (x >> 32)).wrapping_mul(K1)
 }
 
-/// Hash of a word. The top bits are the best ones.
+/// Hash of a word: the top bits are the good ones. No folded product, which does not vectorise, but
+/// multiply, shift, multiply. (One multiplication alone resonates with some strides of the keys:
+/// up to 20 places looked at instead of 1.2.)
 #[inline(always)]
 pub const fn hash_word(x: u64) -> u64 {
-    finish(fold(x ^ K0, K1))
+    mix(x.wrapping_mul(K1))
 }
 
-/// Hash of two words.
+/// Hash of two words: the top bits are the good ones.
 #[inline(always)]
 pub const fn hash_words(lo: u64, hi: u64) -> u64 {
-    // One round: a constant on each side keeps zeros from wiping the other word out; the last xor
-    // keeps what a product with an unlucky factor would lose.
-    finish(fold(lo ^ K0, hi ^ K1) ^ lo.wrapping_mul(K2))
+    mix(lo.wrapping_mul(K1).wrapping_add(hi.wrapping_mul(K2)))
 }
 
 /// Hash of a byte string of any length.
@@ -62,7 +63,9 @@ pub unsafe fn hash_bytes(p: *const u8, len: usize) -> u64 {
         let v = unsafe { bytes::packed(p, len, len) };
         (v as u64, (v >> 64) as u64)
     };
-    finish(fold(lo ^ h, hi ^ K1) ^ lo.wrapping_mul(K2))
+    // The middle of the product, where most bits of the input meet, comes to its top.
+    let h = fold(lo ^ h, hi ^ K1) ^ lo.wrapping_mul(K2);
+    h ^ (h << 32)
 }
 
 /// Asks for a cache line ahead of its use. Any address is allowed: nothing is accessed.
@@ -82,19 +85,44 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
+    /// Mean number of places looked at to find `keys` keys again, in a table of `places`.
+    fn probes(keys: u64, places: usize, hash: impl Fn(u64) -> u64) -> f64 {
+        let shift = 64 - places.trailing_zeros();
+        let mut taken = vec![false; places];
+        let mut looked = 0usize;
+        for k in 0..keys {
+            let mut at = (hash(k) >> shift) as usize;
+            looked += 1;
+            while taken[at % places] {
+                at += 1;
+                looked += 1;
+            }
+            taken[at % places] = true;
+        }
+        looked as f64 / keys as f64
+    }
+
     #[test]
-    fn consecutive_words_spread_over_the_top_bits() {
-        // 4096 balls into 4096 bins leave 1 - 1/e = 63 % of the bins used if the hash is good.
-        for step in [1u64, 2, 1000, 1 << 20, 1 << 40, 86_400_000_000] {
-            let used: HashSet<u64> =
-                (0..4096u64).map(|i| hash_word(i.wrapping_mul(step)) >> 52).collect();
-            assert!(used.len() > 2400, "step {step}: {} bins", used.len());
-            let used: HashSet<u64> =
-                (0..4096u64).map(|i| hash_words(i.wrapping_mul(step), 3 << 56) >> 52).collect();
-            assert!(used.len() > 2400, "step {step}: {} bins", used.len());
-            let used: HashSet<u64> =
-                (0..4096u64).map(|i| hash_words(7, i.wrapping_mul(step)) >> 52).collect();
-            assert!(used.len() > 2400, "step {step}: {} bins", used.len());
+    fn regular_keys_are_found_in_few_steps() {
+        // A random function looks at 1.15 places on average in a quarter full table, at 1.5 in a
+        // half full one.
+        let steps = [1u64, 2, 3, 10, 1000, 1 << 20, 1 << 32, 1 << 40, 1 << 52, 86_400_000_000];
+        for (keys, places, most) in [(250, 1024, 1.4), (4000, 16_384, 1.4), (32_000, 65_536, 1.8)] {
+            for step in steps {
+                // Beyond 64 bits the keys would repeat.
+                let keys = keys.min(u64::MAX / step);
+                let at = |i: u64| i.wrapping_mul(step);
+                let found = [
+                    probes(keys, places, |i| hash_word(at(i))),
+                    probes(keys, places, |i| hash_word(at(i).wrapping_neg())),
+                    probes(keys, places, |i| hash_word((i as f64 * step as f64).to_bits())),
+                    probes(keys, places, |i| hash_words(at(i), 3 << 56)),
+                    probes(keys, places, |i| hash_words(7, at(i))),
+                ];
+                for (k, found) in found.iter().enumerate() {
+                    assert!(*found < most, "{keys} keys, step {step}, hash {k}: {found}");
+                }
+            }
         }
     }
 

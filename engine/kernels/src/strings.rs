@@ -68,6 +68,8 @@ pub(crate) trait Offset: Copy + PartialOrd + 'static {
     fn from_len(len: usize) -> Option<Self>;
     /// As an index; `None` if negative.
     fn index(self) -> Option<usize>;
+    /// As an index; beyond any buffer if negative.
+    fn wrapped(self) -> usize;
     /// Difference, wrapping.
     fn minus(self, other: Self) -> Self;
 }
@@ -83,6 +85,10 @@ macro_rules! offset {
             #[inline(always)]
             fn index(self) -> Option<usize> {
                 usize::try_from(self).ok()
+            }
+            #[inline(always)]
+            fn wrapped(self) -> usize {
+                self as isize as usize
             }
             #[inline(always)]
             fn minus(self, other: $t) -> $t {
@@ -137,9 +143,10 @@ impl<O: Offset> Rows for Offsets<'_, O> {
     unsafe fn at(self, row: usize) -> Option<Str> {
         // SAFETY: row < len, and there are len + 1 offsets.
         let (from, to) = unsafe { (self.offset(row), self.offset(row + 1)) };
-        // A negative `from` becomes a huge number and fails the comparison.
-        let (from, to) = (from.index()?, to.index()?);
-        if from > to || to > self.limit {
+        // What is negative wraps to more than any limit (a slice has at most isize::MAX bytes), and
+        // `from` is at most `to`: two comparisons check all.
+        let (from, to) = (from.wrapped(), to.wrapped());
+        if from > to || to > self.limit.min(isize::MAX as usize) {
             return None;
         }
         // SAFETY: from <= limit, which is within the values.

@@ -305,19 +305,19 @@ unsafe fn take_fixed<I: Index, T: Native>(
     nullable: bool,
     dst: *mut u8,
 ) -> Result<(), TakeError> {
-    if let ([only], false) = (rows.chunks, nullable) {
-        if only.validity.is_null() {
-            // One chunk without nulls: check and load, nothing else.
-            for (k, index) in indices.iter().enumerate() {
-                let row = index.row();
-                if row >= only.len as u64 {
-                    return Err(TakeError::OutOfBounds { row, rows: rows.rows });
-                }
-                // SAFETY: row < len; k < indices.len().
-                unsafe { store::<T>(dst, k, load::<T>(only.values, row as usize)) };
+    if let ([only], false) = (rows.chunks, nullable)
+        && only.validity.is_null()
+    {
+        // One chunk without nulls: check and load, nothing else.
+        for (k, index) in indices.iter().enumerate() {
+            let row = index.row();
+            if row >= only.len as u64 {
+                return Err(TakeError::OutOfBounds { row, rows: rows.rows });
             }
-            return Ok(());
+            // SAFETY: row < len; k < indices.len().
+            unsafe { store::<T>(dst, k, load::<T>(only.values, row as usize)) };
         }
+        return Ok(());
     }
     for (k, index) in indices.iter().enumerate() {
         let v = if nullable && *index == I::NULL {

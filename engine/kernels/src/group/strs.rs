@@ -3,18 +3,18 @@
 //! key's first occurrence, so that nothing of a column is borrowed between tiles.
 
 use super::words::{GROW_FOUR, MIN_PLACES, roomy};
-use super::{GroupError, MAX_GROUPS, UNKNOWN, bits_or_ones, filled, reserve};
+use super::{BLOCK, GroupError, MAX_GROUPS, UNKNOWN, bits_or_ones, filled, reserve};
 use crate::bytes;
 use crate::hash::{hash_bytes, hash_words, prefetch};
 use crate::level::{Level, leveled};
 use crate::strings::{PACKED_MAX, Rows, Str, damaged, pack_short, with_strings};
-use crate::tile::TILE_MAX;
 use crate::view::ColumnView;
 
 /// Tables above this size are prefetched: the second-level cache may not hold them.
 const PREFETCH_BYTES: usize = 512 << 10;
 
-/// A place for a short string: the packed string (never zero), and its group.
+/// A place for a short string: the packed string (never zero) and its group; zero and [`UNKNOWN`]
+/// where it is empty.
 #[derive(Clone, Copy, Debug)]
 struct Short {
     lo: u64,
@@ -58,9 +58,11 @@ pub(super) struct StrKeys {
     null: Option<u32>,
     /// The tile's strings, packed; zero where that is not possible.
     packed: Vec<u128>,
+    /// Where the search for them starts.
+    places: Vec<u32>,
 }
 
-const EMPTY: Short = Short { lo: 0, hi: 0, id: 0 };
+const EMPTY: Short = Short { lo: 0, hi: 0, id: UNKNOWN };
 
 impl StrKeys {
     pub(super) fn new() -> StrKeys {
@@ -75,6 +77,7 @@ impl StrKeys {
             first_rows: Vec::new(),
             null: None,
             packed: Vec::new(),
+            places: Vec::new(),
         }
     }
 
@@ -264,13 +267,16 @@ impl StrKeys {
         first_row: u64,
         ids: *mut u32,
     ) -> Result<(), GroupError> {
-        self.packed.resize(TILE_MAX, 0);
+        self.packed.resize(BLOCK, 0);
+        self.places.resize(BLOCK, 0);
+        let (packed, places) = (self.packed.as_mut_ptr(), self.places.as_mut_ptr());
+        let shift = 64 - self.short.len().trailing_zeros();
         let level = Level::best();
         let done = with_strings!(column, strings => {
             // SAFETY: the contract is passed on; the lookups return code that this CPU runs.
             let missed = unsafe {
-                pack_rows(level)(&strings, start, rows, self.packed.as_mut_ptr());
-                probe(level)(&self.short, self.packed.as_ptr(), rows, ids)
+                pack_rows(level)(&strings, start, rows, shift, packed, places);
+                probe(&self.short, packed, places, rows, ids)
             };
             if missed || !validity.is_null() {
                 // SAFETY: the contract is passed on.
@@ -348,19 +354,25 @@ impl StrKeys {
 }
 
 leveled! {
-    fn pack_rows<R: Rows>(strings: &R, start: usize, rows: usize, packed: *mut u128) = pack_body
+    fn pack_rows<R: Rows>(
+        strings: &R, start: usize, rows: usize, shift: u32, packed: *mut u128, places: *mut u32
+    ) = pack_body
 }
 
-/// Packs the short strings of a tile; others, and damaged ones, become zero.
+/// Packs the short strings of a tile, and finds the places where they would stand; others, and
+/// damaged ones, become zero.
 ///
 /// # Safety
-/// `start + rows` is at most the length of the column; `packed` is writable for `rows` numbers.
+/// `start + rows` is at most the length of the column; `packed` and `places` are writable for
+/// `rows` numbers.
 #[inline(always)]
 unsafe fn pack_body<R: Rows, const L: u8>(
     strings: &R,
     start: usize,
     rows: usize,
+    shift: u32,
     packed: *mut u128,
+    places: *mut u32,
 ) {
     for i in 0..rows {
         // SAFETY: start + i is below the length; what `at` returns is readable for its room.
@@ -370,51 +382,44 @@ unsafe fn pack_body<R: Rows, const L: u8>(
                 _ => 0,
             };
             packed.add(i).write(v);
+            places.add(i).write((hash_words(v as u64, (v >> 64) as u64) >> shift) as u32);
         }
     }
-}
-
-leveled! {
-    fn probe<>(slots: &[Short], packed: *const u128, rows: usize, ids: *mut u32) -> bool = probe_body
 }
 
 /// Looks a tile of packed strings up; rows that are not in the table get [`UNKNOWN`]. Was there one?
 ///
 /// # Safety
-/// `packed` is readable and `ids` writable for `rows` entries; `slots` is a power of two of places,
-/// not all full.
-#[inline(always)]
-unsafe fn probe_body<const L: u8>(
+/// `packed` and `places` are readable, `ids` is writable for `rows` entries; `slots` is a power of
+/// two of places, not all full.
+unsafe fn probe(
     slots: &[Short],
     packed: *const u128,
+    places: *const u32,
     rows: usize,
     ids: *mut u32,
 ) -> bool {
     let mask = slots.len() - 1;
-    let shift = 64 - slots.len().trailing_zeros();
     let base = slots.as_ptr();
     if size_of_val(slots) > PREFETCH_BYTES {
         for i in 0..rows {
             // SAFETY: i < rows.
-            let v = unsafe { packed.add(i).read() };
-            let at = (hash_words(v as u64, (v >> 64) as u64) >> shift) as usize & mask;
-            prefetch(base.wrapping_add(at));
+            let at = unsafe { places.add(i).read() } as usize;
+            prefetch(base.wrapping_add(at & mask));
         }
     }
     let mut missed = false;
     for i in 0..rows {
         // SAFETY: i < rows.
-        let v = unsafe { packed.add(i).read() };
+        let (v, at) = unsafe { (packed.add(i).read(), places.add(i).read()) };
         let (lo, hi) = (v as u64, (v >> 64) as u64);
-        let mut at = (hash_words(lo, hi) >> shift) as usize & mask;
+        let mut at = at as usize & mask;
         let id = loop {
             // SAFETY: `at` is at most mask, the last place.
             let slot = unsafe { &*base.add(at) };
-            if slot.lo == lo && slot.hi == hi && hi != 0 {
+            // (An empty place equals the zero of a string that is not packed: its id says so.)
+            if ((slot.lo ^ lo) | (slot.hi ^ hi)) == 0 || slot.hi == 0 {
                 break slot.id;
-            }
-            if slot.hi == 0 {
-                break UNKNOWN;
             }
             at = (at + 1) & mask;
         };

@@ -4,10 +4,10 @@
 //! small numbers), open addressing. A tile is looked up in a flat loop that inserts nothing; only
 //! if a row was not found, or rows may be null, a second loop goes over the rows one by one.
 
-use super::{GroupError, MAX_GROUPS, UNKNOWN, bits_or_ones, filled, reserve};
+use super::{BLOCK, GroupError, MAX_GROUPS, UNKNOWN, bits_or_ones, filled, reserve};
 use crate::hash::{hash_word, prefetch};
+use crate::level::{Level, leveled};
 use crate::prim::{Native, Prim};
-use crate::tile::TILE_MAX;
 use crate::tile::mem::load;
 
 /// The most entries a directly addressed table has, whatever the rows.
@@ -60,6 +60,8 @@ pub(super) struct WordKeys {
     null: Option<u32>,
     /// Words of the tile's keys (hashing), or of its pairs.
     words: Vec<u64>,
+    /// Where the search for them starts.
+    places: Vec<u32>,
 }
 
 impl WordKeys {
@@ -88,7 +90,14 @@ impl WordKeys {
     }
 
     fn with(mode: Mode) -> WordKeys {
-        WordKeys { mode, keys: Vec::new(), first_rows: Vec::new(), null: None, words: Vec::new() }
+        WordKeys {
+            mode,
+            keys: Vec::new(),
+            first_rows: Vec::new(),
+            null: None,
+            words: Vec::new(),
+            places: Vec::new(),
+        }
     }
 
     pub(super) fn groups(&self) -> usize {
@@ -188,12 +197,10 @@ impl WordKeys {
     /// Keeps a hash table at most half full (a small one emptier: fewer collisions for nothing).
     #[inline]
     fn grow(&mut self) -> Result<(), GroupError> {
-        if let Mode::Hash { slots, .. } = &self.mode {
-            if !roomy(slots.len(), self.keys.len()) {
-                return self.rehash();
-            }
+        match &self.mode {
+            Mode::Hash { slots, .. } if !roomy(slots.len(), self.keys.len()) => self.rehash(),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Builds the hash table anew, for the keys there are and more.
@@ -256,13 +263,15 @@ impl WordKeys {
                 }
             }
             Mode::Hash { slots, shift } => {
-                self.words.resize(TILE_MAX, 0);
-                for (i, word) in self.words.iter_mut().enumerate().take(rows) {
-                    // SAFETY: i < rows.
-                    *word = canonical(unsafe { load::<T>(values, i) });
+                self.words.resize(BLOCK, 0);
+                self.places.resize(BLOCK, 0);
+                let (words, places) = (self.words.as_mut_ptr(), self.places.as_mut_ptr());
+                // SAFETY: there is room for BLOCK >= rows words and places; the lookup returns
+                // code that this CPU runs; ids is writable for rows numbers.
+                unsafe {
+                    locate::<T>(Level::best())(values, rows, *shift, words, places);
+                    missed = probe(slots, words, places, rows, ids);
                 }
-                // SAFETY: there are rows words; ids is writable for as many numbers.
-                missed = unsafe { probe(slots, *shift, &self.words, rows, ids) };
             }
             // Made for pairs only.
             Mode::Grid { .. } => return Err(GroupError::Mismatch),
@@ -281,7 +290,7 @@ impl WordKeys {
     /// Numbers the groups of a tile of pairs of numbers below `sizes`. `ids` may be `left`.
     ///
     /// # Safety
-    /// `left` and `right` are readable, `ids` writable for `rows <= TILE_MAX` numbers; `mask` is
+    /// `left` and `right` are readable, `ids` writable for `rows <= BLOCK` numbers; `mask` is
     /// null or readable for as many bits.
     #[expect(clippy::too_many_arguments, reason = "two columns, a mask and where they are")]
     pub(super) unsafe fn assign_pairs(
@@ -295,7 +304,7 @@ impl WordKeys {
         ids: *mut u32,
     ) -> Result<(), GroupError> {
         self.fit_grid(sizes)?;
-        self.words.resize(TILE_MAX, 0);
+        self.words.resize(BLOCK, 0);
         for (i, word) in self.words.iter_mut().enumerate().take(rows) {
             // SAFETY: i < rows.
             *word = unsafe { u64::from(left.add(i).read()) << 32 | u64::from(right.add(i).read()) };
@@ -317,8 +326,15 @@ impl WordKeys {
                 }
             }
             Mode::Hash { slots, shift } => {
-                // SAFETY: there are rows words; ids is writable for as many numbers.
-                missed = unsafe { probe(slots, *shift, &self.words, rows, ids) };
+                self.places.resize(BLOCK, 0);
+                let (words, places) = (self.words.as_mut_ptr(), self.places.as_mut_ptr());
+                // SAFETY: there is room for BLOCK >= rows words and places, the words are
+                // those just made; the lookup returns code that this CPU runs; ids is writable
+                // for rows numbers.
+                unsafe {
+                    locate::<u64>(Level::best())(words.cast(), rows, *shift, words, places);
+                    missed = probe(slots, words, places, rows, ids);
+                }
             }
             Mode::Direct { .. } => return Err(GroupError::Mismatch),
         }
@@ -444,27 +460,64 @@ fn empty_hash() -> Mode {
     }
 }
 
+leveled! {
+    fn locate<T: Native>(values: *const u8, rows: usize, shift: u32, words: *mut u64, places: *mut u32)
+        = locate_body
+}
+
+/// The words of a tile's keys, and the places where they would stand in a hash table. `values` may
+/// be `words`.
+///
+/// # Safety
+/// `values` is readable for `rows` values of `T`, `words` and `places` are writable for as many.
+#[inline(always)]
+unsafe fn locate_body<T: Native, const L: u8>(
+    values: *const u8,
+    rows: usize,
+    shift: u32,
+    words: *mut u64,
+    places: *mut u32,
+) {
+    for i in 0..rows {
+        // SAFETY: i < rows.
+        unsafe {
+            let word = canonical(load::<T>(values, i));
+            words.add(i).write(word);
+            places.add(i).write((hash_word(word) >> shift) as u32);
+        }
+    }
+}
+
 /// Looks a tile up in a hash table; rows that are not in it get [`UNKNOWN`]. Was there one?
 ///
 /// # Safety
-/// `words` has at least `rows` entries, `ids` is writable for as many numbers; `slots` is a power
-/// of two of places, not all full, and `shift` goes with it.
-unsafe fn probe(slots: &[Slot], shift: u32, words: &[u64], rows: usize, ids: *mut u32) -> bool {
+/// `words` and `places` are readable, `ids` is writable for `rows` entries; `slots` is a power of
+/// two of places, not all full.
+unsafe fn probe(
+    slots: &[Slot],
+    words: *const u64,
+    places: *const u32,
+    rows: usize,
+    ids: *mut u32,
+) -> bool {
     let mask = slots.len() - 1;
     let base = slots.as_ptr();
     if size_of_val(slots) > PREFETCH_BYTES {
-        for word in words.iter().take(rows) {
-            let at = (hash_word(*word) >> shift) as usize;
+        for i in 0..rows {
+            // SAFETY: i < rows.
+            let at = unsafe { places.add(i).read() } as usize;
             prefetch(base.wrapping_add(at & mask));
         }
     }
     let mut missed = false;
-    for (i, word) in words.iter().enumerate().take(rows) {
-        let mut at = (hash_word(*word) >> shift) as usize & mask;
+    for i in 0..rows {
+        // SAFETY: i < rows.
+        let (word, at) = unsafe { (words.add(i).read(), places.add(i).read()) };
+        let mut at = at as usize & mask;
         let id = loop {
             // SAFETY: `at` is at most mask, the last place.
-            let slot = unsafe { base.add(at).read() };
-            if slot.key == *word || slot.id == 0 {
+            let slot = unsafe { &*base.add(at) };
+            if slot.key == word || slot.id == 0 {
                 break slot.id;
             }
             at = (at + 1) & mask;

@@ -22,7 +22,7 @@ pub(crate) unsafe fn pack_short(p: *const u8, len: usize, room: usize) -> u128 {
 /// A set of literals, for [`is_in`].
 #[derive(Debug)]
 pub struct LiteralSet {
-    /// Bit `min(length, 63)` is set where a literal has that length.
+    /// Bit `min(length, 63)` is set where a long literal has that length.
     lengths: u64,
     /// Short literals: open addressing by the top bits of the hash; zero is an empty place. The
     /// number of places is a power of two, more than twice that of literals.
@@ -89,13 +89,14 @@ impl LiteralSet {
 
     #[inline(always)]
     fn has(&self, s: Str) -> bool {
-        if self.lengths >> s.len.min(63) & 1 == 0 {
-            return false;
-        }
+        // (Short strings are not asked for their length: a branch on it is a coin's toss.)
         if s.len <= PACKED_MAX {
             // SAFETY: a Str is readable for its room, which is at least its length.
             let packed = unsafe { pack_short(s.ptr, s.len, s.room) };
             return self.short.get(self.find(packed)).copied() == Some(packed);
+        }
+        if self.lengths >> s.len.min(63) & 1 == 0 {
+            return false;
         }
         // SAFETY: a Str is readable for its length.
         let hash = unsafe { hash_bytes(s.ptr, s.len) };
