@@ -89,8 +89,9 @@ impl Writer<'_> {
         self.ensure_high(from + n)?;
         let warm = self.s.count_warm(from, from + n)?;
         let taken = self.s.set_used(from, from + n, true)?;
-        self.put(header::USED, self.get(header::USED)? + taken)?;
-        self.put(header::COMMITTED, self.get(header::COMMITTED)? + (n - warm))?;
+        self.put(header::USED, self.get(header::USED)?.saturating_add(taken))?;
+        let committed = self.get(header::COMMITTED)?.saturating_add(n - warm);
+        self.put(header::COMMITTED, committed)?;
         self.set_row(from, granule::KIND, granule::KIND_HEAD)?;
         self.set_row(from, granule::REFS, 1)?;
         self.set_row(from, granule::LEN, n as u32)
@@ -151,7 +152,9 @@ impl Writer<'_> {
         if n > capacity {
             return Ok(Claim::Short(FullCause::Capacity));
         }
-        self.ensure_record()?;
+        // For the extent and two paddings: a block of records taken between choosing a run and
+        // claiming it could lie in that run.
+        self.ensure_records(3)?;
         let warm = match self.pop_warm(n)? {
             Some(from) => Some(from),
             None => self.s.find_run(n, true)?,
@@ -163,15 +166,14 @@ impl Writer<'_> {
             return Ok(Claim::Short(FullCause::Span));
         };
         let cold = n - self.s.count_warm(from, from + n)?;
-        if self.get(header::COMMITTED)? + cold > capacity {
+        if self.get(header::COMMITTED)?.saturating_add(cold) > capacity {
             return Ok(Claim::Short(FullCause::Capacity));
         }
         let raw = self.take_recorded(from, n, bytes)?;
         let mut padding = Vec::new();
         if pad && self.s.backing.collapses() {
             for (lo, hi) in self.paddings(from, from + n)? {
-                if self.get(header::COMMITTED)? + (hi - lo) <= capacity {
-                    self.ensure_record()?;
+                if self.get(header::COMMITTED)?.saturating_add(hi - lo) <= capacity {
                     padding.push(self.take_recorded(lo, hi - lo, (hi - lo) * GRANULE)?);
                 }
             }
@@ -181,8 +183,13 @@ impl Writer<'_> {
 
     fn take_recorded(&mut self, from: u64, n: u64, bytes: u64) -> Result<Raw> {
         let offset = self.s.layout.granule_at(from);
+        // Before the record: one that stayed behind would free what the next owner has.
+        self.ensure_high(from + n)?;
         let record = self.record(offset, bytes)?;
-        self.take(from, n)?;
+        if let Err(e) = self.take(from, n) {
+            self.unrecord(record)?;
+            return Err(e);
+        }
         Ok(Raw { record, offset, bytes })
     }
 
@@ -209,11 +216,17 @@ impl Writer<'_> {
                 let Some(from) = self.s.find_run(1, false)? else {
                     return Err(self.short(GRANULE, FullCause::Span));
                 };
+                let cold = 1 - self.s.count_warm(from, from + 1)?;
+                let committed = self.get(header::COMMITTED)?.saturating_add(cold);
+                if committed > self.s.layout.capacity / GRANULE {
+                    return Err(self.short(GRANULE, FullCause::Capacity));
+                }
                 self.ensure_high(from + 1)?;
                 let at = self.s.layout.granule_at(from);
                 self.s.ground().reserve(at, GRANULE).map_err(|e| self.s.full(e, GRANULE))?;
                 let changed = self.s.set_warm(from, from + 1, true)?;
-                self.put(header::COMMITTED, self.get(header::COMMITTED)? + changed)?;
+                let committed = self.get(header::COMMITTED)?.saturating_add(changed);
+                self.put(header::COMMITTED, committed)?;
                 from
             }
         };
@@ -292,6 +305,9 @@ impl Writer<'_> {
     fn link(&self, class: u32, slab: u64) -> Result<()> {
         let hint = header::CLASS_HINTS + u64::from(class.min(CLASSES - 1)) * 8;
         let next = self.get(hint)?;
+        if next > self.s.high() {
+            return Err(self.damaged("a list of slabs leads astray", slab));
+        }
         self.set_row(slab, granule::NEXT, next as u32)?;
         self.set_row(slab, granule::PREV, 0)?;
         if let Some(next) = next.checked_sub(1) {
@@ -303,6 +319,9 @@ impl Writer<'_> {
     fn unlink(&self, class: u32, slab: u64) -> Result<()> {
         let next = self.row(slab, granule::NEXT)?;
         let prev = self.row(slab, granule::PREV)?;
+        if u64::from(next.max(prev)) > self.s.high() {
+            return Err(self.damaged("a list of slabs leads astray", slab));
+        }
         match prev.checked_sub(1) {
             Some(prev) => self.set_row(u64::from(prev), granule::NEXT, next)?,
             None => {

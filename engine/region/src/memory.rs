@@ -31,7 +31,11 @@ impl Session {
             let slab = self.allocate_granules(GRANULE)?;
             let mut writer = self.write()?;
             let made = writer.make_slab(slab, class);
-            writer.noting(made)?;
+            if let Err(e) = writer.noting(made) {
+                let released = writer.release(slab.record, slab.offset, slab.bytes);
+                writer.noting(released)?;
+                return Err(e);
+            }
             let taken = writer.take_small(class, size);
             if let Some(raw) = writer.noting(taken)? {
                 return Ok(raw);
@@ -87,7 +91,7 @@ impl Session {
     fn fits(&self, bytes: u64) -> Result<bool> {
         use std::sync::atomic::Ordering::Relaxed;
         let used = self.bytes.word(crate::layout::header::USED)?.load(Relaxed);
-        Ok(used + granules(bytes) <= self.layout.capacity / GRANULE)
+        Ok(used.saturating_add(granules(bytes)) <= self.layout.capacity / GRANULE)
     }
 
     /// Reserves what a claim left cold. On failure the claim is given up.

@@ -3,6 +3,7 @@
 //!
 //! The first records lie in the session's page, the rest in granules chained behind it.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 use crate::error::Result;
@@ -35,7 +36,12 @@ impl Records {
 impl Writer<'_> {
     /// Makes sure that the next record has a place.
     pub(crate) fn ensure_record(&mut self) -> Result<()> {
-        if !self.local.free.is_empty() {
+        self.ensure_records(1)
+    }
+
+    /// Makes sure that the next `count` records, few, have places.
+    pub(crate) fn ensure_records(&mut self, count: usize) -> Result<()> {
+        if self.local.free.len() >= count {
             return Ok(());
         }
         let page = self.local.page;
@@ -51,7 +57,9 @@ impl Writer<'_> {
             .store(head.load(Ordering::Relaxed), Ordering::Relaxed);
         head.store(block, Ordering::Release);
         self.s.bytes.word(page + field::CHAIN_COUNT)?.fetch_add(1, Ordering::Relaxed);
-        self.local.free.extend(
+        // Behind those that are left, so that the session page is used up first.
+        self.local.free.splice(
+            0..0,
             (0..field::CHAIN_RECORD_COUNT).rev().map(|i| block + field::CHAIN_RECORDS + i * 16),
         );
         Ok(())
@@ -80,16 +88,22 @@ impl Writer<'_> {
     }
 
     /// All records of the session in slot `index`: (place, offset, bytes), and the chained
-    /// blocks' offsets. Bounded, whatever the memory says.
+    /// blocks' offsets. Bounded, whatever the memory says: each block is reserved, and read once.
     pub(crate) fn session_records(&self, index: u32) -> Result<(Vec<Recorded>, Vec<u64>)> {
         let page = self.s.layout.session(index);
         let mut records = Vec::new();
         let mut chain = Vec::new();
+        let mut known = HashSet::new();
         self.read_records(page + field::RECORDS, field::RECORD_COUNT, &mut records)?;
         let mut block = self.s.bytes.word(page + field::CHAIN)?.load(Ordering::Acquire);
         while block != 0 {
-            let known = chain.len() as u64 >= self.s.layout.granule_count;
-            if known || block % GRANULE != 0 || !self.s.layout.in_arena(block, GRANULE) {
+            let reserved = match self.s.layout.granule_of(block) {
+                Some(granule) if block % GRANULE == 0 => {
+                    self.s.count_warm(granule, granule + 1)? == 1
+                }
+                _ => false,
+            };
+            if !reserved || !known.insert(block) {
                 // Damage; what hangs behind it leaks until the region is made anew.
                 break;
             }
