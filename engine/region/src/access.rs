@@ -66,7 +66,10 @@ impl Bytes {
     /// Copies `len` bytes at `offset` out.
     pub(crate) fn read(&self, offset: u64, len: u64) -> Result<Vec<u8>> {
         let from = self.range(offset, len)?;
-        let mut out = Vec::with_capacity(len as usize);
+        let mut out = Vec::new();
+        if out.try_reserve_exact(len as usize).is_err() {
+            return Err(Error::corrupt(format!("{len} bytes are more than can be copied"), offset));
+        }
         // SAFETY: `range` checked the source; the destination has room for `len` bytes and is
         // fresh, so it cannot overlap. Bytes are copied, and any bytes are valid `u8`s.
         unsafe {

@@ -9,7 +9,7 @@ use rustix::thread::futex;
 
 use crate::arena::Raw;
 use crate::error::{Error, FullCause, Result};
-use crate::layout::{LOCK_READERS, PAGE, checksum, header, slot};
+use crate::layout::{GRANULE, LOCK_READERS, PAGE, checksum, header, slot};
 use crate::pins::Line;
 use crate::session::Session;
 use crate::state::{self, State};
@@ -84,6 +84,12 @@ impl Session {
         if found.message > self.layout.span || !self.layout.in_arena(found.offset, found.bytes()) {
             return Err(Error::corrupt("a manifest lies outside the arena", at + slot::MANIFEST));
         }
+        // Reading memory that was never reserved would reserve it, or kill us where it cannot.
+        let from = self.layout.granule_of(found.offset).unwrap_or(0);
+        let to = (found.offset - self.layout.arena + found.bytes()).div_ceil(GRANULE);
+        if self.count_warm(from, to)? != to - from {
+            return Err(Error::corrupt("a manifest was never reserved", at + slot::MANIFEST));
+        }
         Ok(found)
     }
 
@@ -114,7 +120,7 @@ impl Session {
     pub(crate) fn lookup(&self, name: &str) -> Result<Held> {
         self.check_fork()?;
         if name.is_empty() || name.len() > slot::NAME_MAX {
-            return Err(self.not_found(name));
+            return Err(Error::TableNotFound { name: name.into(), nearest: None });
         }
         let hash = checksum(name.as_bytes());
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
@@ -150,13 +156,13 @@ impl Session {
 
     /// Probes the index for a name and pins what it finds. `raced`: something changed meanwhile.
     fn find(&self, name: &str, hash: u64, raced: &mut bool) -> Result<Option<Held>> {
-        self.probe(hash, |_, slot| {
-            if slot >= self.layout.max_tables {
+        self.probe(hash, |at, slot| {
+            if slot >= self.slots_high() {
                 return Ok(None);
             }
             let seen = self.state_word(slot)?;
             if !visible(seen) || !self.hold(slot, Line::Pins, seen)? {
-                // Replaced or deleted under us; or a hash's twin.
+                // Replaced or deleted under us.
                 *raced = true;
                 return Ok(None);
             }
@@ -164,6 +170,9 @@ impl Session {
             if matches!(named, Ok(true)) {
                 return Ok(Some(Held { slot, sequence: state::sequence(seen) }));
             }
+            // A hash's twin; unless the slot was given to another table since we read the entry,
+            // whose new word then names another slot.
+            *raced |= !self.index_names(at, hash, slot)?;
             self.unhold(slot, Line::Pins);
             named.map(|_| None)
         })
@@ -197,7 +206,7 @@ impl Session {
     fn read_names(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
         for slot in self.index_slots()? {
-            if slot >= self.layout.max_tables {
+            if slot >= self.slots_high() {
                 continue;
             }
             let seen = self.state_word(slot)?;
@@ -240,10 +249,10 @@ impl Session {
         };
         let at = ManifestAt { offset: raw.offset, message: message.len() as u64, extents: count };
         let published = writer.publish(name, extents, &at, replace);
-        // The slot owns the manifest now; or nobody does.
-        let released = writer.release(raw.record, raw.offset, raw.bytes);
+        // The slot owns the manifest now; or nobody does. A contradiction found here is noted, and
+        // does not undo what is published.
+        let _ = writer.release(raw.record, raw.offset, raw.bytes);
         let held = writer.noting(published)?;
-        released?;
         drop(writer);
         self.wake()?;
         Ok(held)
@@ -276,10 +285,13 @@ impl Session {
             drop(writer);
             return Err(self.not_found(name));
         };
+        // The state first: it decides, and a writer who dies after the index alone was changed
+        // would have the table come back.
         let done = (|| {
+            writer.mark_retired(slot)?;
             writer.index_remove(entry)?;
             writer.count_tables(-1)?;
-            writer.retire(slot)
+            writer.reclaim(slot).map(|_| ())
         })();
         writer.noting(done)?;
         drop(writer);
@@ -299,7 +311,7 @@ impl Writer<'_> {
     /// The entry and slot of a name.
     fn find_entry(&self, name: &str, hash: u64) -> Result<Option<(u64, u32)>> {
         self.s.probe(hash, |at, slot| {
-            let fits = slot < self.s.layout.max_tables
+            let fits = slot < self.s.slots_high()
                 && visible(self.s.state_word(slot)?)
                 && self.s.slot_named(slot, name)?;
             Ok(fits.then_some((at, slot)))
@@ -329,7 +341,12 @@ impl Writer<'_> {
             taken => taken?,
         };
         let at = s.layout.slot(slot);
-        let sequence = s.bytes.word(header::SEQUENCE)?.fetch_add(1, Ordering::AcqRel) + 1;
+        let sequence = s.bytes.word(header::SEQUENCE)?.fetch_add(1, Ordering::AcqRel);
+        let sequence = sequence.saturating_add(1);
+        if sequence > state::LAST_SEQUENCE {
+            self.give_slot(slot, 0)?;
+            return Err(Error::corrupt("the sequence numbers are used up", header::SEQUENCE));
+        }
         let word = s.bytes.word(at + slot::STATE)?;
         word.store(state::word(State::Building, sequence), Ordering::Release);
         s.bytes.word(at + slot::CONTENT)?.store(1, Ordering::Relaxed);
@@ -366,15 +383,16 @@ impl Writer<'_> {
         if !s.hold(slot, Line::Pins, published)? {
             return Err(Error::corrupt("a slot changed under the writer lock", at));
         }
-        match old {
+        let found = match old {
             Some((entry, old)) => {
-                self.index_replace(entry, hash, slot)?;
-                self.retire(old)?;
+                self.index_replace(entry, hash, slot).and_then(|()| self.retire(old))
             }
-            None => {
-                self.index_insert(hash, slot)?;
-                self.count_tables(1)?;
-            }
+            None => self.index_insert(hash, slot).and_then(|()| self.count_tables(1)),
+        };
+        if let Err(e) = found {
+            // It is published all the same; the next writer mends the index.
+            s.unhold(slot, Line::Pins);
+            return Err(e);
         }
         Ok(Held { slot, sequence })
     }
@@ -442,12 +460,17 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Retires a table that is no longer found by its name, and frees it if nobody holds it.
-    pub(crate) fn retire(&mut self, slot: u32) -> Result<()> {
+    /// Marks a table retired, whatever becomes of the marker: that store decides.
+    pub(crate) fn mark_retired(&self, slot: u32) -> Result<()> {
         let word = self.s.bytes.word(self.s.layout.slot(slot) + slot::STATE)?;
         let seen = word.load(Ordering::Acquire);
         word.store(state::word(State::Retired, state::sequence(seen)), Ordering::SeqCst);
-        self.count_retired(1)?;
+        self.count_retired(1)
+    }
+
+    /// Retires a table, and frees it if nobody holds it.
+    pub(crate) fn retire(&mut self, slot: u32) -> Result<()> {
+        self.mark_retired(slot)?;
         self.reclaim(slot).map(|_| ())
     }
 
@@ -462,19 +485,32 @@ impl Writer<'_> {
         if !self.s.lock.try_lock(LOCK_READERS, 1).unwrap_or(false) {
             return Ok(false);
         }
-        let freed = self.free_retired(slot, state::sequence(seen));
+        let freed = match self.owned_by(slot) {
+            Some(owned) => self.free_retired(slot, state::sequence(seen), &owned).map(|()| true),
+            None => Ok(false),
+        };
         let _ = self.s.lock.unlock(LOCK_READERS, 1);
-        self.noting(freed)?;
-        Ok(true)
+        self.noting(freed)
     }
 
-    fn free_retired(&mut self, slot: u32, sequence: u64) -> Result<()> {
-        let extents = self.s.slot_extents(slot)?;
-        let manifest = self.s.manifest_at(slot)?;
-        for (offset, bytes) in extents {
+    /// What a slot owns, its manifest included; `None` if it is damaged. Then it stays as it is:
+    /// it leaks rather than that something live is recycled, and stands in nobody's way.
+    fn owned_by(&self, slot: u32) -> Option<Vec<(u64, u64)>> {
+        let mut owned = self.s.slot_extents(slot).ok()?;
+        let manifest = self.s.manifest_at(slot).ok()?;
+        owned.push((manifest.offset, manifest.bytes()));
+        // Asking about contradictory counts is no reason to count again.
+        let broken = self.broken.get();
+        let counted =
+            owned.iter().all(|&(offset, bytes)| self.owners(offset, bytes).is_ok_and(|n| n > 0));
+        self.broken.set(broken);
+        counted.then_some(owned)
+    }
+
+    fn free_retired(&mut self, slot: u32, sequence: u64, owned: &[(u64, u64)]) -> Result<()> {
+        for &(offset, bytes) in owned {
             self.drop_owner(offset, bytes)?;
         }
-        self.drop_owner(manifest.offset, manifest.bytes())?;
         self.count_retired(-1)?;
         self.give_slot(slot, sequence)
     }

@@ -72,6 +72,12 @@ impl Session {
         Ok(None)
     }
 
+    /// Whether the entry at `at` names this slot and hash still. A slot that we hold cannot get the
+    /// same word again.
+    pub(crate) fn index_names(&self, at: u64, hash: u64, slot: u32) -> Result<bool> {
+        Ok(self.index_entry(at)?.load(Ordering::SeqCst) == entry(hash, slot))
+    }
+
     /// All slots in the index.
     pub(crate) fn index_slots(&self) -> Result<Vec<u32>> {
         let mut slots = Vec::new();
@@ -101,7 +107,7 @@ impl Writer<'_> {
     /// Makes room for one more entry; to be called before anything is published.
     pub(crate) fn index_reserve(&self) -> Result<()> {
         let occupied = self.s.bytes.word(header::INDEX_OCCUPIED)?.load(Ordering::Relaxed);
-        if (occupied + 1) * 4 > 3 << self.s.index_log2()? {
+        if occupied.saturating_add(1).saturating_mul(4) > 3 << self.s.index_log2()? {
             self.rebuild_index()?;
         }
         Ok(())
@@ -118,7 +124,8 @@ impl Writer<'_> {
                 word.store(entry(hash, slot), Ordering::Release);
                 if old == 0 {
                     let occupied = self.s.bytes.word(header::INDEX_OCCUPIED)?;
-                    occupied.store(occupied.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+                    let count = occupied.load(Ordering::Relaxed).saturating_add(1);
+                    occupied.store(count, Ordering::Relaxed);
                 }
                 return Ok(());
             }
@@ -132,8 +139,15 @@ impl Writer<'_> {
     pub(crate) fn rebuild_index(&self) -> Result<()> {
         let tables = self.live_tables()?;
         let wanted = (tables.len() as u64 * 2 + 2).next_power_of_two().trailing_zeros();
-        let log2 = u64::from(wanted).max(self.s.index_log2()?).min(self.s.layout.index_max_log2);
-        self.s.reserve_metadata(self.s.layout.index, 8 << log2)?;
+        let before = self.s.index_log2()?;
+        let mut log2 = u64::from(wanted).max(before).min(self.s.layout.index_max_log2);
+        if let Err(e) = self.s.reserve_metadata(self.s.layout.index, 8 << log2) {
+            // A full system must not keep the index from being mended, or nothing could be freed.
+            if tables.len() as u64 >= 1 << before {
+                return Err(e);
+            }
+            log2 = before;
+        }
 
         let seqlock = self.s.bytes.word(header::INDEX_SEQLOCK)?;
         let odd = seqlock.load(Ordering::Relaxed) | 1;
@@ -147,7 +161,7 @@ impl Writer<'_> {
         for (hash, slot) in tables {
             self.index_insert(hash, slot)?;
         }
-        seqlock.store(odd + 1, Ordering::Release);
+        seqlock.store(odd.wrapping_add(1), Ordering::Release);
         Ok(())
     }
 }

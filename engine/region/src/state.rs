@@ -39,6 +39,9 @@ pub(crate) fn state(word: u64) -> Option<State> {
     })
 }
 
+/// The largest sequence a word has room for.
+pub(crate) const LAST_SEQUENCE: u64 = u64::MAX >> BITS;
+
 /// The sequence in a word.
 pub(crate) fn sequence(word: u64) -> u64 {
     word >> BITS
