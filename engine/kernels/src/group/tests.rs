@@ -277,7 +277,11 @@ fn strings_short_long_and_in_between_are_numbered() {
         let v = (0..20_000)
             .map(|_| {
                 let n = r.below(12_000);
-                Some(if n.is_multiple_of(2) { format!("{n}") } else { format!("a long string {n}") })
+                Some(if n.is_multiple_of(2) {
+                    format!("{n}")
+                } else {
+                    format!("a long string {n}")
+                })
             })
             .map(|s| s.map(String::into_bytes))
             .collect();
