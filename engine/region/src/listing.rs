@@ -1,6 +1,7 @@
 //! Regions by name from outside: listing, removing, and sweeping what killed creators left.
 
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::backing::{self, SHM_DIRECTORY, SHM_PREFIX, TEMPORARY};
@@ -84,9 +85,7 @@ pub(crate) fn list() -> Result<Vec<RegionRecord>> {
 pub(crate) fn sweep_leftovers() -> Result<()> {
     for (_, path) in objects(TEMPORARY)? {
         // A creator holds its session's lock from before the object has a header.
-        if abandoned(&path, true) {
-            Temporary(path).unlink();
-        }
+        remove_abandoned(&path, true);
     }
     for (name, path) in objects(SHM_PREFIX)? {
         let ephemeral = backing::open(Location::Shm(name), false).is_ok_and(|made| {
@@ -96,29 +95,38 @@ pub(crate) fn sweep_leftovers() -> Result<()> {
                     .and_then(|head| head.get(header::FLAGS as usize).copied())
                     .is_some_and(|flags| u64::from(flags) & header::FLAG_EPHEMERAL != 0)
         });
-        if ephemeral && abandoned(&path, false) {
-            Temporary(path).unlink();
+        if ephemeral {
+            remove_abandoned(&path, false);
         }
     }
     Ok(())
 }
 
-/// Whether no session of the region at `path` lives. A young half-made object may not have its
-/// lock yet, and is given a minute.
-fn abandoned(path: &Path, half_made: bool) -> bool {
-    let Ok(file) = std::fs::OpenOptions::new().read(true).write(true).open(path) else {
-        return false;
-    };
-    let young = file
-        .metadata()
-        .and_then(|meta| meta.modified())
-        .is_ok_and(|at| at.elapsed().map_or(true, |age| age.as_secs() < 60));
-    if half_made && young {
-        return false;
+/// Removes the region at `path` if no session of it lives. A young half-made object may not have
+/// its lock yet, and is given a minute.
+fn remove_abandoned(path: &Path, half_made: bool) {
+    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
+    let opened = std::fs::OpenOptions::new().read(true).write(true).custom_flags(flags).open(path);
+    let Ok(file) = opened else { return };
+    let Ok(meta) = file.metadata() else { return };
+    let young = meta.modified().is_ok_and(|at| at.elapsed().map_or(true, |age| age.as_secs() < 60));
+    if !meta.is_file() || half_made && young {
+        return;
     }
-    LockFile::reopen(file.as_fd(), true)
-        .and_then(|lock| lock.try_lock(LOCK_BASE, u64::from(SESSIONS) + 1))
-        .unwrap_or(false)
+    let Ok(lock) = LockFile::reopen(file.as_fd(), true) else { return };
+    // Held until the name is gone: who opens it meanwhile waits, and then finds it removed.
+    if !lock.try_lock(LOCK_BASE, u64::from(SESSIONS) + 1).unwrap_or(false)
+        || !backing::still_names(path, file.as_fd())
+    {
+        return;
+    }
+    if !half_made {
+        let flags = [(header::FLAG_REMOVED | header::FLAG_EPHEMERAL) as u8];
+        if rustix::io::pwrite(&file, &flags, header::FLAGS).is_err() {
+            return;
+        }
+    }
+    Temporary(path.to_owned()).unlink();
 }
 
 /// The objects in shared memory whose names begin so: the rest of the name, and the path.

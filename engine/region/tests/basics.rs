@@ -373,3 +373,35 @@ fn misspelt_names_are_answered_with_the_nearest() {
     assert!(region.publish("", &[], b"", false).is_err());
     assert!(region.publish(&"x".repeat(256), &[], b"", false).is_err());
 }
+
+#[test]
+fn an_ephemeral_region_does_not_take_its_successor_along() {
+    for place in [Place::shm(), Place::File(tempfile::tempdir().unwrap())] {
+        let options =
+            CreateOptions { capacity: Some(1 << 20), ephemeral: true, ..Default::default() };
+        let first = Region::create(place.location(), options).unwrap();
+        Region::remove(&place.location()).unwrap();
+        let second = place.create(1 << 20);
+        drop(first);
+        assert!(place.path().exists());
+        drop(second);
+        assert!(place.path().exists());
+    }
+}
+
+#[test]
+fn what_is_no_file_among_shared_memory_stops_nobody() {
+    let place = Place::shm();
+    let path = std::ffi::CString::new(place.path().into_os_string().into_encoded_bytes()).unwrap();
+    // SAFETY: a valid string.
+    assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let location = place.location();
+    std::thread::spawn(move || {
+        let _ = Region::list();
+        sender.send(Region::open(location, true).is_err()).unwrap();
+    });
+    let refused = receiver.recv_timeout(std::time::Duration::from_secs(5));
+    drop(place);
+    assert_eq!(refused, Ok(true));
+}

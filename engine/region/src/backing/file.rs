@@ -68,11 +68,7 @@ impl FileBacking {
             rustix::io::Errno::ISDIR => Error::corrupt("it is a directory", 0),
             e => Error::io(format!("opening {}", path.display()), e),
         })?;
-        let stat = rustix::fs::fstat(&fd)
-            .map_err(|e| Error::io(format!("opening {}", path.display()), e))?;
-        if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
-            return Err(Error::corrupt("it is not a regular file", 0));
-        }
+        super::regular(fd.as_fd(), &path.display().to_string())?;
         refuse_remote(fd.as_fd(), path)?;
         Ok(Self { path: path.into(), present: path.into(), fd })
     }
@@ -123,6 +119,9 @@ impl Backing for FileBacking {
     }
 
     fn unlink(&self) -> Result<()> {
+        if !super::still_names(&self.present, self.fd.as_fd()) {
+            return Ok(());
+        }
         match rustix::fs::unlink(&self.present) {
             Ok(()) => self.sync_directory(),
             Err(rustix::io::Errno::NOENT) => Ok(()),

@@ -84,6 +84,23 @@ pub(crate) fn file_bytes(fd: BorrowedFd<'_>) -> Result<u64> {
     Ok(u64::try_from(stat.st_size).unwrap_or(0))
 }
 
+/// Refuses what is not a regular file.
+fn regular(fd: BorrowedFd<'_>, name: &str) -> Result<()> {
+    let stat = rustix::fs::fstat(fd).map_err(|e| Error::io(format!("opening {name}"), e))?;
+    match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
+        rustix::fs::FileType::RegularFile => Ok(()),
+        _ => Err(Error::corrupt("it is not a regular file", 0)),
+    }
+}
+
+/// Whether a path names the open file still: it may have been given to a successor.
+pub(crate) fn still_names(path: &Path, fd: BorrowedFd<'_>) -> bool {
+    match (rustix::fs::lstat(path), rustix::fs::fstat(fd)) {
+        (Ok(a), Ok(b)) => (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino),
+        _ => false,
+    }
+}
+
 /// Reads the beginning of a file without mapping it, so that a truncated one cannot fault.
 pub(crate) fn head(fd: BorrowedFd<'_>, bytes: usize) -> Result<Vec<u8>> {
     let mut out = vec![0; bytes];

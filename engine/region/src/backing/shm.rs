@@ -92,9 +92,13 @@ impl ShmBacking {
 
     fn open_object(name: &str, object: String, writable: bool) -> Result<Self> {
         let access = if writable { OFlags::RDWR } else { OFlags::RDONLY };
-        let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        // Anybody may put a pipe there; opening one must not wait for its other end.
+        let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         match rustix::fs::open(path(&object), flags, Mode::empty()) {
-            Ok(fd) => Ok(Self { name: name.into(), object, fd }),
+            Ok(fd) => {
+                super::regular(fd.as_fd(), name)?;
+                Ok(Self { name: name.into(), object, fd })
+            }
             Err(rustix::io::Errno::NOENT) => Err(Error::RegionNotFound { region: name.into() }),
             Err(e) => Err(Error::io(format!("opening region {name:?}"), e)),
         }
@@ -172,7 +176,11 @@ impl Backing for ShmBacking {
     }
 
     fn unlink(&self) -> Result<()> {
-        match rustix::fs::unlink(path(&self.object)) {
+        let path = path(&self.object);
+        if !super::still_names(&path, self.fd.as_fd()) {
+            return Ok(());
+        }
+        match rustix::fs::unlink(path) {
             Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
             Err(e) => Err(Error::io(format!("removing region {:?}", self.name), e)),
         }
