@@ -44,6 +44,8 @@ mod report;
 mod reserve;
 mod session;
 mod state;
+#[cfg(test)]
+mod tests;
 mod types;
 mod writer;
 

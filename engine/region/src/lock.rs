@@ -43,19 +43,41 @@ impl LockFile {
         self.set(libc::F_UNLCK, start, len).map(|_| ())
     }
 
-    fn set(&self, kind: libc::c_int, start: u64, len: u64) -> io::Result<bool> {
-        if self.generation != fork::generation() {
-            // In a forked child the number may name anything, and unlocking would drop the
-            // parent's lock.
-            return Err(io::Error::other("the lock belongs to the parent process"));
+    /// Whether one description holds several of `len` bytes at `start`, as who takes all does. Only
+    /// a reason to wait: it may be over by the time it is said.
+    pub(crate) fn held_by_one(&self, start: u64, len: u64) -> io::Result<bool> {
+        self.check()?;
+        // SAFETY: `flock` is plain data, for which zero is a value.
+        let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+        lock.l_type = libc::F_WRLCK as libc::c_short;
+        lock.l_whence = libc::SEEK_SET as libc::c_short;
+        lock.l_start = start as libc::off_t;
+        lock.l_len = len as libc::off_t;
+        // SAFETY: `fd` is open (see `check`), `lock` outlives the call.
+        if unsafe { libc::fcntl(self.fd, libc::F_OFD_GETLK, &raw mut lock) } != 0 {
+            return Err(io::Error::last_os_error());
         }
+        Ok(i32::from(lock.l_type) == libc::F_UNLCK || lock.l_len as u64 >= len)
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.generation == fork::generation() {
+            return Ok(());
+        }
+        // In a forked child the number may name anything, and unlocking would drop the parent's
+        // lock.
+        Err(io::Error::other("the lock belongs to the parent process"))
+    }
+
+    fn set(&self, kind: libc::c_int, start: u64, len: u64) -> io::Result<bool> {
+        self.check()?;
         // SAFETY: `flock` is plain data, for which zero is a value.
         let mut lock: libc::flock = unsafe { std::mem::zeroed() };
         lock.l_type = kind as libc::c_short;
         lock.l_whence = libc::SEEK_SET as libc::c_short;
         lock.l_start = start as libc::off_t;
         lock.l_len = len as libc::off_t;
-        // SAFETY: `fd` is open (see the generation check), `lock` outlives the call.
+        // SAFETY: `fd` is open (see `check`), `lock` outlives the call.
         if unsafe { libc::fcntl(self.fd, libc::F_OFD_SETLK, &raw mut lock) } == 0 {
             return Ok(true);
         }

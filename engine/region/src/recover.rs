@@ -18,9 +18,7 @@ impl Session {
         let high = self.sessions_high();
         let boot_low = bytes.word(header::BOOT_ID)?;
         let boot_high = bytes.word(header::BOOT_ID + 8)?;
-        let seen = u128::from(boot_high.load(Ordering::Relaxed)) << 64
-            | u128::from(boot_low.load(Ordering::Relaxed));
-        let same_boot = seen == boot_id();
+        let same_boot = self.same_boot()?;
         if !same_boot {
             // What a file holds after a reboot is whatever the kernel had written by then. Only
             // what was flushed could be believed, and nothing has been.
@@ -31,8 +29,8 @@ impl Session {
                 bytes.zero(self.layout.session(index), field::BYTES)?;
             }
             bytes.word(header::DIRTY)?.store(1, Ordering::Release);
-            boot_low.store(boot_id() as u64, Ordering::Relaxed);
-            boot_high.store((boot_id() >> 64) as u64, Ordering::Relaxed);
+            boot_low.store(boot_id() as u64, Ordering::Release);
+            boot_high.store((boot_id() >> 64) as u64, Ordering::Release);
         }
         let left: Vec<u32> = (0..high)
             .filter(|&index| {
@@ -117,8 +115,10 @@ impl Writer<'_> {
         }
         let (records, chain) = self.session_records(index)?;
         for (place, offset, bytes) in records {
-            // Half-reserved memory is not known to be warm; its pages go back.
-            if let Some(from) = s.layout.granule_of(offset) {
+            // Half-reserved memory is not known to be warm; its pages go back. A record that the
+            // counts contradict says nothing about pages.
+            let counted = self.owners(offset, bytes).is_ok_and(|n| n > 0);
+            if let Some(from) = s.layout.granule_of(offset).filter(|_| counted) {
                 let to = from + if bytes > GRANULE / 2 { crate::arena::granules(bytes) } else { 1 };
                 for (lo, hi) in s.runs(from, to.min(s.layout.granule_count), false)? {
                     s.ground().punch(s.layout.granule_at(lo), (hi - lo) * GRANULE);

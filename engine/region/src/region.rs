@@ -358,15 +358,6 @@ impl Region {
     pub fn slice(&self, offset: u64, len: u64) -> Result<*const u8> {
         Ok(self.session()?.address(offset, len, false)?.cast_const())
     }
-
-    /// The same in the read-write mapping, for memory that the caller alone owns: an [`Extent`]
-    /// that is not published.
-    ///
-    /// # Errors
-    /// As [`Region::slice`]; [`Error::ReadOnly`].
-    pub fn slice_mut(&self, offset: u64, len: u64) -> Result<*mut u8> {
-        self.session()?.address(offset, len, true)
-    }
 }
 
 /// What a table is made of.
@@ -387,13 +378,17 @@ fn found(
 ) -> Result<Option<Region>> {
     let guard = Unpublished::new(made.as_ref())?;
     let mut session = Session::found(made, layout, id, ephemeral)?;
+    let key = session::key(session.backing.as_ref(), false)?;
+    // Locked before the name appears: another thread that opens it finds this session.
+    let mut sessions = registry::lock();
     if !session.backing.publish()? {
+        drop(sessions);
         return Ok(None);
     }
     guard.disarm();
     let session = Arc::new(session);
-    let key = session::key(session.backing.as_ref(), false)?;
-    registry::lock().insert(key, Arc::downgrade(&session));
+    sessions.insert(key, Arc::downgrade(&session));
+    drop(sessions);
     Ok(Some(Region::wrap(session)))
 }
 

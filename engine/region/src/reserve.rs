@@ -77,6 +77,9 @@ impl Ground<'_> {
             let next = (at / BLOCK * BLOCK + BLOCK).min(end);
             let done = if at.is_multiple_of(BLOCK) && next - at == BLOCK {
                 self.block(at)
+            } else if crate::cgroup::room() < 2 * BLOCK {
+                // Populating at the control group's limit would kill us.
+                Err(Failure::Full(FullCause::Cgroup))
             } else {
                 self.pages(at, next - at)
             };

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -19,6 +20,11 @@ use crate::records::Records;
 use crate::registry::Key;
 use crate::reserve::{Failure, Ground};
 use crate::types::Location;
+
+/// How long to wait for who holds all lock bytes.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The largest incarnation that the writer lock's word has room for, beside slot and waiters' bit.
+const LAST_INCARNATION: u64 = u64::MAX >> 10;
 
 /// Work that a destructor could not do at once, because the writer lock was taken.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +80,19 @@ pub(crate) fn boot_id() -> u128 {
         .ok()
         .and_then(|text| u128::from_str_radix(&text.trim().replace('-', ""), 16).ok())
         .unwrap_or(0)
+}
+
+impl Session {
+    /// Whether what the region says of sessions and tables was written since the system started.
+    /// Shared memory cannot have been written before; and there the identity may not be readable.
+    pub(crate) fn same_boot(&self) -> Result<bool> {
+        if self.backing.collapses() {
+            return Ok(true);
+        }
+        let low = self.bytes.word(header::BOOT_ID)?.load(Ordering::Acquire);
+        let high = self.bytes.word(header::BOOT_ID + 8)?.load(Ordering::Acquire);
+        Ok(u128::from(high) << 64 | u128::from(low) == boot_id())
+    }
 }
 
 /// When this process started, in clock ticks since boot.
@@ -156,7 +175,15 @@ impl Session {
         // Writers hold the byte only while they recycle.
         for _ in 0..10_000 {
             if self.lock.try_lock_shared(LOCK_READERS).map_err(|e| self.locking(e))? {
-                return Ok(self);
+                return if self.same_boot()? {
+                    Ok(self)
+                } else {
+                    Err(Error::Unsupported(format!(
+                        "region {} was last used before the system started, and its tables are \
+                         not to be believed; open it for writing, which recovers it",
+                        self.backing.describe()
+                    )))
+                };
             }
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
@@ -165,17 +192,35 @@ impl Session {
 
     fn join(mut self) -> Result<Self> {
         let all = u64::from(SESSIONS);
-        let first = self.lock.try_lock(LOCK_BASE, all).map_err(|e| self.locking(e))?;
-        if first {
-            self.index = 0;
-        } else {
-            self.index = self.free_slot()?;
-        }
+        let deadline = Instant::now() + PATIENCE;
+        let first = loop {
+            if self.lock.try_lock(LOCK_BASE, all).map_err(|e| self.locking(e))? {
+                self.index = 0;
+                break true;
+            }
+            if let Some(index) = self.free_slot()? {
+                self.index = index;
+                break false;
+            }
+            // Who recovers or removes a region holds all lock bytes for a moment.
+            let one = self.lock.held_by_one(LOCK_BASE, all).map_err(|e| self.locking(e))?;
+            if !one || Instant::now() >= deadline {
+                return Err(Error::SessionLimit { limit: SESSIONS });
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        };
         self.self_test()?;
-        let incarnation = self.bytes.word(header::INCARNATION)?.fetch_add(1, Ordering::AcqRel) + 1;
-        self.token = incarnation << 9 | u64::from(self.index);
         let page = self.layout.session(self.index);
-        self.reserve_metadata(page, field::BYTES)?;
+        // All pages below the mark must be there, also those of slower joiners.
+        let from = self.layout.session(self.sessions_high().min(self.index));
+        self.reserve_metadata(from, page + field::BYTES - from)?;
+        let incarnation = self.bytes.word(header::INCARNATION)?.fetch_add(1, Ordering::AcqRel);
+        let incarnation = incarnation.saturating_add(1);
+        if incarnation > LAST_INCARNATION {
+            return Err(Error::corrupt("the incarnations are used up", header::INCARNATION));
+        }
+        // From here on leaving touches the page.
+        self.token = incarnation << 9 | u64::from(self.index);
         self.bytes
             .word(header::SESSIONS_HIGH)?
             .fetch_max(u64::from(self.index) + 1, Ordering::AcqRel);
@@ -183,8 +228,11 @@ impl Session {
             self.recover_alone()?;
             // Keep our own byte only.
             let _ = self.lock.unlock(LOCK_BASE + 1, all - 1);
-        } else if self.bytes.word(page + field::INCARNATION)?.load(Ordering::Acquire) != 0 {
-            // The slot is a corpse's, and its byte is ours now.
+        } else if self.bytes.word(page + field::INCARNATION)?.load(Ordering::Acquire) != 0
+            || self.corpse_writes()?
+        {
+            // The slot is a corpse's, and its byte is ours now: nobody else can take from it what
+            // it held, the writer lock included.
             let mut writer = self.write()?;
             writer.sweep_session(self.index)?;
         }
@@ -195,14 +243,20 @@ impl Session {
         Ok(self)
     }
 
-    fn free_slot(&self) -> Result<u32> {
+    /// Whether the writer lock was left behind under our slot. We have not taken it yet.
+    fn corpse_writes(&self) -> Result<bool> {
+        let word = self.bytes.word(header::WRITER)?.load(Ordering::Acquire);
+        Ok(word != 0 && word >> 1 & 0x1ff == u64::from(self.index))
+    }
+
+    fn free_slot(&self) -> Result<Option<u32>> {
         for index in 0..SESSIONS {
             let byte = LOCK_BASE + u64::from(index);
             if self.lock.try_lock(byte, 1).map_err(|e| self.locking(e))? {
-                return Ok(index);
+                return Ok(Some(index));
             }
         }
-        Err(Error::SessionLimit { limit: SESSIONS })
+        Ok(None)
     }
 
     /// Some file systems accept locks and exclude nobody.
@@ -292,9 +346,12 @@ impl Session {
             writer.leave_session()?;
         }
         let flags = self.bytes.word(header::FLAGS)?.load(Ordering::Acquire);
-        if flags & header::FLAG_EPHEMERAL != 0
-            && self.lock.try_lock(LOCK_BASE, u64::from(SESSIONS) + 1).unwrap_or(false)
-        {
+        if flags & header::FLAG_EPHEMERAL == 0 || flags & header::FLAG_REMOVED != 0 {
+            return Ok(());
+        }
+        // Our own byte first: of two that leave at once, one must find itself the last.
+        let _ = self.lock.unlock(LOCK_BASE + u64::from(self.index), 1);
+        if self.lock.try_lock(LOCK_BASE, u64::from(SESSIONS) + 1).unwrap_or(false) {
             self.bytes.word(header::FLAGS)?.fetch_or(header::FLAG_REMOVED, Ordering::AcqRel);
             self.backing.unlink()?;
         }

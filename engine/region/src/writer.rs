@@ -152,16 +152,20 @@ impl Writer<'_> {
     fn enter(&mut self, stolen: Option<u32>) -> Result<()> {
         let dirty = self.s.bytes.word(header::DIRTY)?;
         let was_dirty = dirty.swap(1, Ordering::AcqRel) != 0;
+        let mut ready = Ok(());
         if was_dirty {
             self.broken.set(true);
-            self.rebuild()?;
-            self.broken.set(false);
+            ready = self.rebuild();
+            self.broken.set(ready.is_err());
         }
         if let Some(slot) = stolen {
-            let swept = self.sweep_session(slot);
+            if ready.is_ok() {
+                ready = self.sweep_session(slot);
+            }
+            // In any case: kept, the dead session would look alive to all others.
             let _ = self.s.lock.unlock(LOCK_BASE + u64::from(slot), 1);
-            swept?;
         }
+        ready?;
         if self.s.has_deferred.load(Ordering::Acquire) {
             self.drain()?;
         }

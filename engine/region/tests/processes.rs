@@ -100,6 +100,12 @@ fn role() {
     let region = if role == "small tmpfs" {
         let options = CreateOptions { capacity: Some(64 << 20), ..CreateOptions::default() };
         Region::create(Location::Shm(name.clone()), options).unwrap()
+    } else if role == "join a full one" {
+        match Region::open(Location::Shm(name), false) {
+            Err(Error::RegionFull { cause: FullCause::Backing, .. }) => say("refused"),
+            other => panic!("{other:?}"),
+        }
+        return;
     } else {
         Region::open(Location::Shm(name.clone()), false).unwrap()
     };
@@ -189,6 +195,17 @@ fn role() {
             drop(extent);
         }
         "small tmpfs" => {
+            let mut rest = std::fs::File::create("/dev/shm/rest").unwrap();
+            while rest.write_all(&[1; 4096]).is_ok() {}
+            // Not even the allocator's own rows fit: nothing may stay recorded.
+            match region.allocate(3 << 20) {
+                Err(Error::RegionFull { cause: FullCause::Backing, .. }) => {}
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(region.stats().unwrap().extents, 0);
+            assert!(region.verify().ok(), "{:?}", region.verify());
+            std::fs::remove_file("/dev/shm/rest").unwrap();
+            drop(rest);
             let extent = region.allocate(3 << 20).unwrap();
             // SAFETY: our own extent.
             unsafe { extent.as_mut_ptr().write_bytes(1, 3 << 20) };
@@ -206,6 +223,19 @@ fn role() {
                 more.push(extent);
             }
             assert!(more.len() > 60, "{}", more.len());
+            // To the last page; who joins now gets an error, and not a fault when it leaves.
+            let mut rest = std::fs::File::create("/dev/shm/rest").unwrap();
+            while rest.write_all(&[1; 4096]).is_ok() {}
+            let joins = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "role", "--nocapture"])
+                .env(ROLE, "join a full one")
+                .stdin(Stdio::null())
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&joins.stdout).into_owned();
+            assert!(joins.status.success() && said.contains("refused"), "{joins:?}");
+            std::fs::remove_file("/dev/shm/rest").unwrap();
+            drop(rest);
             assert!(region.verify().ok(), "{:?}", region.verify());
             assert_eq!(pin.manifest().unwrap(), b"m");
             drop(more);
