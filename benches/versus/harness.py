@@ -153,7 +153,7 @@ def measure(row: Row, rounds: int) -> Result:
             calls[contestant.name] = max(1, math.ceil(SAMPLE / max(took, 1e-8)))
         else:
             calls[contestant.name] = 1
-        contestant.note += "" if took < SLOW else " (fewer rounds)"
+        contestant.note += "" if took < SLOW else " fewer rounds"
     timings = {c.name: Timing(c.name, c.engine, [], c.note.strip()) for c in row.contestants}
     order = list(row.contestants)
     gc.collect()
