@@ -26,8 +26,10 @@ struct Inner {
     schema: Mutex<Option<LastSchema>>,
 }
 
-/// The Arrow schema of a result, and what it depends on.
+/// The Arrow schema of a result, and what it depends on: parameters of another type give columns of
+/// another type.
 struct LastSchema {
+    columns: insitu_query::Schema,
     origins: Vec<Option<usize>>,
     source: Arc<Meta>,
     schema: SchemaRef,
@@ -158,6 +160,7 @@ impl Prepared {
         let mut last = self.inner.schema.lock();
         if let Some(last) = &*last
             && last.origins == origins
+            && last.columns == output.schema
             && Arc::ptr_eq(&last.source, source)
         {
             return Ok(last.schema.clone());
@@ -165,7 +168,9 @@ impl Prepared {
         let schema = types::schema_to_arrow(&output.schema, &source.arrow, |index| {
             origins.get(index).copied().flatten()
         })?;
-        *last = Some(LastSchema { origins, source: source.clone(), schema: schema.clone() });
+        let columns = output.schema.clone();
+        *last =
+            Some(LastSchema { columns, origins, source: source.clone(), schema: schema.clone() });
         Ok(schema)
     }
 }

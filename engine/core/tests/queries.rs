@@ -297,3 +297,18 @@ fn parameters_are_given_when_it_runs() {
         assert_eq!(found.column(0).unwrap()[0].as_primitive::<Int64Type>().value(0), expected);
     }
 }
+
+#[test]
+fn parameters_of_another_type_give_columns_of_another_type() {
+    let region = region();
+    let table = put(&region, 10);
+    let query = table.query().select(vec![(col("origin") * Expr::param("x")).alias("y")]);
+    let prepared = query.prepare().unwrap();
+    let run = |x: Scalar| prepared.run(None, &[("x".to_owned(), x)], RunOptions::default());
+    for _ in 0..2 {
+        let whole = run(Scalar::Int(3)).unwrap().column(0).unwrap().remove(0);
+        assert_eq!(whole.as_primitive::<Int32Type>().value(4), 12);
+        let part = run(Scalar::Float(0.5)).unwrap().column(0).unwrap().remove(0);
+        assert_eq!(part.as_primitive::<Float64Type>().value(4), 2.0);
+    }
+}
