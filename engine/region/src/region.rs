@@ -9,6 +9,7 @@ use crate::backing::{self, Backing};
 use crate::catalog::Held;
 use crate::error::{Error, Result};
 use crate::extent::Extent;
+use crate::fork;
 use crate::layout::Layout;
 use crate::pin::{Pin, PinInner};
 use crate::registry;
@@ -29,6 +30,7 @@ struct Handle {
     id: u128,
     capacity: u64,
     read_only: bool,
+    generation: u64,
 }
 
 impl std::fmt::Debug for Region {
@@ -44,11 +46,16 @@ impl Region {
             id: session.id,
             capacity: session.layout.capacity,
             read_only: session.read_only,
+            generation: session.generation,
             session: Mutex::new(Some(session)),
         }))
     }
 
     fn session(&self) -> Result<Arc<Session>> {
+        // Before the lock: another thread of the parent may have held it at the fork.
+        if self.0.generation != fork::generation() {
+            return Err(session::forked());
+        }
         let session = self.0.session.lock().clone();
         let session = session.ok_or_else(|| self.closed())?;
         session.check_fork()?;

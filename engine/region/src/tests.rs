@@ -264,3 +264,40 @@ fn damage_anywhere_in_the_metadata_is_survived() {
         assert!(Instant::now() < deadline, "round {round}");
     }
 }
+
+#[test]
+fn a_file_of_another_boot_is_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("region");
+    let location = || Location::File(path.clone());
+    let region = Region::create(location(), options(1 << 20)).unwrap();
+    region.publish("t", &[], b"m", false).unwrap();
+    let boot =
+        region.for_tests().bytes.word(header::BOOT_ID).unwrap().fetch_xor(1, Ordering::SeqCst);
+    drop(region);
+    assert!(matches!(Region::open(location(), true), Err(Error::Unsupported(_))));
+    let region = Region::open(location(), false).unwrap();
+    assert_eq!(region.names().unwrap(), [""; 0]);
+    assert_eq!(
+        region.for_tests().bytes.word(header::BOOT_ID).unwrap().load(Ordering::SeqCst),
+        boot
+    );
+    healthy(&region);
+    assert!(Region::open(location(), true).is_ok());
+}
+
+#[test]
+fn of_two_sessions_that_leave_at_once_one_removes_the_region() {
+    for round in 0..50 {
+        let name = format!("test-leave-{}-{round}", std::process::id());
+        let ephemeral = CreateOptions { ephemeral: true, ..options(1 << 20) };
+        let region = Region::create(Location::Shm(name.clone()), ephemeral).unwrap();
+        let other = another(&region);
+        std::thread::scope(|scope| {
+            scope.spawn(move || drop(other));
+            drop(region);
+        });
+        let left = Region::remove(&Location::Shm(name));
+        assert!(matches!(left, Err(Error::RegionNotFound { .. })), "round {round}");
+    }
+}
