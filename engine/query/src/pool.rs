@@ -217,7 +217,7 @@ fn help(pool: &'static Pool, me: &Helper) {
         // SAFETY: the address was posted by `run`, whose frame outlives this: it waits until
         // `inside` is zero, and we are inside.
         let job = unsafe { &*(job as *const Job<'_>) };
-        let _leave = Leave(pool);
+        let _leave = Leave(pool, job);
         while let Some(m) = job.take() {
             (job.work)(m);
         }
@@ -225,10 +225,15 @@ fn help(pool: &'static Pool, me: &Helper) {
 }
 
 /// Leaves the job, however the work ends.
-struct Leave(&'static Pool);
+struct Leave<'a>(&'static Pool, &'a Job<'a>);
 
-impl Drop for Leave {
+impl Drop for Leave<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // A morsel is missing: better no result than a wrong one.
+            self.1.cancelled.store(true, Ordering::Relaxed);
+        }
+        // From here on the job may be gone.
         if self.0.inside.fetch_sub(1, Ordering::AcqRel) == 1 {
             // The lock orders this with the caller's check before it waits.
             let _idle = lock(&self.0.idle);

@@ -224,7 +224,7 @@ pub(crate) fn run<'a>(job: &Job<'_, 'a>, aggs: &[Agg]) -> Result<Rows<'a>> {
     })?;
     let mut total = states()?;
     for part in parts {
-        for (state, part) in total.iter_mut().zip(part.into_inner().unwrap_or_default()) {
+        for (state, part) in total.iter_mut().zip(part.into_inner().ok_or_else(lost)?) {
             state.merge(part);
         }
     }

@@ -73,8 +73,8 @@ pub(crate) fn copy(
         }
         Ok(())
     })?;
-    let parts: Vec<TakeSizes> =
-        parts.into_iter().map(|p| p.into_inner().unwrap_or_default()).collect();
+    let parts: Option<Vec<TakeSizes>> = parts.into_iter().map(OnceLock::into_inner).collect();
+    let parts = parts.ok_or_else(lost)?;
     let view = *dtype == DataType::Utf8View;
     let mut bytes = 0usize;
     let bases: Vec<usize> = parts
