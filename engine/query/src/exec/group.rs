@@ -92,7 +92,8 @@ pub(crate) fn run<'a>(job: &Job<'_, 'a>, keys: &[Named], aggs: &[Agg]) -> Result
         }
         Ok(())
     })?;
-    let mut parts = parts.into_iter().filter_map(OnceLock::into_inner);
+    let parts: Option<Vec<Part>> = parts.into_iter().map(OnceLock::into_inner).collect();
+    let mut parts = parts.ok_or_else(lost)?.into_iter();
     let mut total = match parts.next() {
         Some(first) => first,
         None => plan.empty(0)?,
@@ -177,8 +178,8 @@ impl Plan<'_> {
         let mut seen = 0;
         for i in 0..SAMPLE_TILES {
             let tile = self.frame.program.tile_rows.min(256);
-            let selected = worker.run(i * step, tile).map_err(|f| f.error)?;
-            if selected {
+            // A row that fails here fails again in its turn, if no earlier one does.
+            if worker.run(i * step, tile).unwrap_or(false) {
                 self.number(&worker, &mut keys, i * step, tile, &mut ids).map_err(|f| f.error)?;
                 seen += tile;
             }
@@ -394,6 +395,10 @@ fn agg_column(
     // SAFETY: the buffers were just made for `groups` results; bits in whole words.
     unsafe { a.finish(groups, values.ptr.as_ptr(), validity.ptr.as_ptr()) }
         .map_err(|e| overflow(&agg.text, e.sum, &agg.dtype))?;
+    if matches!(agg.function, FunctionId::Min | FunctionId::Max) {
+        // SAFETY: the results were just written.
+        unsafe { positive_zeros(out, values.ptr.as_ptr(), groups) };
+    }
     if !is_bool {
         return Ok(finish(values, Some(validity), groups, level));
     }
@@ -406,4 +411,22 @@ fn agg_column(
         unsafe { kernel((bits.base() + start / 8) as *mut u8, &src, n) };
     }
     Ok(finish(bits, Some(validity), groups, level))
+}
+
+/// Writes +0.0 for -0.0, as the reductions of whole columns do: which of two equal zeros a group
+/// met first must not show.
+///
+/// # Safety
+/// `p` holds `n` values of the type, which nobody else writes.
+unsafe fn positive_zeros(prim: Prim, p: *mut u8, n: usize) {
+    for i in 0..n {
+        // SAFETY: i < n.
+        unsafe {
+            match prim {
+                Prim::F32 => p.cast::<f32>().add(i).write(p.cast::<f32>().add(i).read() + 0.0),
+                Prim::F64 => p.cast::<f64>().add(i).write(p.cast::<f64>().add(i).read() + 0.0),
+                _ => return,
+            }
+        }
+    }
 }
