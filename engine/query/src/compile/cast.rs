@@ -1,7 +1,8 @@
 //! Lowering of casts, with their checks, and of membership in a set of literals.
 
+use insitu_kernels::level::Level;
 use insitu_kernels::prim::Prim;
-use insitu_kernels::tile::{Arith, BitOp, Compare};
+use insitu_kernels::tile::{Arith, BitOp, Compare, cast_fits};
 
 use crate::compile::graph::{Id, Op, Repr};
 use crate::compile::lower::*;
@@ -145,20 +146,10 @@ impl Lower<'_> {
         let fits = match (&from, &target) {
             (a, b) if number(a) && number(b) && *a != Bool && *b != Bool => {
                 let (p, q) = (prim(a)?, prim(b)?);
-                let probe = self.graph.add(Op::Fits(q), p, Repr::Bits, &[v]);
-                // No kernel: every value fits.
-                self.graph.node(probe).kernel(insitu_kernels::level::Level::Baseline).map(|_| probe)
-            }
-            (Timestamp(u, _), Timestamp(w, _)) | (Duration(u), Duration(w)) if w > u => {
-                let c = w.per_second() / u.per_second();
-                Some(self.mul_fits(v, c))
-            }
-            (Date32, Timestamp(u, _)) => {
-                let wide = self.graph.cast(Prim::I32, Prim::I64, v);
-                Some(self.mul_fits(wide, per_day(*u)))
-            }
-            (Date64, Timestamp(u, _)) if *u > TimeUnit::Millisecond => {
-                Some(self.mul_fits(v, u.per_second() / 1000))
+                // No kernel: every value fits. (A constant's node has none either, but it is the
+                // answer already: the type is asked, not the node.)
+                cast_fits(p, q, Level::Baseline)
+                    .map(|_| self.graph.add(Op::Fits(q), p, Repr::Bits, &[v]))
             }
             (Timestamp(u, _), Date32) => {
                 let days = self.scale_down(v, per_day(*u));
@@ -168,7 +159,7 @@ impl Lower<'_> {
                 let days = self.scale_down(v, 86_400_000);
                 Some(self.graph.add(Op::Fits(Prim::I32), Prim::I64, Repr::Bits, &[days]))
             }
-            _ => None,
+            (a, b) => self.finer_fits(v, a, b),
         }
         .filter(|f| self.graph.known_bit(*f) != Some(true));
         let mut out = self.convert(t, &target)?;
@@ -190,6 +181,24 @@ impl Lower<'_> {
             }
         }
         Ok(out)
+    }
+
+    /// Rows whose time stays in 64 bits in a finer unit; none if all do.
+    pub(super) fn finer_fits(&mut self, v: Id, from: &DataType, to: &DataType) -> Option<Id> {
+        use DataType::*;
+        match (from, to) {
+            (Timestamp(u, _), Timestamp(w, _)) | (Duration(u), Duration(w)) if w > u => {
+                Some(self.mul_fits(v, w.per_second() / u.per_second()))
+            }
+            (Date32, Timestamp(u, _)) => {
+                let wide = self.graph.cast(Prim::I32, Prim::I64, v);
+                Some(self.mul_fits(wide, per_day(*u)))
+            }
+            (Date64, Timestamp(u, _)) if *u > TimeUnit::Millisecond => {
+                Some(self.mul_fits(v, u.per_second() / 1000))
+            }
+            _ => None,
+        }
     }
 
     /// Rows whose value times a constant stays in 64 bits.

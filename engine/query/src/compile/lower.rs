@@ -597,16 +597,6 @@ pub(super) fn symbol(id: FunctionId) -> &'static str {
     id.function().symbol().unwrap_or(id.function().name)
 }
 
-pub(super) fn swapped(op: Compare) -> Compare {
-    match op {
-        Compare::Lt => Compare::Gt,
-        Compare::Le => Compare::Ge,
-        Compare::Gt => Compare::Lt,
-        Compare::Ge => Compare::Le,
-        other => other,
-    }
-}
-
 /// Whether the bits are the scalar itself, and not a float that it rounds to.
 pub(super) fn exact(s: &Scalar, bits: u64, t: &DataType) -> bool {
     let back = match t {

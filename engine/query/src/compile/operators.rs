@@ -1,7 +1,8 @@
 //! Lowering of operators on two values: arithmetic on numbers and times, comparison, logic, choice.
 
+use insitu_kernels::level::Level;
 use insitu_kernels::prim::Prim;
-use insitu_kernels::tile::{Arith, BitOp, Compare, Unary};
+use insitu_kernels::tile::{Arith, BitOp, Compare, Unary, overflows};
 
 use crate::compile::graph::{Id, Op, Repr};
 use crate::compile::lower::*;
@@ -81,10 +82,7 @@ impl Lower<'_> {
             let nonzero = self.graph.add(Op::DivValid, p, Repr::Bits, &[y, y]);
             valid = self.graph.both_valid(valid, Some(nonzero));
         }
-        if self.checked
-            && p.is_integer()
-            && matches!(op, Arith::Add | Arith::Sub | Arith::Mul | Arith::FloorDiv)
-        {
+        if self.checked && overflows(op, p, Level::Baseline).is_some() {
             let fails = self.graph.add(Op::Overflows(op), p, Repr::Bits, &[x, y]);
             self.check_overflow(fails, valid, vec![x, y], &dtype, e);
         }
@@ -155,8 +153,15 @@ impl Lower<'_> {
                     );
                 }
                 let days = self.scale_down(s, per_day(unit));
-                let days = self.graph.cast(Prim::I64, Prim::I32, days);
-                let value = self.graph.arith(Arith::Add, Prim::I32, d, days);
+                // In 64 bits, where the sum of days cannot overflow.
+                let wide = self.graph.cast(Prim::I32, Prim::I64, d);
+                let sum = self.graph.arith(Arith::Add, Prim::I64, wide, days);
+                if self.checked {
+                    let fits = self.graph.add(Op::Fits(Prim::I32), Prim::I64, Repr::Bits, &[sum]);
+                    let fails = self.graph.not(fits);
+                    self.check_overflow(fails, valid, vec![d], &Date32, e);
+                }
+                let value = self.graph.cast(Prim::I64, Prim::I32, sum);
                 Ok(node(Date32, value, valid))
             }
             (Timestamp(u, tz), Duration(v), F::Add | F::Sub) => {
@@ -189,12 +194,14 @@ impl Lower<'_> {
             }
             (Duration(u), n, F::Mul | F::FloorDiv) if n.is_integer() => {
                 let to = Duration(*u);
+                let a = self.coerce(a, &to, &args[0])?;
                 let b = self.coerce(b, &Int64, &args[1])?;
                 self.number_op(id, a, b, to, e)
             }
             (n, Duration(u), F::Mul) if n.is_integer() => {
                 let to = Duration(*u);
                 let a = self.coerce(a, &Int64, &args[0])?;
+                let b = self.coerce(b, &to, &args[1])?;
                 self.number_op(id, a, b, to, e)
             }
             (Null, t, _) | (t, Null, _) => {
@@ -236,6 +243,12 @@ impl Lower<'_> {
                 return self.null_of(&DataType::Bool);
             }
         }
+        if a.dtype == DataType::Null && b.dtype.is_string()
+            || b.dtype == DataType::Null && a.dtype.is_string()
+        {
+            return self.null_of(&DataType::Bool);
+        }
+        let sides = [a.clone(), b.clone()];
         let (a, b) = self.unify(a, b, [&args[0], &args[1]], e)?;
         let valid = self.graph.both_valid(a.valid, b.valid);
         if a.dtype == DataType::Null {
@@ -255,9 +268,36 @@ impl Lower<'_> {
                 Compare::Ge => self.graph.bits(BitOp::OrNot, &[x, y]),
             }
         } else {
-            self.graph.compare(op, prim(&a.dtype)?, x, y)
+            let value = self.graph.compare(op, prim(&a.dtype)?, x, y);
+            self.beyond_unit(op, value, &sides, &a.dtype)?
         };
         Ok(node(DataType::Bool, value, valid))
+    }
+
+    /// A comparison of times whose unit was made finer: where a time does not fit the finer unit
+    /// it is beyond all that do, and its sign alone says on which side.
+    fn beyond_unit(
+        &mut self,
+        op: Compare,
+        value: Id,
+        sides: &[Typed; 2],
+        common: &DataType,
+    ) -> Result<Id> {
+        let mut value = value;
+        for (side, op) in sides.iter().zip([op, op.flip()]) {
+            let Value::Node(v) = side.value else { continue };
+            let Some(fits) = self.finer_fits(v, &side.dtype, common) else { continue };
+            let p = prim(&side.dtype)?;
+            let zero = self.graph.number(p, 0);
+            let answer = match op {
+                Compare::Eq => self.graph.boolean(false),
+                Compare::Ne => self.graph.boolean(true),
+                Compare::Lt | Compare::Le => self.graph.compare(Compare::Lt, p, v, zero),
+                Compare::Gt | Compare::Ge => self.graph.compare(Compare::Gt, p, v, zero),
+            };
+            value = self.graph.add(Op::SelectBits, Prim::U8, Repr::Bits, &[fits, value, answer]);
+        }
+        Ok(value)
     }
 
     pub(super) fn compare_strings(&mut self, op: Compare, a: Typed, b: Typed) -> Result<Typed> {
@@ -268,7 +308,7 @@ impl Lower<'_> {
                 Op::StrCompare(op, *x, self.graph.text(s))
             }
             (Value::Weak(Scalar::Str(s)), Value::Column(y)) => {
-                Op::StrCompare(swapped(op), *y, self.graph.text(s))
+                Op::StrCompare(op.flip(), *y, self.graph.text(s))
             }
             (Value::Weak(Scalar::Str(s)), Value::Weak(Scalar::Str(t))) => {
                 let yes = match op {

@@ -343,10 +343,14 @@ impl Planner<'_> {
         let mut aggs = Vec::with_capacity(split.calls.len());
         for (call, _) in &split.calls {
             let ExprKind::Call(f, args) = call.kind() else { continue };
-            let arg = match args.first() {
+            let mut arg = match args.first() {
                 Some(a) => Some(self.lower(b, a)?),
                 None => None,
             };
+            if let Some(a) = arg.as_mut().filter(|a| a.dtype == DataType::Null) {
+                // A column of nulls has no bitmap that says so.
+                a.valid = Some(b.graph.boolean(false));
+            }
             let t = arg.as_ref().map_or(DataType::Int64, |a| a.dtype.clone());
             let wrong = || {
                 Error::TypeMismatch(format!(
