@@ -24,6 +24,7 @@ class Setting:
     insitu: Any = None  # the module, or None: peers and floor alone
     shm: str = "/dev/shm"
     _open: list[Any] = field(default_factory=list)
+    _regions: dict[str, Any] = field(default_factory=dict)
 
     def random(self, seed: int) -> np.random.Generator:
         return np.random.default_rng(seed)
@@ -34,9 +35,16 @@ class Setting:
 
     @cached_property
     def region(self) -> Any:
-        """One region for all rows, gone with this process. Its capacity is virtual until used."""
+        """One region for all rows, gone with this process."""
+        return self.another()
+
+    def another(self) -> Any:
+        """A region of one's own. Its capacity is virtual until used."""
+        name = self.name + f"-{len(self._regions)}" * bool(self._regions)
         wanted = 3 * self.rows * 8 * 10 + (1 << 30)
-        return self.insitu.create(self.name, capacity=wanted, if_exists="replace", ephemeral=True)
+        region = self.insitu.create(name, capacity=wanted, if_exists="replace", ephemeral=True)
+        self._regions[name] = region
+        return region
 
     def duckdb(self, **tables: Any) -> duckdb.DuckDBPyConnection:
         """A connection with this run's threads; each table natively and as `name_arrow`."""
@@ -51,7 +59,7 @@ class Setting:
     def close(self) -> None:
         for connection in self._open:
             connection.close()
-        if "region" in self.__dict__:
-            self.region.close()
+        for name, region in self._regions.items():
+            region.close()
             with contextlib.suppress(self.insitu.RegionNotFound):
-                self.insitu.remove(self.name)
+                self.insitu.remove(name)

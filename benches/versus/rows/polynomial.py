@@ -170,7 +170,8 @@ def _insitu_fresh(setting: Setting, x, y) -> list[Contestant]:
     def answer(result):
         return np.array(result["r"].to_numpy())
 
+    # The two take turns in one region, so each first makes the pages what its name says.
     return [
-        Contestant("insitu: collect", collect, answer),
+        Contestant("insitu: collect", collect, answer, before=collect, once=True),
         Contestant("insitu: collect, cold", collect, answer, before=region.trim, once=True),
     ]
