@@ -5,6 +5,7 @@
 //! Nothing here can panic: a job is a function of a morsel's number that keeps its errors itself.
 
 use std::cell::Cell;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 // The standard library's locks, not parking_lot's: those share a table in static memory, which a
 // fork could copy while another thread holds a lock in it.
@@ -217,23 +218,24 @@ fn help(pool: &'static Pool, me: &Helper) {
         // SAFETY: the address was posted by `run`, whose frame outlives this: it waits until
         // `inside` is zero, and we are inside.
         let job = unsafe { &*(job as *const Job<'_>) };
-        let _leave = Leave(pool, job);
-        while let Some(m) = job.take() {
-            (job.work)(m);
+        let _leave = Leave(pool);
+        let worked = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            while let Some(m) = job.take() {
+                (job.work)(m);
+            }
+        }));
+        if worked.is_err() {
+            // A morsel is missing: better no result than a wrong one.
+            job.cancelled.store(true, Ordering::Relaxed);
         }
     }
 }
 
 /// Leaves the job, however the work ends.
-struct Leave<'a>(&'static Pool, &'a Job<'a>);
+struct Leave(&'static Pool);
 
-impl Drop for Leave<'_> {
+impl Drop for Leave {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            // A morsel is missing: better no result than a wrong one.
-            self.1.cancelled.store(true, Ordering::Relaxed);
-        }
-        // From here on the job may be gone.
         if self.0.inside.fetch_sub(1, Ordering::AcqRel) == 1 {
             // The lock orders this with the caller's check before it waits.
             let _idle = lock(&self.0.idle);
@@ -399,6 +401,33 @@ mod tests {
             cancelled.store(true, Ordering::Relaxed);
         });
         assert_eq!(count.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    #[allow(clippy::panic)]
+    fn a_helper_that_panics_cancels_the_run_and_lives_on() {
+        set_threads(4);
+        let me = std::thread::current().id();
+        // Other tests may have the helpers: again until one came, twice over.
+        let mut panics = 0;
+        for _ in 0..2000 {
+            let (cancelled, panicked) = (AtomicBool::new(false), AtomicBool::new(false));
+            let watch = Watch { interrupt: &never, cancelled: &cancelled };
+            run(20, true, &watch, &|_| {
+                if std::thread::current().id() == me {
+                    std::thread::sleep(Duration::from_millis(1));
+                } else {
+                    panicked.store(true, Ordering::Relaxed);
+                    panic!("as the test wants");
+                }
+            });
+            assert_eq!(cancelled.load(Ordering::Relaxed), panicked.load(Ordering::Relaxed));
+            panics += usize::from(panicked.load(Ordering::Relaxed));
+            if panics > 8 {
+                return;
+            }
+        }
+        panic!("no helper came");
     }
 
     #[test]
