@@ -191,7 +191,8 @@ fn three_valued_logic_with_columns_and_literals() {
     let or = |x: Option<bool>, y: Option<bool>| and(x.map(|v| !v), y.map(|v| !v)).map(|v| !v);
     let xor = |x: Option<bool>, y: Option<bool>| Some(x? ^ y?);
     type Truth<'a> = &'a dyn Fn(Option<bool>, Option<bool>) -> Option<bool>;
-    let ops: [(fn(Expr, Expr) -> Expr, Truth<'_>); 3] =
+    type Op = fn(Expr, Expr) -> Expr;
+    let ops: [(Op, Truth<'_>); 3] =
         [(|x, y| x & y, &and), (|x, y| x | y, &or), (|x, y| x ^ y, &xor)];
     for (op, truth) in ops {
         let want: Vec<Val> = a.iter().zip(&b).map(|(x, y)| val(truth(*x, *y))).collect();
