@@ -8,8 +8,9 @@ use insitu_kernels::level::Level;
 use insitu_kernels::strings::LiteralSet;
 use parking_lot::Mutex;
 
+use crate::compile::planner;
 use crate::compile::program;
-use crate::compile::stage::{self, Kind, Options, Stage};
+use crate::compile::stage::{Kind, Options, Stage};
 use crate::error::{Error, Result};
 use crate::exec::run::{self, Compiled};
 use crate::exec::{group, map, reduce};
@@ -81,7 +82,7 @@ pub(crate) struct Executable {
 
 impl Executable {
     fn new(plan: &Plan, schema: &Schema, options: &Options<'_>) -> Result<Executable> {
-        let stages = stage::build(plan, schema, options)?;
+        let stages = planner::build(plan, schema, options)?;
         let output = output_schema(&stages);
         let stages: Result<Vec<Compiled>> = stages.into_iter().map(compile).collect();
         Ok(Executable { stages: stages?, schema: output })
@@ -266,7 +267,7 @@ impl Prepared {
 pub(crate) fn static_stages(plan: &Plan, source: &Schema) -> Result<Vec<Stage>> {
     let nulls: Vec<bool> = source.fields().iter().map(|f| f.nullable).collect();
     let options = Options { nulls: &nulls, params: &[], types_only: true, checked: false };
-    stage::build(plan, source, &options)
+    planner::build(plan, source, &options)
 }
 
 /// The compiled stages, for people to read.

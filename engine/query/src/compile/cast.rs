@@ -4,6 +4,7 @@ use insitu_kernels::level::Level;
 use insitu_kernels::prim::Prim;
 use insitu_kernels::tile::{Arith, BitOp, Compare, cast_fits};
 
+use crate::compile::convert::*;
 use crate::compile::graph::{Id, Op, Repr};
 use crate::compile::lower::*;
 use crate::dtype::{DataType, TimeUnit};

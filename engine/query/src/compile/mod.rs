@@ -1,10 +1,14 @@
 //! The compiler: a plan becomes stages, their expressions a graph of kernel calls, the graph a
 //! flat tile program.
 
+mod builder;
 mod cast;
+mod convert;
+mod fusion;
 pub(crate) mod graph;
 pub(crate) mod lower;
 mod operators;
+pub(crate) mod planner;
 pub(crate) mod program;
 mod split;
 pub(crate) mod stage;

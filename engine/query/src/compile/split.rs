@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::compile::stage::hidden;
+use crate::compile::planner::hidden;
 use crate::expr::{Expr, ExprKind};
 use crate::functions::FunctionKind;
 
