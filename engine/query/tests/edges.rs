@@ -329,3 +329,109 @@ fn a_filter_that_keeps_nothing_leaves_nothing_to_check() {
     let got = run_with(&plan, &Table::new(&t, &[]), &t, true).unwrap();
     assert!(got.columns.iter().all(Vec::is_empty));
 }
+
+const INTEGERS: [(DataType, i128, i128); 8] = [
+    (DataType::Int8, i8::MIN as i128, i8::MAX as i128),
+    (DataType::Int16, i16::MIN as i128, i16::MAX as i128),
+    (DataType::Int32, i32::MIN as i128, i32::MAX as i128),
+    (DataType::Int64, i64::MIN as i128, i64::MAX as i128),
+    (DataType::UInt8, 0, u8::MAX as i128),
+    (DataType::UInt16, 0, u16::MAX as i128),
+    (DataType::UInt32, 0, u32::MAX as i128),
+    (DataType::UInt64, 0, u64::MAX as i128),
+];
+
+fn corners(low: i128, high: i128) -> Vec<i128> {
+    let all = [low, low + 1, -7, -2, -1, 0, 1, 2, 7, 100, high - 1, high];
+    all.into_iter().filter(|v| (low..=high).contains(v)).collect()
+}
+
+fn range(t: &DataType) -> Option<(i128, i128)> {
+    INTEGERS.iter().find(|(d, ..)| d == t).map(|(_, low, high)| (*low, *high))
+}
+
+#[test]
+fn integers_of_all_types_compute_wrap_and_fail_as_numbers_do() {
+    let floor = |a: i128, b: i128| a.div_euclid(b) - i128::from(b < 0 && a.rem_euclid(b) != 0);
+    type Exact<'a> = &'a dyn Fn(i128, i128) -> Option<i128>;
+    let ops: [(&str, Exact<'_>); 5] = [
+        ("add", &|a, b| Some(a + b)),
+        ("sub", &|a, b| Some(a - b)),
+        ("mul", &|a, b| Some(a.wrapping_mul(b))),
+        ("floor_div", &|a, b| (b != 0).then(|| floor(a, b))),
+        ("mod", &|a, b| (b != 0).then(|| a - floor(a, b) * b)),
+    ];
+    for (ta, low_a, high_a) in INTEGERS {
+        for (tb, low_b, high_b) in INTEGERS {
+            let (mut a, mut b) = (Vec::new(), Vec::new());
+            for x in corners(low_a, high_a) {
+                for y in corners(low_b, high_b) {
+                    a.push(x);
+                    b.push(y);
+                }
+            }
+            let vals = |v: &[i128]| v.iter().map(|v| Val::Int(*v)).collect::<Vec<_>>();
+            let t = [col("a", ta.clone(), vals(&a)), col("b", tb.clone(), vals(&b))];
+            let table = Table::new(&t, &[5, 64]);
+            for (name, exact) in ops {
+                let e = Expr::call(name, vec![c("a"), c("b")]).unwrap();
+                let plan = select(Plan::Scan, vec![e.alias("x")]);
+                let got = run_with(&plan, &table, &t, false).unwrap();
+                let Some((low, high)) = range(&got.dtypes[0]) else {
+                    assert_eq!(got.dtypes[0], DataType::Float64, "{ta} {name} {tb}");
+                    continue;
+                };
+                let mut leaves = false;
+                for (i, (x, y)) in a.iter().zip(&b).enumerate() {
+                    let want = exact(*x, *y).map_or(Val::Null, |v| {
+                        leaves |= !(low..=high).contains(&v);
+                        Val::Int((v - low).rem_euclid(high - low + 1) + low)
+                    });
+                    assert_eq!(got.columns[0][i], want, "{x} {ta} {name} {y} {tb}");
+                }
+                let checked = run_with(&plan, &table, &t, true);
+                match checked {
+                    Ok(c) => assert!(!leaves && c == got, "{ta} {name} {tb}"),
+                    Err(Error::Overflow(_)) => assert!(leaves, "{ta} {name} {tb}"),
+                    Err(e) => panic!("{ta} {name} {tb}: {e}"),
+                }
+            }
+            for (op, holds) in [
+                ("lt", (|a, b| a < b) as fn(i128, i128) -> bool),
+                ("eq", |a, b| a == b),
+                ("ge", |a, b| a >= b),
+            ] {
+                let e = Expr::call(op, vec![c("a"), c("b")]).unwrap();
+                let got =
+                    run_with(&select(Plan::Scan, vec![e.alias("x")]), &table, &t, false).unwrap();
+                for (i, (x, y)) in a.iter().zip(&b).enumerate() {
+                    // Signed ones and UInt64 meet as float64, as in NumPy.
+                    let rounded = (ta == DataType::UInt64) != (tb == DataType::UInt64)
+                        && (low_a < 0) != (low_b < 0);
+                    if !rounded || (*x - *y).abs() > 1 {
+                        assert_eq!(got.columns[0][i], Val::Bool(holds(*x, *y)), "{x} {op} {y}");
+                    }
+                }
+            }
+            let e = c("a").cast(tb.clone(), false).alias("x");
+            let got = run_with(&select(Plan::Scan, vec![e]), &table, &t, false).unwrap();
+            for (x, got) in a.iter().zip(&got.columns[0]) {
+                let want = if (low_b..=high_b).contains(x) { Val::Int(*x) } else { Val::Null };
+                assert_eq!(*got, want, "{x} {ta} to {tb}");
+            }
+        }
+    }
+}
+
+#[test]
+fn checked_arithmetic_of_mixed_units_does_not_wrap_before_it_starts() {
+    let t = [
+        ints("s", DataType::Timestamp(TimeUnit::Second, None), &[Some(5), None, Some(1 << 40)]),
+        ints("n", DataType::Timestamp(TimeUnit::Nanosecond, None), &[Some(5); 3]),
+    ];
+    let plan = |n| select(slice(Plan::Scan, 0, Some(n)), vec![(c("s") - c("n")).alias("d")]);
+    let got = run_with(&plan(2), &Table::new(&t, &[]), &t, true).unwrap();
+    assert_eq!(got.column("d"), [Val::Int(4_999_999_995), Val::Null]);
+    let got = run_with(&plan(3), &Table::new(&t, &[]), &t, true);
+    assert!(matches!(got, Err(Error::Overflow(_))), "{got:?}");
+}

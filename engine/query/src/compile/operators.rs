@@ -115,7 +115,7 @@ impl Lower<'_> {
         match (&ta, &tb, id) {
             (Date32, Date32, F::Sub) => {
                 let (x, y) =
-                    (self.coerce(a, &Date32, &args[0])?, self.coerce(b, &Date32, &args[1])?);
+                    (self.in_unit(a, &Date32, &args[0])?, self.in_unit(b, &Date32, &args[1])?);
                 let valid = self.graph.both_valid(x.valid, y.valid);
                 let (x, y) = (self.node_of(&x)?, self.node_of(&y)?);
                 let x = self.graph.cast(Prim::I32, Prim::I64, x);
@@ -130,8 +130,8 @@ impl Lower<'_> {
                     Timestamp(u, _) => *u,
                     _ => TimeUnit::Millisecond,
                 };
-                let a = self.coerce(a, &common, &args[0])?;
-                let b = self.coerce(b, &common, &args[1])?;
+                let a = self.in_unit(a, &common, &args[0])?;
+                let b = self.in_unit(b, &common, &args[1])?;
                 self.number_op(id, a, b, Duration(unit), e)
             }
             (Date32, Duration(u), F::Add | F::Sub) | (Duration(u), Date32, F::Add) => {
@@ -141,8 +141,8 @@ impl Lower<'_> {
                 } else {
                     (b, a, &args[0], &args[1])
                 };
-                let date = self.coerce(date, &Date32, date_arg)?;
-                let span = self.coerce(span, &Duration(unit), span_arg)?;
+                let date = self.in_unit(date, &Date32, date_arg)?;
+                let span = self.in_unit(span, &Duration(unit), span_arg)?;
                 let valid = self.graph.both_valid(date.valid, span.valid);
                 let (d, mut s) = (self.node_of(&date)?, self.node_of(&span)?);
                 if id == F::Sub {
@@ -168,21 +168,21 @@ impl Lower<'_> {
             (Timestamp(u, tz), Duration(v), F::Add | F::Sub) => {
                 let unit = finer(*u, *v);
                 let to = Timestamp(unit, tz.clone());
-                let a = self.coerce(a, &to, &args[0])?;
-                let b = self.coerce(b, &Duration(unit), &args[1])?;
+                let a = self.in_unit(a, &to, &args[0])?;
+                let b = self.in_unit(b, &Duration(unit), &args[1])?;
                 self.number_op(id, a, b, to, e)
             }
             (Duration(v), Timestamp(u, tz), F::Add) => {
                 let unit = finer(*u, *v);
                 let to = Timestamp(unit, tz.clone());
-                let a = self.coerce(a, &Duration(unit), &args[0])?;
-                let b = self.coerce(b, &to, &args[1])?;
+                let a = self.in_unit(a, &Duration(unit), &args[0])?;
+                let b = self.in_unit(b, &to, &args[1])?;
                 self.number_op(id, a, b, to, e)
             }
             (Duration(u), Duration(v), F::Add | F::Sub | F::Mod | F::Div | F::FloorDiv) => {
                 let unit = finer(*u, *v);
-                let a = self.coerce(a, &Duration(unit), &args[0])?;
-                let b = self.coerce(b, &Duration(unit), &args[1])?;
+                let a = self.in_unit(a, &Duration(unit), &args[0])?;
+                let b = self.in_unit(b, &Duration(unit), &args[1])?;
                 match id {
                     F::Div => {
                         let a = self.convert(a, &Float64)?;
@@ -195,14 +195,14 @@ impl Lower<'_> {
             }
             (Duration(u), n, F::Mul | F::FloorDiv) if n.is_integer() => {
                 let to = Duration(*u);
-                let a = self.coerce(a, &to, &args[0])?;
-                let b = self.coerce(b, &Int64, &args[1])?;
+                let a = self.in_unit(a, &to, &args[0])?;
+                let b = self.in_unit(b, &Int64, &args[1])?;
                 self.number_op(id, a, b, to, e)
             }
             (n, Duration(u), F::Mul) if n.is_integer() => {
                 let to = Duration(*u);
-                let a = self.coerce(a, &Int64, &args[0])?;
-                let b = self.coerce(b, &to, &args[1])?;
+                let a = self.in_unit(a, &Int64, &args[0])?;
+                let b = self.in_unit(b, &to, &args[1])?;
                 self.number_op(id, a, b, to, e)
             }
             (Null, t, _) | (t, Null, _) => {
@@ -211,6 +211,18 @@ impl Lower<'_> {
             }
             _ => Err(fail()),
         }
+    }
+
+    /// [`Lower::coerce`] of an operand of arithmetic: when checked, a time must fit a finer unit.
+    fn in_unit(&mut self, t: Typed, to: &DataType, arg: &Expr) -> Result<Typed> {
+        if self.checked
+            && let Value::Node(v) = t.value
+            && let Some(fits) = self.finer_fits(v, &t.dtype, to)
+        {
+            let fails = self.graph.not(fits);
+            self.check_overflow(fails, t.valid, vec![v], &t.dtype, arg);
+        }
+        self.coerce(t, to, arg)
     }
 
     pub(super) fn compare(
