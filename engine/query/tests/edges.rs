@@ -435,3 +435,48 @@ fn checked_arithmetic_of_mixed_units_does_not_wrap_before_it_starts() {
     let got = run_with(&plan(3), &Table::new(&t, &[]), &t, true);
     assert!(matches!(got, Err(Error::Overflow(_))), "{got:?}");
 }
+
+#[test]
+fn columns_of_odd_names_are_kept() {
+    let t = [i64s("\u{0}0", &[7, 8]), i64s("a", &[1, 2])];
+    let plan = with_columns(Plan::Scan, vec![(c("a") + 1).alias("b")]);
+    assert_eq!(run(&plan, &t).unwrap().names, ["\u{0}0", "a", "b"]);
+    let plan = with_columns(Plan::Scan, vec![(c("a") - c("a").max()).alias("b")]);
+    match run(&plan, &t) {
+        Ok(got) => assert_eq!(got.names, ["\u{0}0", "a", "b"]),
+        Err(e) => assert!(matches!(e, Error::InvalidPlan(_)), "{e}"),
+    }
+}
+
+#[test]
+fn numbers_without_columns_and_columns_without_numbers() {
+    let t = [i64s("a", &[1, 2, 3])];
+    let got = run(&select(Plan::Scan, vec![]), &t).unwrap();
+    assert!(got.columns.is_empty());
+    let one = vec![(Expr::len() * 2).alias("n"), Expr::literal(5).alias("five")];
+    let got = run(&select(filter(Plan::Scan, vec![c("a").gt(9)]), one), &t).unwrap();
+    assert_eq!((got.column("n"), got.column("five")), (&[Val::Int(0)][..], &[Val::Int(5)][..]));
+    let got = run(&filter(Plan::Scan, vec![Expr::literal(false)]), &t).unwrap();
+    assert!(got.column("a").is_empty());
+    let got = run(&filter(Plan::Scan, vec![Expr::literal(Scalar::Null)]), &t).unwrap();
+    assert!(got.column("a").is_empty());
+    let got = run(&sort(Plan::Scan, vec![Expr::literal(1)], vec![true]), &t).unwrap();
+    assert_eq!(got.column("a"), t[0].values.as_slice());
+    let plan = aggregate(Plan::Scan, vec![Expr::literal(1).alias("k")], vec![c("a").sum()]);
+    assert_eq!(run(&plan, &t).unwrap().columns, [vec![Val::Int(1)], vec![Val::Int(6)]]);
+    let plan = aggregate(Plan::Scan, vec![], vec![c("a").sum()]);
+    assert_eq!(run(&plan, &t).unwrap().columns, [vec![Val::Int(6)]]);
+    let plan = aggregate(Plan::Scan, vec![c("a")], vec![]);
+    assert_eq!(run(&plan, &t).unwrap().columns, [t[0].values.clone()]);
+    // A null in the condition chooses neither branch but `otherwise`; nulls in branches stay.
+    let t = [
+        col("p", DataType::Bool, vec![Val::Bool(true), Val::Null, Val::Bool(false)]),
+        i64s("a", &[1, 2, 3]),
+    ];
+    let e = Expr::when(c("p"), Expr::literal(Scalar::Null), c("a")).alias("x");
+    let got = run(&select(Plan::Scan, vec![e]), &t).unwrap();
+    assert_eq!(got.column("x"), [Val::Null, Val::Int(2), Val::Int(3)]);
+    let e = Expr::when(Expr::literal(Scalar::Null), Expr::literal(1), c("a") / 2).alias("x");
+    let got = run(&select(Plan::Scan, vec![e]), &t).unwrap();
+    assert_eq!(got.column("x"), [Val::Float(0.5), Val::Float(1.0), Val::Float(1.5)]);
+}

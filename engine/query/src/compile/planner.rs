@@ -162,18 +162,21 @@ impl Planner<'_> {
     }
 
     fn with_columns(&mut self, b: Builder, exprs: &[Expr]) -> Result<Builder> {
+        let shown = b.columns.len();
         let (mut b, exprs) = if exprs.iter().any(Expr::has_aggregate) {
             self.broadcast(b, exprs)?
         } else {
             (b, exprs.to_vec())
         };
-        for new in self.named(&mut b, &exprs)? {
+        let named = self.named(&mut b, &exprs)?;
+        // The values of aggregates, which only the new columns need.
+        b.columns.truncate(shown);
+        for new in named {
             match b.columns.iter_mut().find(|c| c.name == new.name) {
                 Some(old) => *old = new,
                 None => b.columns.push(new),
             }
         }
-        b.columns.retain(|c| !is_hidden(&c.name));
         Ok(b)
     }
 
@@ -483,10 +486,6 @@ fn duplicate(name: &str) -> Error {
 /// The name of a column that users do not see.
 pub(super) fn hidden(i: usize) -> Arc<str> {
     format!("\u{0}{i}").into()
-}
-
-fn is_hidden(name: &str) -> bool {
-    name.starts_with('\u{0}')
 }
 
 fn agg_outputs(aggs: &[Agg], split: &Split) -> Vec<OutColumn> {
