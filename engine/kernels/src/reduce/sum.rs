@@ -257,11 +257,18 @@ unsafe fn block_body<T: Wide, const L: u8>(values: *const u8, mask: &[u64; 4]) -
 /// `p` is readable for BLOCK values.
 #[inline(always)]
 unsafe fn dense<T: Wide>(p: *const u8) -> f64 {
+    // Row by row of lanes, so that memory is read in order: lane by lane, LLVM reads every other
+    // line first and the rest after, which the prefetchers of the CPU do not follow.
     let mut lanes = [0.0; LANES];
     for (j, lane) in lanes.iter_mut().enumerate() {
-        // SAFETY: k * LANES + j < 8 * LANES = BLOCK.
-        let at = |k: usize| unsafe { load::<T>(p, k * LANES + j) }.wide();
-        *lane = ((((((at(0) + at(1)) + at(2)) + at(3)) + at(4)) + at(5)) + at(6)) + at(7);
+        // SAFETY: j < LANES < BLOCK.
+        *lane = unsafe { load::<T>(p, j) }.wide();
+    }
+    for k in 1..BLOCK / LANES {
+        for (j, lane) in lanes.iter_mut().enumerate() {
+            // SAFETY: k * LANES + j < BLOCK.
+            *lane += unsafe { load::<T>(p, k * LANES + j) }.wide();
+        }
     }
     fold(&mut lanes)
 }
