@@ -2,7 +2,7 @@
 
 use insitu_kernels::prim::Prim;
 
-use crate::compile::graph::{Graph, Id, Op, Repr};
+use crate::compile::graph::{Graph, Op, Repr};
 use crate::compile::lower::{Check, Named, Typed, Value};
 use crate::compile::program::Action;
 use crate::compile::stage::{Input, Kind, OutColumn, Stage, What};
@@ -35,17 +35,13 @@ impl Builder {
                 let Op::Values(c) = self.graph.node(v).op else { return None };
                 let f = self.schema.fields().get(c as usize)?;
                 let own = match t.valid {
-                    None => !self.has_validity(c),
+                    None => !self.graph.has_validity(c),
                     Some(valid) => self.graph.node(valid).op == Op::Validity(c),
                 };
                 (f.dtype == t.dtype && own).then_some(c as usize)
             }
             Value::Weak(_) => None,
         }
-    }
-
-    pub(super) fn has_validity(&self, c: u32) -> bool {
-        (0..self.graph.len() as Id).any(|i| self.graph.node(i).op == Op::Validity(c))
     }
 
     /// The same stage, before anything ends it.

@@ -181,6 +181,12 @@ impl Graph {
         self.nodes.len()
     }
 
+    /// Whether the validity of a source column has a node.
+    pub(crate) fn has_validity(&self, column: u32) -> bool {
+        let (op, args) = (Op::Validity(column), [0; 4]);
+        self.known.contains_key(&Node { op, prim: Prim::U8, repr: Repr::Bits, args, arity: 0 })
+    }
+
     /// The node of that operation on those operands: a known one, a folded one, or a new one.
     pub(crate) fn add(&mut self, op: Op, prim: Prim, repr: Repr, operands: &[Id]) -> Id {
         let mut args = [0; 4];

@@ -1,6 +1,7 @@
 //! Taking aggregate calls out of expressions: what is inside is computed over the rows, what is
 //! around them over the results.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::compile::planner::hidden;
@@ -11,6 +12,8 @@ use crate::functions::FunctionKind;
 #[derive(Default)]
 pub(super) struct Split {
     pub(super) calls: Vec<(Expr, Arc<str>)>,
+    /// Names by text, of the calls whose text says all.
+    known: HashMap<String, Arc<str>>,
 }
 
 impl Split {
@@ -29,15 +32,19 @@ impl Split {
             ExprKind::Call(f, _) if f.kind == FunctionKind::Aggregate => {
                 let text = e.to_string();
                 let whole = !text.contains("...");
-                let known = self
-                    .calls
-                    .iter()
-                    .find(|(c, _)| Arc::ptr_eq(&c.0, &e.0) || whole && c.to_string() == text);
+                let known = if whole {
+                    self.known.get(&text)
+                } else {
+                    self.calls.iter().find(|(c, _)| Arc::ptr_eq(&c.0, &e.0)).map(|(_, n)| n)
+                };
                 let name = match known {
-                    Some((_, name)) => name.clone(),
+                    Some(name) => name.clone(),
                     None => {
                         let name = hidden(self.calls.len());
                         self.calls.push((e.clone(), name.clone()));
+                        if whole {
+                            self.known.insert(text, name.clone());
+                        }
                         name
                     }
                 };

@@ -136,9 +136,12 @@ fn check_layout(field: &Field, view: &ColumnView<'_>) -> Result<()> {
         (Layout::Opaque, _) => (true, 0),
         (Layout::Prim(p), Layout::Prim(q)) => {
             // Signed and unsigned views of one width are the same bits.
-            (p.width() == q.width() && p.is_float() == q.is_float(), view.len * p.width())
+            (
+                p.width() == q.width() && p.is_float() == q.is_float(),
+                view.len.saturating_mul(p.width()),
+            )
         }
-        (Layout::Utf8View, Layout::Utf8View) => (true, view.len * 16),
+        (Layout::Utf8View, Layout::Utf8View) => (true, view.len.saturating_mul(16)),
         (Layout::Bool, Layout::Bool) => (true, view.len.div_ceil(8)),
         (Layout::Utf8, Layout::Utf8) | (Layout::LargeUtf8, Layout::LargeUtf8) => {
             (view.len == 0 || !view.offsets.is_null(), 0)
