@@ -30,6 +30,17 @@ unsafe fn stream_copy_body<const L: u8>(dst: *mut u8, src: *const u8, bytes: usi
     fence();
 }
 
+leveled! {
+    /// A [`stream_copy`] without its fence, for copies in many pieces: call [`stream_fence`] after
+    /// the last and before anything publishes them.
+    pub fn stream_piece<>(dst: *mut u8, src: *const u8, bytes: usize) = stream
+}
+
+/// Orders the streaming stores of [`stream_piece`] before later stores of this thread.
+pub fn stream_fence() {
+    fence();
+}
+
 /// Orders streaming stores before later stores.
 #[inline(always)]
 fn fence() {
