@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use insitu_kernels::compact::{CompactFn, compact, compact_bits};
-use insitu_kernels::copy::copy_bits;
+use insitu_kernels::copy::{copy_bits, stream_fence, stream_piece};
 use insitu_kernels::tile::{any_bit, count_bits};
 
 use crate::compile::graph::{Id, Repr};
@@ -19,6 +19,11 @@ use crate::exec::source::SourceColumn;
 use crate::exec::strings;
 use crate::exec::tile::{Failed, Frame, Target, Worker};
 use crate::memory::NewColumn;
+
+/// Bytes of new columns from which they are written past the cache: more than a share of it, so
+/// that nothing would be left of them for the next reader, and each line would be read before it is
+/// written.
+const STREAM_BYTES: usize = 16 << 20;
 
 /// The outputs that the program computes (of a filter, moved columns too), in the order of its
 /// roots: (output, value, validity).
@@ -81,15 +86,17 @@ fn mapped<'a>(job: &Job<'_, 'a>) -> Result<Rows<'a>> {
         }
         made.push(Made { output, values, validity, repr });
     }
-    let frame = frame(job, program, &targets);
+    let stream = made.iter().map(|m| m.values.len).sum::<usize>() >= STREAM_BYTES;
+    let frame = Frame { held: stream, ..frame(job, program, &targets) };
     if !program.instrs.is_empty() || !targets.is_empty() {
         // Roots that are no instruction's result (constants, columns, doubles) are copied.
+        let past_cache = stream_piece(program.level);
         let copied: Vec<(usize, Target)> = program
             .roots
             .iter()
             .zip(&targets)
             .enumerate()
-            .filter(|(_, (r, _))| !r.forwarded)
+            .filter(|(_, (r, _))| stream || !r.forwarded)
             .map(|(i, (_, t))| (i, *t))
             .collect();
         job.run.morsels(rows, program.cost, &|_, start, n| {
@@ -100,13 +107,21 @@ fn mapped<'a>(job: &Job<'_, 'a>) -> Result<Rows<'a>> {
                 worker.run(at, tile)?;
                 for (root, target) in &copied {
                     let dst = (target.base + target.repr.bytes(at)) as *mut u8;
+                    let (src, bytes) = (worker.root(*root), target.repr.bytes(tile));
                     // SAFETY: root and target hold the tile's rows, bits in whole words (the
                     // buffer is lent in multiples of 64 bytes).
                     unsafe {
-                        dst.copy_from_nonoverlapping(worker.root(*root), target.repr.bytes(tile));
+                        if stream {
+                            past_cache(dst, src, bytes);
+                        } else {
+                            dst.copy_from_nonoverlapping(src, bytes);
+                        }
                     }
                 }
                 at += tile;
+            }
+            if stream {
+                stream_fence();
             }
             Ok(())
         })?;
@@ -239,6 +254,7 @@ pub(crate) fn frame<'a>(
         given: job.given,
         given_at: job.given_at,
         targets,
+        held: false,
     }
 }
 

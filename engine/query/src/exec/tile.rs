@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use insitu_kernels::copy::{CopyBitsFn, copy_bits};
+use insitu_kernels::prefetch::prefetch;
 use insitu_kernels::prim::Prim;
 use insitu_kernels::strings::{CorruptString, LiteralSet, compare_columns, compare_literal, is_in};
 use insitu_kernels::tile::{TILE_MAX, any_bit, fill_bits, store_bits};
@@ -15,7 +16,7 @@ use crate::compile::program::{Cursor, Instr, Line, Place, Program, Slot};
 use crate::compile::stage::Stage;
 use crate::dtype::DataType;
 use crate::error::{Error, Result};
-use crate::exec::source::Source;
+use crate::exec::source::{Source, SourceColumn};
 
 /// A final buffer that root `i` is written to.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +35,8 @@ pub(crate) struct Frame<'a> {
     pub(crate) given: &'a [Line],
     pub(crate) given_at: &'a [usize],
     pub(crate) targets: &'a [Target],
+    /// Tiles of the targets stay in scratch; whoever runs the worker moves them on.
+    pub(crate) held: bool,
 }
 
 thread_local! {
@@ -41,18 +44,44 @@ thread_local! {
     static SCRATCH: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
 
+/// The chunk that a cursor is in: rows `first` to `end`, counted before slicing, from `at` on.
+#[derive(Clone, Copy)]
+struct Reach {
+    slot: Slot,
+    first: usize,
+    end: usize,
+    /// Values or bits; null for the bits of a chunk without a bitmap.
+    at: *const u8,
+    /// Bytes per row; 0: bits.
+    width: usize,
+    /// Whether tiles can be read where they lie: of bits, if they start at whole bytes.
+    direct: bool,
+}
+
+impl Reach {
+    const NOWHERE: Reach =
+        Reach { slot: 0, first: 0, end: 0, at: std::ptr::null(), width: 0, direct: false };
+}
+
+fn too_short(row: usize) -> Failed {
+    Failed::at(row, Error::ShapeMismatch("a column is shorter than its table".into()))
+}
+
 /// One worker: its scratch, and where each slot is for the tile at hand.
 pub(crate) struct Worker<'a> {
     frame: &'a Frame<'a>,
     scratch: Vec<Line>,
     slots: Vec<*mut u8>,
-    hints: Vec<usize>,
     /// Where a cursor's tile is put together when it does not lie in one piece.
     staging: usize,
     stage_bytes: usize,
     moving: Vec<(Slot, Target)>,
-    cursor_slots: Vec<(Slot, usize)>,
+    /// Of each cursor, in the order of the program's.
+    reaches: Vec<Reach>,
     copy_bits: CopyBitsFn,
+    ahead: bool,
+    /// What to ask for ahead while the tile at hand is worked on.
+    coming: Vec<(*const u8, usize)>,
 }
 
 impl Drop for Worker<'_> {
@@ -64,6 +93,12 @@ impl Drop for Worker<'_> {
     }
 }
 
+/// Tiles ahead of the one at work that columns are asked for.
+const AHEAD: usize = 2;
+/// Columns of numbers from which asking ahead pays, if something is computed of them: where there is
+/// nothing between the reads (bare sums), the CPU does better by itself.
+const AHEAD_COLUMNS: usize = 2;
+
 /// All rows valid, for a tile.
 static ONES: [u64; TILE_MAX / 64] = [!0; TILE_MAX / 64];
 
@@ -72,7 +107,9 @@ impl<'a> Worker<'a> {
         let p = frame.program;
         let stage_bytes = p.tile_rows * 8;
         let staging = p.scratch_bytes.next_multiple_of(64);
-        let bytes = staging + p.cursors.len() * stage_bytes;
+        let holding = staging + p.cursors.len() * stage_bytes;
+        let held = if frame.held { frame.targets.len() } else { 0 };
+        let bytes = holding + held * stage_bytes;
         let mut scratch = SCRATCH.take();
         let lines = bytes.div_ceil(64).max(1);
         if scratch.len() < lines {
@@ -84,7 +121,7 @@ impl<'a> Worker<'a> {
         let base = scratch.as_mut_ptr().cast::<u8>();
         let mut slots = Vec::with_capacity(p.places.len());
         let mut moving = Vec::new();
-        let mut cursor_slots = Vec::new();
+        let mut reaches = vec![Reach::NOWHERE; p.cursors.len()];
         for (i, place) in p.places.iter().enumerate() {
             let slot = i as Slot;
             slots.push(match *place {
@@ -100,9 +137,13 @@ impl<'a> Worker<'a> {
                     unsafe { frame.given.as_ptr().cast::<u8>().add(at) }.cast_mut()
                 }
                 Place::Cursor(c) => {
-                    cursor_slots.push((slot, c));
+                    if let Some(reach) = reaches.get_mut(c) {
+                        reach.slot = slot;
+                    }
                     std::ptr::null_mut()
                 }
+                // SAFETY: i < held, so a tile of 8-byte values is left from there on.
+                Place::Output(i) if i < held => unsafe { base.add(holding + i * stage_bytes) },
                 Place::Output(i) => {
                     if let Some(t) = frame.targets.get(i) {
                         moving.push((slot, *t));
@@ -111,16 +152,19 @@ impl<'a> Worker<'a> {
                 }
             });
         }
+        let numbers = p.cursors.iter().filter(|c| matches!(c, Cursor::Numbers(..))).count();
+        let calls = p.instrs.iter().filter(|i| matches!(i, Instr::Call { .. })).count();
         Ok(Worker {
             frame,
             scratch,
             slots,
-            hints: vec![0; p.cursors.len().max(p.strings.len())],
             staging,
             stage_bytes,
             moving,
-            cursor_slots,
+            reaches,
             copy_bits: copy_bits(p.level),
+            coming: Vec::new(),
+            ahead: numbers >= AHEAD_COLUMNS && calls >= AHEAD_COLUMNS.max(numbers - 1),
         })
     }
 
@@ -147,7 +191,12 @@ impl<'a> Worker<'a> {
     pub(crate) fn run(&mut self, row: usize, rows: usize) -> Result<bool, Failed> {
         self.seek(row, rows)?;
         let frame = self.frame;
+        let bytes = self.coming.iter().map(|c| c.1).sum::<usize>();
+        let share = (bytes / frame.program.instrs.len().max(1)).next_multiple_of(64);
         for instr in &frame.program.instrs {
+            if !self.coming.is_empty() {
+                self.ask(share);
+            }
             match *instr {
                 Instr::Call { kernel, dst, src } => {
                     let src = src.map(|s| self.slot(s).cast_const());
@@ -203,79 +252,117 @@ impl<'a> Worker<'a> {
         Ok(true)
     }
 
+    /// Asks for the next `bytes` bytes of the tiles to come: a share at every instruction, so that
+    /// memory works while the CPU computes. All at once they stand in each other's way.
+    #[inline]
+    fn ask(&mut self, mut bytes: usize) {
+        while let Some((p, left)) = self.coming.last_mut() {
+            let n = bytes.min(*left);
+            prefetch(*p, n);
+            *p = p.wrapping_add(n);
+            *left -= n;
+            bytes -= n;
+            if *left > 0 {
+                return;
+            }
+            self.coming.pop();
+        }
+    }
+
     /// Points cursors and targets at a tile.
     fn seek(&mut self, row: usize, rows: usize) -> Result<(), Failed> {
+        self.coming.clear();
         for (slot, target) in &self.moving {
             let at = target.base + target.repr.bytes(row);
             if let Some(s) = self.slots.get_mut(usize::from(*slot)) {
                 *s = at as *mut u8;
             }
         }
-        let frame = self.frame;
-        let from = row + frame.source.offset;
-        for k in 0..self.cursor_slots.len() {
-            let Some((slot, c)) = self.cursor_slots.get(k).copied() else { continue };
-            let Some(cursor) = frame.program.cursors.get(c).copied() else { continue };
-            let (index, width) = match cursor {
-                Cursor::Numbers(i, p) => (i, p.width()),
-                Cursor::Bools(i) | Cursor::Validity(i) => (i, 0),
-            };
-            let Some(column) = frame.source.columns.get(index as usize) else {
-                return Err(Failed::at(row, Error::ShapeMismatch("a column is missing".into())));
-            };
-            let mut hint = self.hints.get(c).copied().unwrap_or(0);
-            let located = column.locate(from, &mut hint);
-            if let Some(h) = self.hints.get_mut(c) {
-                *h = hint;
+        let from = row + self.frame.source.offset;
+        for c in 0..self.reaches.len() {
+            let Some(mut reach) = self.reaches.get(c).copied() else { continue };
+            if from < reach.first || from >= reach.end {
+                reach = self.reach(c, reach.slot, from, row)?;
+                if let Some(r) = self.reaches.get_mut(c) {
+                    *r = reach;
+                }
             }
-            let direct = located.and_then(|(chunk, local)| {
-                if chunk.len - local < rows {
-                    return None;
-                }
-                match cursor {
+            // In one piece; of bits, whole words: slots of bits have clean tails.
+            let direct = reach.end - from >= rows && (reach.width > 0 || rows.is_multiple_of(64));
+            let at = if direct && reach.direct {
+                let local = from - reach.first;
+                if reach.width == 0 {
+                    // All rows of a chunk without a bitmap are valid.
+                    let ones = ONES.as_ptr().cast();
+                    // SAFETY: the bitmap covers the chunk, which holds these rows.
+                    if reach.at.is_null() { ones } else { unsafe { reach.at.add(local / 8) } }
+                } else {
+                    if self.ahead {
+                        let next = (local + AHEAD * rows) * reach.width;
+                        self.coming.push((reach.at.wrapping_add(next), rows * reach.width));
+                    }
                     // SAFETY: the chunk was checked to hold its rows, and these are within it.
-                    Cursor::Numbers(..) => Some(unsafe { chunk.values.add(local * width) }),
-                    // Bitmap slots have clean tails and start at a bit 0.
-                    _ if !rows.is_multiple_of(64) || !local.is_multiple_of(8) => None,
-                    // SAFETY: as above.
-                    Cursor::Bools(_) => Some(unsafe { chunk.values.add(local / 8) }),
-                    Cursor::Validity(_) if chunk.validity.is_null() => Some(ONES.as_ptr().cast()),
-                    // SAFETY: as above; a bitmap covers its chunk.
-                    Cursor::Validity(_) => Some(unsafe { chunk.validity.add(local / 8) }),
+                    unsafe { reach.at.add(local * reach.width) }
                 }
-            });
-            let at = match direct {
-                Some(p) => p,
-                None => {
-                    // SAFETY: each cursor has stage_bytes of staging after the scratch, enough for
-                    // a tile of 8-byte values.
-                    let stage = unsafe {
-                        self.scratch
-                            .as_mut_ptr()
-                            .cast::<u8>()
-                            .add(self.staging + c * self.stage_bytes)
-                    };
-                    let mut done = 0;
-                    for (chunk, local, n) in column.pieces(from, rows) {
-                        // SAFETY: n rows of the chunk from `local` on, and n of the tile's rows
-                        // from `done` on.
-                        unsafe { self.put(cursor, width, chunk, local, n, stage, done) };
-                        done += n;
-                    }
-                    if done < rows {
-                        return Err(Failed::at(
-                            row,
-                            Error::ShapeMismatch("a column is shorter than its table".into()),
-                        ));
-                    }
-                    stage.cast_const()
-                }
+            } else {
+                self.stage(c, reach.width, from, row, rows)?
             };
-            if let Some(s) = self.slots.get_mut(usize::from(slot)) {
+            if let Some(s) = self.slots.get_mut(usize::from(reach.slot)) {
                 *s = at.cast_mut();
             }
         }
         Ok(())
+    }
+
+    /// Cursor `c` of the program, and its column.
+    fn cursor(&self, c: usize, row: usize) -> Result<(Cursor, &'a SourceColumn<'a>), Failed> {
+        let frame = self.frame;
+        let found = frame.program.cursors.get(c).and_then(|cursor| {
+            let (Cursor::Numbers(i, _) | Cursor::Bools(i) | Cursor::Validity(i)) = *cursor;
+            Some((*cursor, frame.source.columns.get(i as usize)?))
+        });
+        found.ok_or_else(|| Failed::at(row, Error::ShapeMismatch("a column is missing".into())))
+    }
+
+    /// The chunk that a cursor's row `from` is in.
+    fn reach(&self, c: usize, slot: Slot, from: usize, row: usize) -> Result<Reach, Failed> {
+        let (cursor, column) = self.cursor(c, row)?;
+        let Some((chunk, local)) = column.locate(from, &mut 0) else {
+            return Err(too_short(row));
+        };
+        let first = from - local;
+        let (at, width) = match cursor {
+            Cursor::Numbers(_, p) => (chunk.values, p.width()),
+            Cursor::Bools(_) => (chunk.values, 0),
+            Cursor::Validity(_) => (chunk.validity, 0),
+        };
+        // Bits are read from whole bytes on; `from` is a multiple of 64 rows after the slice.
+        let direct = width > 0 || local.is_multiple_of(8);
+        Ok(Reach { slot, first, end: first + chunk.len, at, width, direct })
+    }
+
+    /// Puts a tile together that does not lie in one piece.
+    fn stage(
+        &mut self,
+        c: usize,
+        width: usize,
+        from: usize,
+        row: usize,
+        rows: usize,
+    ) -> Result<*const u8, Failed> {
+        let (cursor, column) = self.cursor(c, row)?;
+        // SAFETY: each cursor has stage_bytes of staging after the scratch, enough for a tile of
+        // 8-byte values.
+        let stage = unsafe {
+            self.scratch.as_mut_ptr().cast::<u8>().add(self.staging + c * self.stage_bytes)
+        };
+        let mut done = 0;
+        for (chunk, local, n) in column.pieces(from, rows) {
+            // SAFETY: n rows of the chunk from `local` on, and n of the tile's rows from `done` on.
+            unsafe { self.put(cursor, width, chunk, local, n, stage, done) };
+            done += n;
+        }
+        if done < rows { Err(too_short(row)) } else { Ok(stage.cast_const()) }
     }
 
     /// Copies a piece of a column into a tile.
