@@ -652,3 +652,27 @@ fn explain_shows_stages_kernels_and_tiles() {
     assert!(text.contains("chain3.mul.add.sub.float64"), "{text}");
     assert!(text.contains("rows per tile") && text.contains("level"), "{text}");
 }
+
+#[test]
+fn columns_too_large_for_the_cache_are_written_whole() {
+    // Over 16 MiB of output, which goes past the cache, with an odd tail, nulls and bits.
+    let n = (2 << 20) + 4133;
+    let value = |i: usize| if i % 1009 == 7 { Val::Null } else { Val::Float(i as f64 / 8.0) };
+    let t = vec![
+        col("x", DataType::Float64, (0..n).map(value).collect()),
+        col("y", DataType::Float64, (0..n).map(|i| Val::Float((i % 97) as f64)).collect()),
+    ];
+    let plan = select(
+        Plan::Scan,
+        vec![(c("x") * c("y") - c("y") * 0.5).alias("z"), c("x").lt(c("y")).alias("less")],
+    );
+    let got = run_with(&plan, &Table::new(&t, &[]), &t, false).unwrap();
+    for i in 0..n {
+        let y = (i % 97) as f64;
+        let (z, less) = match value(i) {
+            Val::Float(x) => (Val::Float(x * y - y * 0.5), Val::Bool(x < y)),
+            _ => (Val::Null, Val::Null),
+        };
+        assert_eq!((&got.columns[0][i], &got.columns[1][i]), (&z, &less), "row {i}");
+    }
+}
