@@ -1,6 +1,6 @@
 //! Instruction levels: which of a kernel's compiled versions runs.
 //!
-//! Each loop is an `#[inline(always)]` body; [`leveled!`] instantiates it once for the build's
+//! Each loop is an `#[inline(always)]` body; `leveled!` instantiates it once for the build's
 //! baseline and, on x86-64, once each for x86-64-v3 and x86-64-v4. A program looks the version up
 //! once; nothing is detected per call.
 

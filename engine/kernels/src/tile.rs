@@ -1,7 +1,7 @@
 //! Tile kernels: the uniform instruction of a tile program.
 //!
 //! Every kernel here is one flat loop of type [`TileFn`], looked up once per program by operation,
-//! type and [`Level`].
+//! type and [`Level`](crate::level::Level).
 //!
 //! The contract of all of them:
 //! - `rows` is at most [`TILE_MAX`]; 0 is allowed.
