@@ -4,6 +4,7 @@ not valid data is refused."""
 from __future__ import annotations
 
 import decimal
+from collections.abc import Callable
 from typing import Any
 
 import insitu as ins
@@ -292,6 +293,84 @@ def test_numpy_strides_and_masks(region: ins.Region) -> None:
         "masked": [1.0, None, 3.0, 4.0, None],
         "list": [1] * 5,
     }
+
+
+def test_numpy_strings(region: ins.Region) -> None:
+    words = np.array(["", "é", "in\0side", "𝄞", "a" * 20])
+    masked = np.ma.masked_array(words, mask=[0, 0, 1, 0, 1])
+    variable = words.astype(np.dtypes.StringDType())
+    back = region.put("t", {"U": words, "masked": masked, "T": variable}).to_arrow()
+    back.validate(full=True)
+    assert back["U"].to_pylist() == back["T"].to_pylist() == words.tolist()
+    assert back["masked"].to_pylist() == ["", "é", None, "𝄞", None]
+    many = np.arange(70_000).astype("U")
+    assert region.put("many", {"U": many})["U"].to_pylist() == many.tolist()
+    assert region.put("none", {"U": many[:0], "i": np.arange(0)}).schema.types == [
+        pa.string(),
+        pa.int64(),
+    ]
+    with pytest.raises(ins.InvalidData, match=r"'c'.*surrogate"):
+        region.put("bad", {"c": np.array(["\ud800"])})
+
+
+def test_numpy_dates_beyond_32_bits(region: ins.Region) -> None:
+    days = np.array([0, 2**31 - 1, -(2**31), "NaT"], "M8[D]")
+    back = region.put("t", {"c": days}).to_arrow()
+    assert back["c"].cast(pa.int32()).to_pylist() == [0, 2**31 - 1, -(2**31), None]
+    with pytest.raises(ins.InvalidData, match="'c', row 1"):
+        region.put("bad", {"c": np.array([0, 2**31], "M8[D]")})
+
+
+def test_numpy_missing_times_under_a_mask(region: ins.Region) -> None:
+    times = np.ma.masked_array(np.array([1, "NaT", 3], "m8[ms]"), mask=[1, 0, 0])
+    array = region.put("t", {"c": times}).to_arrow()["c"]
+    assert array.is_null().to_pylist() == [True, True, False]
+
+
+def test_copies_to_numpy(region: ins.Region) -> None:
+    table = pa.table({"i": [1, 2, 3, 4], "b": [True, False, False, True]})
+    for chunks in (table, pa.concat_tables([table.slice(0, 3), table.slice(3)])):
+        t = region.put("t", chunks, replace=True)
+        for column, dtype in [("i", np.int64), ("b", np.bool_)]:
+            copy = t[column].to_numpy(copy=True)
+            assert copy.tolist() == table[column].to_pylist()
+            assert copy.dtype == dtype
+            assert copy.flags.writeable
+            assert copy.flags.owndata
+
+
+def test_pandas_is_imported_for_pandas_only(name: str, run: Callable[..., Any]) -> None:
+    script = """
+        import sys
+        import insitu as ins, numpy as np, pyarrow as pa
+
+        region = ins.create(sys.argv[1], capacity="16MiB")
+        region.put("t", {
+            "i": np.arange(5),
+            "f": np.ma.masked_array(np.linspace(0, 1, 5), mask=[0, 1, 0, 0, 0]),
+            "b": np.array([True, False, True, True, False]),
+            "s": np.array(["a", "b", "c", "d", "e"]),
+            "d": np.array(["2020-01-01", "NaT", "2020-01-03", "2020-01-04", "2020-01-05"], "M8[D]"),
+            "n": np.arange(5).astype("M8[ns]"),
+            "list": [1, 2, 3, 4, 5],
+        })
+        region.put("arrow", region["t"].to_arrow())
+        t = ins.open(sys.argv[1])["t"]
+        assert t.to_arrow().num_rows == 5
+        assert t.schema.names == t.columns
+        t.select("i", "n").to_numpy()
+        t.select("i", "n", "b").to_numpy(copy=True)
+        assert t["b"].to_numpy(copy=True).tolist() == [True, False, True, True, False]
+        assert t["s"].to_arrow().to_pylist() == ["a", "b", "c", "d", "e"]
+        query = t.filter(ins.col("i") > 1, ins.col("s").is_in(["c", "d"]))
+        assert query.select(ins.col("i").sum()).item() == 5
+        assert query.to_arrow().num_rows == t.filter(ins.col("i").is_in([2, 3])).collect().num_rows
+        assert t["i"].sum() == 10
+        repr(t), repr(t["i"]), t._repr_html_()
+        print("pandas" in sys.modules)
+    """
+    ended = run(script, name)
+    assert (ended.code, ended.output.strip()) == (0, "False"), ended.errors
 
 
 def test_numpy_that_has_no_column_type(region: ins.Region) -> None:

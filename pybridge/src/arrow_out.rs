@@ -68,3 +68,10 @@ pub fn array<'py>(
 ) -> PyResult<Bound<'py, PyTuple>> {
     Ok(to_array_pycapsules(py, field.clone(), array, requested)?)
 }
+
+/// A table's or query's stream as a `pyarrow.Table`. Unlike `pyarrow.table`, this does not import
+/// pandas to see whether it was given a frame.
+pub fn pyarrow_table<'py>(streamed: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let reader = streamed.py().import("pyarrow")?.getattr("RecordBatchReader")?;
+    reader.call_method1("from_stream", (streamed,))?.call_method0("read_all")
+}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, new_empty_array};
-use arrow::datatypes::{FieldRef, Schema};
+use arrow::datatypes::{DataType, FieldRef, Schema};
 use numpy::PyArrayDescr;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -85,12 +85,48 @@ impl Column {
         numpy_out::view(py, array, PyArrayDescr::new(py, dtype)?)
     }
 
+    /// A fresh, writable array of a column without nulls whose values NumPy has as well; none for
+    /// others. pyarrow would import pandas for it.
+    fn copied_bytes<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let boolean = *self.field.data_type() == DataType::Boolean;
+        let dtype = match numpy_out::same_bytes(self.field.data_type()) {
+            Ok(dtype) => dtype,
+            Err(_) if boolean => "bool".into(),
+            Err(_) => return Ok(None),
+        };
+        let dtype = PyArrayDescr::new(py, dtype)?;
+        let arrays = self.arrays(py)?;
+        if arrays.iter().any(|array| array.null_count() > 0) {
+            return Ok(None);
+        }
+        let mut parts = Vec::with_capacity(arrays.len());
+        for mut array in arrays {
+            if boolean {
+                // NumPy's booleans are bytes, 0 or 1.
+                array = py
+                    .detach(|| arrow::compute::cast(&array, &DataType::UInt8))
+                    .map_err(|error| errors::new(py, "InvalidData", error.to_string()))?;
+            }
+            parts.push(numpy_out::view(py, array, dtype.clone())?);
+        }
+        match parts.as_slice() {
+            [] => Ok(Some(py.import("numpy")?.call_method1("empty", (0, dtype))?)),
+            [part] => part.call_method0(intern!(py, "copy")).map(Some),
+            _ => Ok(Some(py.import("numpy")?.call_method1("concatenate", (parts,))?)),
+        }
+    }
+
     /// A fresh, writable array; nulls become `fill`, or what pyarrow makes of them.
     fn copied<'py>(
         slf: &Bound<'py, Self>,
         fill: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
+        if fill.is_none()
+            && let Some(array) = slf.get().copied_bytes(py)?
+        {
+            return Ok(array);
+        }
         let mut chunked = Self::to_arrow(slf)?;
         if let Some(fill) = fill {
             let compute = py.import("pyarrow.compute")?;

@@ -131,7 +131,7 @@ impl Table {
 
     /// The table as a `pyarrow.Table`, without a copy.
     pub fn to_arrow<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        slf.py().import("pyarrow")?.call_method1("table", (slf,))
+        arrow_out::pyarrow_table(slf.as_any())
     }
 
     /// The table as a `pandas.DataFrame`; the options are those of `pyarrow.Table.to_pandas`.

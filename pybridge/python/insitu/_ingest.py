@@ -1,7 +1,9 @@
 """pandas frames and dicts of arrays as Arrow, for `Region.put`.
 
-pyarrow does the converting; this module decides what insitu promises about it: what counts as
-missing, what becomes of an index, which types are refused and with which words.
+This module decides what insitu promises about them: what counts as missing, what becomes of an
+index, which types are refused and with which words. pyarrow converts what comes from pandas.
+NumPy's arrays become Arrow here, buffer by buffer: `pyarrow.array` and `pyarrow.table` import
+pandas to see whether they were given some of it, which takes seconds in a process that has none.
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 
 from insitu import _native
+
+# Strings that are Python objects at one time, while an array of them is converted.
+_STRINGS_AT_ONCE = 1 << 16
 
 
 def from_pandas(frame: Any) -> pa.Table:
@@ -61,7 +66,7 @@ def from_mapping(columns: Mapping[Any, Any]) -> pa.Table:
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{name!r}: {length}" for name, length in lengths.items())
         raise _native.ShapeMismatch(f"columns must have equal lengths; these have {listed}")
-    return pa.table(arrays, names=names)
+    return pa.Table.from_arrays(arrays, names=names)
 
 
 def _refuse_duplicates(names: list[str]) -> None:
@@ -109,10 +114,61 @@ def _from_numpy(name: str, array: np.ndarray[Any, Any], mask: Any) -> pa.Array:
             f"column {name!r} has the NumPy type {array.dtype}, for which there is no column type; "
             'numbers up to 64 bits, bool, datetime64, timedelta64 and "U" strings have one'
         )
-    try:
-        return pa.array(array, mask=mask, from_pandas=False)
-    except pa.ArrowException as error:
-        raise _native.InvalidData(f"column {name!r}: {error}") from error
+    if kind in "UT":
+        return _strings(name, array, mask)
+    if kind in "mM":
+        missing = np.isnat(array)
+        mask = missing if mask is None else mask | missing
+    arrow, values = _values(name, array, mask)
+    validity = None
+    if mask is not None and mask.any():
+        validity = pa.py_buffer(np.packbits(~mask, bitorder="little"))
+    return pa.Array.from_buffers(arrow, len(array), [validity, pa.py_buffer(values)])
+
+
+def _values(
+    name: str, array: np.ndarray[Any, Any], mask: Any
+) -> tuple[pa.DataType, np.ndarray[Any, Any]]:
+    """The Arrow type of an array of fixed width, and its values as Arrow lays them out."""
+    kind = array.dtype.kind
+    if kind == "b":
+        return pa.bool_(), np.packbits(array, bitorder="little")
+    if kind not in "mM":
+        return pa.type_for_alias(array.dtype.name), array
+    unit, _ = np.datetime_data(array.dtype)
+    numbers = array.view(np.int64)
+    if unit != "D":
+        return (pa.timestamp(unit) if kind == "M" else pa.duration(unit)), numbers
+    days = numbers.astype(np.int32)
+    wrong = (days != numbers) & ~mask
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise _native.InvalidData(f"column {name!r}, row {row}: {array[row]} is no 32-bit date")
+    return pa.date32(), days
+
+
+def _strings(name: str, array: np.ndarray[Any, Any], mask: Any) -> pa.Array | pa.ChunkedArray:
+    if array.dtype.kind == "U":
+        longest = array.dtype.itemsize  # four bytes a character, the most that UTF-8 takes
+    else:
+        longest = 4 * max((len(value) for value in array if isinstance(value, str)), default=0)
+    rows = (2**31 - 1) // max(longest, 1)  # that 32-bit offsets surely reach
+    chunks = []
+    for start in range(0, len(array), rows):
+        builder = pa.lib.StringBuilder()
+        end = min(start + rows, len(array))
+        for at in range(start, end, _STRINGS_AT_ONCE):
+            piece = slice(at, min(at + _STRINGS_AT_ONCE, end))
+            values = array[piece].tolist()
+            if mask is not None:
+                for row in np.flatnonzero(mask[piece]):
+                    values[row] = None
+            try:
+                builder.append_values(values)
+            except (UnicodeError, TypeError, pa.ArrowException) as error:
+                raise _native.InvalidData(f"column {name!r}: {error}") from error
+        chunks.append(builder.finish())
+    return chunks[0] if len(chunks) == 1 else pa.chunked_array(chunks, pa.string())
 
 
 def _known_unit(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
