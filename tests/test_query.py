@@ -174,12 +174,17 @@ def test_when(t: ins.Table) -> None:
     assert rows(t.select(x=when(col("b")).then(col("a")).otherwise(-1)))["x"] == [3, -1, -1, 2, -1]
 
 
-@pytest.mark.xfail(raises=ins.Error, reason="strings cannot be chosen between yet")
-def test_when_between_strings(t: ins.Table) -> None:
-    graded = when(col("a") > 3).then(lit("high")).otherwise(lit("low"))
-    assert rows(t.select(x=graded))["x"] == ["low", "low", "low", "low", "high"]
-    kept = when(col("b")).then(col("s"))
-    assert rows(t.select(x=kept))["x"] == ["x", None, None, None, None]
+def test_when_between_strings_is_refused_in_clear_words(t: ins.Table) -> None:
+    for choice in [
+        when(col("a") > 3).then(lit("high")).otherwise(lit("low")),
+        when(col("b")).then(col("s")),
+        when(col("b")).then(col("s")).otherwise(lit("none")),
+        col("s").fill_null("none"),
+    ]:
+        with pytest.raises(ins.Unsupported, match="choosing between values of type utf8"):
+            t.select(x=choice).collect()
+    with pytest.raises(ins.Unsupported, match="strings can be compared, not made"):
+        t.select(x=lit("high")).collect()
 
 
 def test_logic_with_nulls(t: ins.Table) -> None:

@@ -45,6 +45,11 @@ impl Lower<'_> {
             }
             return self.null_of(dtype);
         }
+        if matches!(s, Scalar::Str(_)) && dtype.is_string() {
+            return Err(Error::Unsupported(format!(
+                "{what}: a column of the literal {s}; strings can be compared, not made yet"
+            )));
+        }
         let bits = scalar_bits(s, dtype).ok_or_else(|| {
             Error::TypeMismatch(format!("{what}: {s} cannot be written as {dtype}"))
         })?;
@@ -53,7 +58,7 @@ impl Lower<'_> {
             None if *dtype == DataType::Bool => self.graph.boolean(bits != 0),
             None => {
                 return Err(Error::Unsupported(format!(
-                    "{what}: a column of the literal {s}; strings can be compared, not made"
+                    "{what}: a column of type {dtype} cannot be made of {s}"
                 )));
             }
         };
@@ -179,6 +184,21 @@ impl Lower<'_> {
         Ok((self.coerce(a, &common, args[0])?, self.coerce(b, &common, args[1])?))
     }
 
+    /// [`Lower::unify`] for what chooses between its sides, and so makes a new column of them.
+    pub(super) fn unify_choice(
+        &mut self,
+        a: Typed,
+        b: Typed,
+        args: [&Expr; 2],
+        e: &Expr,
+    ) -> Result<(Typed, Typed)> {
+        // Before literals take the type, which they cannot if it is none that can be made.
+        if let Some(t) = common_type(&self.side_type(&a, &b), &self.side_type(&b, &a)) {
+            no_strings(&t, e)?;
+        }
+        self.unify(a, b, args, e)
+    }
+
     pub(super) fn as_bool(&mut self, t: Typed, arg: &Expr) -> Result<Typed> {
         let t = self.settled(t)?;
         match t.dtype {
@@ -210,7 +230,8 @@ pub(super) fn no_strings(t: &DataType, e: &Expr) -> Result<()> {
         return Ok(());
     }
     Err(Error::Unsupported(format!(
-        "{e}: making a new column of type {t} is not implemented yet; numbers, booleans and times are"
+        "{e}: choosing between values of type {t} is not supported yet, only between numbers, \
+         booleans and times; choose between numbers that stand for them"
     )))
 }
 

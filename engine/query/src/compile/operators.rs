@@ -398,8 +398,7 @@ impl Lower<'_> {
         let ExprKind::When { then: t, otherwise: o, .. } = e.kind() else {
             return Err(Error::InvalidPlan(format!("{e} is no choice")));
         };
-        let (then, otherwise) = self.unify(then, otherwise, [t, o], e)?;
-        no_strings(&then.dtype, e)?;
+        let (then, otherwise) = self.unify_choice(then, otherwise, [t, o], e)?;
         if then.dtype == DataType::Null {
             return Ok(then);
         }
@@ -417,8 +416,7 @@ impl Lower<'_> {
         {
             return Ok(a);
         }
-        let (a, b) = self.unify(a, b, [&args[0], &args[1]], e)?;
-        no_strings(&a.dtype, e)?;
+        let (a, b) = self.unify_choice(a, b, [&args[0], &args[1]], e)?;
         match a.valid {
             None => Ok(a),
             Some(_) if a.dtype == DataType::Null => Ok(a),
