@@ -284,3 +284,11 @@ def test_pandas_and_arrow_share(region: ins.Region) -> None:
     assert frame["a"].to_numpy().ctypes.data == address
     assert t["a"].to_arrow().chunk(0).buffers()[1].address == address
     assert pa.array(t["a"]).buffers()[1].address == address
+
+
+def test_handles_of_one_region_share(name: str, region: ins.Region) -> None:
+    t = region.put("t", {"a": np.arange(ROWS)})
+    for k, source in enumerate([ins.open(name), ins.open(name, read_only=True)]):
+        again = region.put(f"again {k}", source["t"])
+        assert again["a"].to_numpy().ctypes.data == t["a"].to_numpy().ctypes.data
+    assert region.stats()["copies"] == 0

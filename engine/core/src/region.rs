@@ -228,7 +228,8 @@ impl Region {
     }
 
     /// Gives a table another name. Its buffers are shared, not copied, but for those of very small
-    /// results and of tables of another region (both of which [`Stats::copies`] counts).
+    /// results, of tables of another region, and of tables that a handle which only reads has kept
+    /// beyond their name's replacement ([`Stats::copies`] counts them all).
     ///
     /// # Errors
     /// `TableExists`, `RegionFull`, `TableLimit`, `Stale`.
@@ -236,23 +237,50 @@ impl Region {
         self.refuse_taken(name, replace)?;
         let meta = table.meta();
         let keep = match table.storage() {
-            Storage::Named(pin) if self.is_same(table.region()) => {
-                Anonymous { leases: vec![pin.lease_for("naming")?], ..Anonymous::default() }
-            }
+            Storage::Named(pin) => match self.own_pin(table.region(), pin)? {
+                Some(pin) => {
+                    let leases = vec![pin.lease_for("naming")?];
+                    Some(Anonymous { leases, ..Anonymous::default() })
+                }
+                None => None,
+            },
             Storage::Anonymous(anonymous)
-                if anonymous.slabs.is_empty() && self.is_same(table.region()) =>
+                if anonymous.slabs.is_empty() && self.is_same_session(table.region()) =>
             {
-                anonymous.clone()
+                Some(anonymous.clone())
             }
-            _ => {
-                // Another region's bytes, or bytes in slabs, which are the session's own.
-                self.count_copy(table.nbytes());
-                let batches = table.to_batches()?.into_iter().map(Ok);
-                return self.put(name, meta.arrow.clone(), batches, replace);
-            }
+            Storage::Anonymous(_) => None,
+        };
+        let Some(keep) = keep else {
+            // Another session's bytes, or bytes in slabs, which stay the process's own.
+            self.count_copy(table.nbytes());
+            let batches = table.to_batches()?.into_iter().map(Ok);
+            return self.put(name, meta.arrow.clone(), batches, replace);
         };
         let (layout, stats) = (meta.layout.clone(), meta.stats.clone());
         self.publish(name, meta.arrow.clone(), layout, stats, &keep, replace)
+    }
+
+    /// Whether memory of the other handle is memory of this one: all handles of a region that a
+    /// process has opened for writing are one session of it, as are all that only read.
+    fn is_same_session(&self, other: &Region) -> bool {
+        self.is_same(other) && self.is_read_only() == other.is_read_only()
+    }
+
+    /// The pin of a table of `region` as a pin of this session; none if it lies elsewhere, or if
+    /// it was pinned by a session that only reads and its name stands for another table by now.
+    fn own_pin(&self, region: &Region, pin: &Pin) -> Result<Option<Pin>> {
+        if self.is_same_session(region) {
+            return Ok(Some(pin.clone()));
+        }
+        if !self.is_same(region) {
+            return Ok(None);
+        }
+        match self.shared.region.lookup(pin.name()).map_err(Error::from) {
+            Ok(own) => Ok((own.sequence() == pin.sequence()).then_some(own)),
+            Err(Error::TableNotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The table of that name, as it is now.

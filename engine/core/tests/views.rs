@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::array::*;
 use arrow::record_batch::RecordBatch;
 use common::region;
-use insitu::Table;
+use insitu::{Region, Table};
 
 fn numbers(from: i64, len: i64) -> RecordBatch {
     let words: Vec<String> = (from..from + len).map(|i| format!("word {i}")).collect();
@@ -132,4 +132,32 @@ fn a_table_under_a_second_name_shares_its_bytes() {
     region.gc().unwrap();
     assert_eq!(region.get("b").unwrap().to_batches().unwrap(), [batch]);
     assert_eq!(region.stats().unwrap().copies, 0);
+}
+
+#[test]
+fn a_table_shares_its_bytes_whichever_handle_of_its_region_it_came_from() {
+    let region = region();
+    let batch = numbers(0, 10_000);
+    let table = region.put("a", batch.schema(), vec![Ok(batch.clone())], false).unwrap();
+    let writer = Region::open(region.location().unwrap(), false).unwrap();
+    let again = writer.put_table("b", &table, false).unwrap();
+    assert_eq!(addresses(&table), addresses(&again));
+    // A result that has no name, but memory of its own.
+    let result = writer.get("a").unwrap().query().filter(vec![]).collect(None, Default::default());
+    let named = region.put_table("result", &result.unwrap(), false).unwrap();
+    assert_eq!(named.to_batches().unwrap(), std::slice::from_ref(&batch));
+
+    // A handle that only reads has a session, and so a mapping, of its own.
+    let reader = Region::open(region.location().unwrap(), true).unwrap();
+    let read = reader.get("a").unwrap();
+    let third = region.put_table("c", &read, false).unwrap();
+    assert_eq!(addresses(&table), addresses(&third));
+    assert_eq!(region.stats().unwrap().copies + writer.stats().unwrap().copies, 0);
+
+    // The name stands for another table: what the reader still has is copied.
+    let other = numbers(5, 10);
+    region.put("a", other.schema(), vec![Ok(other)], true).unwrap();
+    let fourth = region.put_table("d", &read, false).unwrap();
+    assert_eq!(fourth.to_batches().unwrap(), [batch]);
+    assert_eq!(region.stats().unwrap().copies, 1);
 }
