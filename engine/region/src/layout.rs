@@ -1,4 +1,4 @@
-//! Layout v1: where everything lies. `docs/region-format.md` says why.
+//! Layout v2: where everything lies. `docs/region-format.md` says why.
 //!
 //! Positions are byte offsets from the region's start; numbers are little-endian.
 
@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 /// The first eight bytes of every region. The line ends catch transfers in text mode.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"INSITU\r\n");
 /// The version of this layout; any change raises it.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// The unit of large extents.
 pub(crate) const GRANULE: u64 = 64 << 10;
@@ -56,6 +56,12 @@ pub(crate) mod header {
     pub(crate) const WRITER: u64 = 320;
     pub(crate) const DIRTY: u64 = 328;
 
+    /// The checkpoint that the last flush made durable: its slot + 1, and its sequence.
+    pub(crate) const CHECKPOINT: u64 = 336;
+    pub(crate) const CHECKPOINT_SEQUENCE: u64 = 344;
+    /// Who flushes, as in the writer lock.
+    pub(crate) const FLUSHER: u64 = 352;
+
     pub(crate) const PUBLISHES: u64 = 384;
 
     pub(crate) const INDEX_SEQLOCK: u64 = 448;
@@ -72,7 +78,9 @@ pub(crate) mod header {
     pub(crate) const CLASS_HINTS: u64 = 576;
     pub(crate) const WARM_STACK: u64 = 640;
     pub(crate) const WARM_STACK_ENTRIES: u64 = 8;
-    // 1024..2048: two durable roots of 512 bytes each, zero until files learn to flush.
+    /// Two durable roots, checksummed, written in turn by `flush`.
+    pub(crate) const ROOTS: [u64; 2] = [1024, 1536];
+    pub(crate) const ROOT_BYTES: u64 = 512;
 
     pub(crate) const FLAG_REMOVED: u64 = 1;
     pub(crate) const FLAG_EPHEMERAL: u64 = 2;
@@ -113,7 +121,11 @@ pub(crate) mod slot {
     pub(crate) const SUPERSEDED_BY: u64 = 56;
     pub(crate) const PINS: u64 = 64;
     pub(crate) const LEASES: u64 = 128;
+    pub(crate) const TICKET: u64 = 192;
+    pub(crate) const TICKETS: u64 = 200;
     pub(crate) const NEXT_FREE: u64 = 208;
+    pub(crate) const SUPERSEDED_SEQUENCE: u64 = 216;
+    pub(crate) const PREDECESSOR: u64 = 224;
     pub(crate) const NAME: u64 = 256;
     pub(crate) const NAME_MAX: usize = 255;
 }

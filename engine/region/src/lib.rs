@@ -27,6 +27,7 @@ mod error;
 mod extent;
 mod fork;
 mod index;
+mod kill;
 mod layout;
 mod lease;
 mod listing;
@@ -51,6 +52,8 @@ mod writer;
 
 pub use error::{Error, FullCause, Result};
 pub use extent::Extent;
+#[cfg(feature = "kill-points")]
+pub use kill::POINTS as KILL_POINTS;
 pub use lease::Lease;
 pub use pin::Pin;
 pub use region::{Part, Region};

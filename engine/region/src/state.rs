@@ -39,6 +39,13 @@ pub(crate) fn state(word: u64) -> Option<State> {
     })
 }
 
+/// Flag of a retired table: an update swapped another in its place, to be followed.
+pub(crate) const SUPERSEDED: u64 = 1 << 4;
+/// Flag of a retired table that never had a name: a result on its way to another process.
+pub(crate) const TICKET: u64 = 1 << 5;
+/// Flag of a retired table that never had a name: what the last flush made durable.
+pub(crate) const CHECKPOINT: u64 = 1 << 6;
+
 /// The largest sequence a word has room for.
 pub(crate) const LAST_SEQUENCE: u64 = u64::MAX >> BITS;
 
