@@ -36,7 +36,7 @@ pub use expr::{Expr, ExprKind, MAX_DEPTH, MAX_SIZE};
 pub use functions::{Failure, Function, FunctionId, FunctionKind, NullRule, TypeRule, functions};
 pub use memory::{Heap, Memory, NewColumn, Output, OutputColumn, Span};
 pub use plan::Plan;
-pub use pool::{set_threads, threads};
+pub use pool::{Ended, parallel, set_threads, threads};
 pub use prepared::{Context, Prepared, Progress};
 pub use scalar::Scalar;
 pub use schema::{Field, Schema};

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// How often the caller may be asked whether to stop.
 const INTERRUPT_EVERY: Duration = Duration::from_millis(50);
+/// Estimated nanoseconds of work above which threads are worth waking.
+pub(crate) const PARALLEL_NS: f64 = 100_000.0;
 /// The most threads that can be set.
 const MAX_THREADS: usize = 1024;
 
@@ -285,6 +287,38 @@ thread_local! {
     static IN_POOL: Cell<bool> = const { Cell::new(false) };
 }
 
+/// How a job of [`parallel`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// All of it is done.
+    Done,
+    /// The interrupt asked to stop; some of it is not done.
+    Interrupted,
+    /// A helper panicked; some of it is not done.
+    Failed,
+}
+
+/// Calls `work(0)` to `work(tasks - 1)`, each once, on the pool's threads and this one if `ns`, the
+/// estimated time of all of them together, is worth waking anybody. `interrupt` is asked on this
+/// thread, at most every 50 ms; true starts no further task. All that were started are done when
+/// this returns.
+pub fn parallel(
+    tasks: usize,
+    ns: f64,
+    interrupt: &dyn Fn() -> bool,
+    work: &(dyn Fn(usize) + Sync),
+) -> Ended {
+    let cancelled = AtomicBool::new(false);
+    let watch = Watch { interrupt, cancelled: &cancelled };
+    if run(tasks, tasks > 1 && ns > PARALLEL_NS, &watch, work) {
+        Ended::Interrupted
+    } else if cancelled.load(Ordering::Relaxed) {
+        Ended::Failed
+    } else {
+        Ended::Done
+    }
+}
+
 /// How a run is watched.
 pub(crate) struct Watch<'a> {
     /// Asked on the caller's thread, at most every 50 ms; true cancels.
@@ -389,6 +423,19 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn a_job_says_whether_all_of_it_was_done() {
+        let count = AtomicU64::new(0);
+        let work = |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+        };
+        assert_eq!(parallel(40, 1e9, &never, &work), Ended::Done);
+        assert_eq!(count.load(Ordering::Relaxed), 40);
+        let slow = |_| std::thread::sleep(Duration::from_millis(60));
+        assert_eq!(parallel(100, 0.0, &|| true, &slow), Ended::Interrupted);
+        assert_eq!(parallel(0, 1e9, &never, &work), Ended::Done);
     }
 
     #[test]

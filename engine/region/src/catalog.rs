@@ -15,6 +15,8 @@ use crate::session::Session;
 use crate::state::{self, State};
 use crate::writer::Writer;
 
+/// With more tables than this, the error for a missing name suggests none.
+const MOST_SUGGESTED: u64 = 4_096;
 /// How often a reader looks again before it asks for the lock.
 const READER_TRIES: u32 = 100;
 
@@ -118,9 +120,15 @@ impl Session {
 
     /// Finds a table by name and pins it.
     pub(crate) fn lookup(&self, name: &str) -> Result<Held> {
+        self.seek(name)?.ok_or_else(|| self.not_found(name))
+    }
+
+    /// As [`Session::lookup`], where it is no error if there is none: names are not looked through
+    /// for a similar one then.
+    pub(crate) fn seek(&self, name: &str) -> Result<Option<Held>> {
         self.check_fork()?;
         if name.is_empty() || name.len() > slot::NAME_MAX {
-            return Err(Error::TableNotFound { name: name.into(), nearest: None });
+            return Ok(None);
         }
         let hash = checksum(name.as_bytes());
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
@@ -129,10 +137,10 @@ impl Session {
             if let Some(seen) = self.index_stable()? {
                 let mut raced = false;
                 if let Some(held) = self.find(name, hash, &mut raced)? {
-                    return Ok(held);
+                    return Ok(Some(held));
                 }
                 if !raced && self.index_unchanged(seen)? {
-                    return Err(self.not_found(name));
+                    return Ok(None);
                 }
             }
             tries += 1;
@@ -141,7 +149,7 @@ impl Session {
             } else if !self.read_only {
                 // A rebuilder may have died with the index half made: the lock mends it.
                 let _writer = self.write()?;
-                return self.find(name, hash, &mut false)?.ok_or_else(|| self.not_found(name));
+                return self.find(name, hash, &mut false);
             } else if std::time::Instant::now() < deadline {
                 std::thread::sleep(std::time::Duration::from_millis(1));
             } else {
@@ -178,9 +186,14 @@ impl Session {
         })
     }
 
-    /// The error for a name that is not there, with the nearest that is.
+    /// The error for a name that is not there, with the nearest that is. With many tables nobody
+    /// looks through all names for a better message.
     pub(crate) fn not_found(&self, name: &str) -> Error {
-        let names = self.names().unwrap_or_default();
+        let tables = self.bytes.word(header::TABLES).map_or(0, |w| w.load(Ordering::Relaxed));
+        let names = match tables {
+            0..=MOST_SUGGESTED => self.names().unwrap_or_default(),
+            _ => Vec::new(),
+        };
         Error::TableNotFound { name: name.into(), nearest: crate::nearest::nearest(name, &names) }
     }
 

@@ -294,11 +294,10 @@ impl Region {
     /// # Errors
     /// [`Error::Stale`].
     pub fn contains(&self, name: &str) -> Result<bool> {
-        match self.lookup(name) {
-            Ok(_) => Ok(true),
-            Err(Error::TableNotFound { .. }) => Ok(false),
-            Err(e) => Err(e),
-        }
+        let session = self.session()?;
+        let Some(held) = session.seek(name)? else { return Ok(false) };
+        session.unhold(held.slot, crate::pins::Line::Pins);
+        Ok(true)
     }
 
     /// Deletes a table; handles and views of it stay good.

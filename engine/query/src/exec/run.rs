@@ -15,15 +15,13 @@ use crate::exec::source::{Source, SourceColumn};
 use crate::exec::tile::Failed;
 use crate::exec::{group, map, reduce, sort};
 use crate::memory::{Heap, Memory, Output, OutputColumn};
-use crate::pool::{self, Watch};
+use crate::pool::{self, PARALLEL_NS, Watch};
 use crate::prepared::{Context, Executable};
 use crate::schema::Schema;
 use crate::table::TableView;
 
 /// Rows of a morsel, the unit of scheduling, cancellation and progress.
 pub(crate) const MORSEL: usize = 65_536;
-/// Estimated nanoseconds of work above which threads are worth waking.
-const PARALLEL_NS: f64 = 100_000.0;
 
 /// What a run shares between its stages.
 pub(crate) struct Run<'a> {
