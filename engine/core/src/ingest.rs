@@ -4,14 +4,16 @@
 //! The way of a `put`: the batches are gathered (they are the caller's memory, not yet copied) and
 //! cut into chunks where 32-bit offsets would overflow (`chunks`), dictionaries are unified
 //! (`dictionary`), the buffers measured and laid out (`measure`), one extent taken, the buffers
-//! written with statistics in the same pass (`write`), and the *copy* checked against Arrow's rules
-//! (`validate`). Whatever fails drops the extent, and the region is as it was.
+//! written (`write`), on all threads and with statistics in the same pass (`copies`), and the
+//! *copy* checked against Arrow's rules (`validate`). Whatever fails drops the extent, and the
+//! region is as it was.
 //!
 //! The source is not trusted: an array that came through the C interface may have any numbers in
 //! it. What is read of it is bounds-checked first, and never handed to code that panics.
 
 mod bits;
 mod chunks;
+mod copies;
 mod dictionary;
 mod measure;
 mod views;
@@ -31,6 +33,7 @@ use crate::layout::{Chunk, Column, Layout, Place};
 use crate::region::Shared;
 use crate::statistics::{self, ColumnZones};
 use crate::validate;
+use copies::Copies;
 use dictionary::Dictionaries;
 use measure::{Arranger, Node};
 use write::Writer;
@@ -208,12 +211,14 @@ pub(crate) fn ingest_columns(
     for (rows, nodes) in measured {
         dictionaries.rewind();
         let mut columns = Vec::with_capacity(nodes.len());
-        for (index, (node, zones)) in nodes.into_iter().zip(&mut all_zones).enumerate() {
+        let mut copies = Copies::new();
+        for (index, (node, zones)) in nodes.iter().zip(&mut all_zones).enumerate() {
             let column = writer
-                .write(node, Some(zones), &mut dictionaries)
+                .write(node, Some((index, zones)), &mut dictionaries, &mut copies)
                 .map_err(|e| in_column(e, name(index)))?;
             columns.push(Arc::new(column));
         }
+        writer.make(copies, &mut all_zones)?;
         check(&types, &columns, base, first_row, name)?;
         made.push(Chunk { rows: rows as u64, columns });
         first_row += rows as u64;

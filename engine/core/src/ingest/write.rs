@@ -1,14 +1,17 @@
-//! Writes measured columns into their extent: each value once, with statistics on the way, and
-//! every buffer zero from its end to the next multiple of 64.
+//! Writes measured columns into their extent: each value once, and every buffer zero from its end
+//! to the next multiple of 64.
+//!
+//! Bitmaps, keys that change and views are written on the way; what only has to be copied is left
+//! to `copies`, which makes all of it together.
 
 use std::sync::Arc;
 
-use insitu_kernels::copy::{CopyBitsFn, CopyStatsFn, StreamCopyFn};
-use insitu_kernels::copy::{copy_bits, copy_with_stats, stream_copy, zero_padding};
+use insitu_kernels::copy::{CopyBitsFn, CopyStatsFn, copy_bits, copy_with_stats, zero_padding};
 use insitu_kernels::level::Level;
 
 use super::Piece;
-use super::bits::{BitWriter, is_valid};
+use super::bits::{self, is_valid};
+use super::copies::{Bits, Copies, What};
 use super::dictionary::Dictionaries;
 use super::measure::{Node, Slot, offset_bounds, source};
 use super::views::{self, View};
@@ -18,6 +21,8 @@ use crate::statistics::{ColumnZones, ZONE_ROWS, physical_type};
 
 /// Buffers from this size on are written past the cache.
 const STREAM_FROM: usize = 4 << 20;
+/// Bytes that are not worth to be left to `copies`.
+const SMALL: usize = 4 << 10;
 /// Bytes between two looks at whether to stop.
 const STEP: usize = 32 << 20;
 
@@ -27,11 +32,8 @@ pub(crate) struct Writer<'a> {
     offset: u64,
     interrupt: &'a dyn Fn() -> bool,
     since: usize,
-    stream: StreamCopyFn,
     bits: CopyBitsFn,
     level: Level,
-    /// Validity of a run that begins inside a byte.
-    shifted: Vec<u64>,
 }
 
 impl<'a> Writer<'a> {
@@ -42,16 +44,7 @@ impl<'a> Writer<'a> {
     /// alone.
     pub unsafe fn new(base: *mut u8, offset: u64, interrupt: &'a dyn Fn() -> bool) -> Writer<'a> {
         let level = Level::best();
-        Writer {
-            base,
-            offset,
-            interrupt,
-            since: 0,
-            stream: stream_copy(level),
-            bits: copy_bits(level),
-            level,
-            shifted: Vec::new(),
-        }
+        Writer { base, offset, interrupt, since: 0, bits: copy_bits(level), level }
     }
 
     /// Writes the values of all dictionaries.
@@ -64,27 +57,40 @@ impl<'a> Writer<'a> {
             })?;
         for unified in dictionaries.iter_mut() {
             if let Some(node) = unified.node.take() {
-                unified.column = Some(Arc::new(self.write(node, None, &mut none)?));
+                let mut copies = Copies::new();
+                let column = self.write(&node, None, &mut none, &mut copies)?;
+                self.make(copies, &mut [])?;
+                unified.column = Some(Arc::new(column));
             }
         }
         Ok(())
     }
 
-    /// Writes a column and its children.
+    /// Makes the copies that writing has left.
+    ///
+    /// # Errors
+    /// `Cancelled`.
+    pub fn make(&self, copies: Copies<'_>, columns: &mut [ColumnZones]) -> Result<()> {
+        copies.make(self.level, self.interrupt, columns)
+    }
+
+    /// Writes a column and its children, but for what it leaves to `copies`. Of a table's column,
+    /// `zones` says which it is, and gets its statistics.
     ///
     /// # Errors
     /// `InvalidData` where the source turns out not to be what was measured; `Cancelled`.
-    pub fn write(
+    pub fn write<'n>(
         &mut self,
-        node: Node,
-        mut zones: Option<&mut ColumnZones>,
+        node: &'n Node,
+        mut zones: Option<(usize, &mut ColumnZones)>,
         dictionaries: &mut Dictionaries,
+        copies: &mut Copies<'n>,
     ) -> Result<Column> {
         let shape = shape(&node.dtype)?;
-        if let Some(zones) = zones.as_deref_mut() {
+        if let Some((_, zones)) = &mut zones {
             zones.begin_chunk();
         }
-        let null_count = self.validity(&node);
+        let null_count = self.validity(node)?;
         let unified = if shape.dictionary.is_some() { dictionaries.advance() } else { None };
         let mut children = Vec::with_capacity(shape.children.len());
         let mut counted = false;
@@ -99,39 +105,41 @@ impl<'a> Writer<'a> {
                 let width = *width as usize;
                 if unified.remaps.iter().all(Option::is_none) {
                     if let Some(prim) = physical_type(keys) {
-                        self.numbers(&node, copy_with_stats(prim, self.level), width, None)?;
+                        let copy = copy_with_stats(prim, self.level);
+                        self.numbers(node, copy, width, None, copies)?;
                     }
                 } else {
-                    self.keys(&node, width, &unified.remaps, values)?;
+                    self.keys(node, width, &unified.remaps, values)?;
                 }
                 children.extend(unified.column.clone());
             }
-            ([Kind::Bits], _) => self.bitmap(&node)?,
-            ([Kind::Fixed(_)], _) if shape.variadic => self.views(&node)?,
+            ([Kind::Bits], _) => self.bitmap(node)?,
+            ([Kind::Fixed(_)], _) if shape.variadic => self.views(node, copies)?,
             ([Kind::Fixed(width)], _) => {
                 let width = *width as usize;
                 match physical_type(&node.dtype) {
                     Some(prim) => {
                         counted = zones.is_some();
                         let copy = copy_with_stats(prim, self.level);
-                        self.numbers(&node, copy, width, zones.as_deref_mut())?;
+                        let column = zones.as_ref().map(|(column, _)| *column);
+                        self.numbers(node, copy, width, column, copies)?;
                     }
-                    None => self.fixed(&node, width)?,
+                    None => self.fixed(node, width, copies)?,
                 }
             }
             ([offsets @ (Kind::Offsets32 | Kind::Offsets64), rest @ ..], _) => {
-                let bounds = self.offsets(&node, *offsets)?;
+                let bounds = self.offsets(node, *offsets, copies)?;
                 if !rest.is_empty() {
-                    self.bytes(&node, &bounds)?;
+                    self.bytes(node, &bounds, copies)?;
                 }
             }
             _ => {}
         }
-        if let Some(zones) = zones
+        if let Some((_, zones)) = zones
             && !counted
         {
             // SAFETY: the bitmap was written just now, with a bit for each row.
-            unsafe { zones.count_nulls(self.validity_at(&node), node.len) };
+            unsafe { zones.count_nulls(self.validity_at(node), node.len) };
         }
         let place = |slot: Slot| match slot.len {
             0 => Place::default(),
@@ -139,8 +147,8 @@ impl<'a> Writer<'a> {
         };
         let (validity, len) = (place(node.validity), node.len as u64);
         let buffers = node.buffers.iter().map(|slot| place(*slot)).collect();
-        for child in node.children {
-            children.push(Arc::new(self.write(child, None, dictionaries)?));
+        for child in &node.children {
+            children.push(Arc::new(self.write(child, None, dictionaries, copies)?));
         }
         Ok(Column { len, null_count: Some(null_count), validity, buffers, children })
     }
@@ -175,187 +183,171 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes the bitmap. Returns how many rows are null, by the bits that were written.
-    fn validity(&mut self, node: &Node) -> u64 {
+    fn validity(&mut self, node: &Node) -> Result<u64> {
         if node.validity.len == 0 {
             // Types without a bitmap have no nulls either, but for the type that is all nulls.
             let all = matches!(node.dtype, arrow::datatypes::DataType::Null);
-            return if all { node.len as u64 } else { 0 };
+            return Ok(if all { node.len as u64 } else { 0 });
         }
+        let parts = node.pieces.iter().map(|piece| bits::Part {
+            from: piece.data.nulls().map(|nulls| nulls.validity()),
+            start: piece.data.nulls().map_or(0, |nulls| nulls.offset() + piece.start),
+            len: piece.len,
+        });
         // SAFETY: the slot has a bit for every row, and is padded to 64 bytes.
-        let mut writer = unsafe { BitWriter::new(self.at(node.validity)) };
-        for piece in &node.pieces {
-            match piece.data.nulls() {
-                None => writer.ones(piece.len),
-                Some(nulls) => {
-                    writer.copy(nulls.validity(), nulls.offset() + piece.start, piece.len);
-                }
-            }
-        }
-        let (ones, _) = writer.finish();
-        self.pad_words(node.validity);
-        (node.len - ones.min(node.len)) as u64
-    }
-
-    /// As `pad`, for bitmaps: their last word is written whole already, zeros past the last row.
-    fn pad_words(&self, slot: Slot) {
-        self.pad(Slot { offset: slot.offset, len: slot.len });
+        let ones = unsafe {
+            bits::write(
+                self.at(node.validity),
+                &parts.collect::<Vec<_>>(),
+                self.bits,
+                self.interrupt,
+            )
+        }?;
+        self.pad(node.validity);
+        Ok((node.len - ones.min(node.len)) as u64)
     }
 
     fn bitmap(&mut self, node: &Node) -> Result<()> {
         let Some(slot) = node.buffers.first().copied().filter(|slot| slot.len > 0) else {
             return Ok(());
         };
+        let part = |piece| -> Result<bits::Part<'_>> {
+            let start = Piece::physical(piece).unwrap_or_default();
+            Ok(bits::Part { from: Some(source(piece, 0)?), start, len: piece.len })
+        };
+        let parts = node.pieces.iter().map(part).collect::<Result<Vec<_>>>()?;
         // SAFETY: as for the validity bitmap.
-        let mut writer = unsafe { BitWriter::new(self.at(slot)) };
-        for piece in &node.pieces {
-            let start = piece.physical().unwrap_or_default();
-            writer.copy(source(piece, 0)?, start, piece.len);
-            self.pace(piece.len / 8)?;
-        }
-        writer.finish();
-        self.pad_words(slot);
+        unsafe { bits::write(self.at(slot), &parts, self.bits, self.interrupt) }?;
+        // The last word is written whole already, zeros past the last row.
+        self.pad(slot);
         Ok(())
     }
 
     /// Numbers, with statistics; null rows are written as zero.
-    fn numbers(
+    fn numbers<'n>(
         &mut self,
-        node: &Node,
+        node: &'n Node,
         copy: CopyStatsFn,
         width: usize,
-        mut zones: Option<&mut ColumnZones>,
+        column: Option<usize>,
+        copies: &mut Copies<'n>,
     ) -> Result<()> {
         let Some(slot) = node.buffers.first().copied() else { return Ok(()) };
         let streaming = slot.len >= STREAM_FROM;
+        let bitmap = self.validity_at(node);
         let mut row = 0;
         for piece in &node.pieces {
-            let bytes = rows(piece, 0, width)?;
-            let mut done = 0;
-            while done < piece.len {
-                let count = (piece.len - done).min(ZONE_ROWS - row % ZONE_ROWS);
-                let validity = self.validity_of(node, row, count);
-                let from = bytes.as_ptr().wrapping_add(done * width);
+            let mut bytes = rows(piece, 0, width)?;
+            let mut left = piece.len;
+            while left > 0 {
+                let rows = left.min(ZONE_ROWS - row % ZONE_ROWS);
+                let (run, rest) = bytes.split_at_checked(rows * width).ok_or_else(changed)?;
+                let valid = Bits { bitmap, first: row };
                 let to = self.at(slot).wrapping_add(row * width);
-                // SAFETY: `rows` gave piece.len × width bytes, of which this run is part; the
-                // slot has room for all rows of the node; the bitmap covers the run.
-                let stats = unsafe { copy(to, from, validity, count, streaming && count > 1024) };
-                if let Some(zones) = zones.as_deref_mut() {
-                    zones.add(&stats);
-                }
-                self.pace(count * width)?;
-                done += count;
-                row += count;
+                // SAFETY: the slot has room for all rows of the node, and each goes there once;
+                // the bitmap, written already, covers them.
+                unsafe {
+                    copies.add(to, run, streaming, What::Numbers { copy, rows, valid, column })
+                };
+                bytes = rest;
+                left -= rows;
+                row += rows;
             }
         }
         self.pad(slot);
         Ok(())
     }
 
-    /// The validity of a run of rows, as a bitmap that begins with its first row.
-    fn validity_of(&mut self, node: &Node, row: usize, count: usize) -> *const u8 {
-        let bitmap = self.validity_at(node);
-        if bitmap.is_null() || row.is_multiple_of(8) {
-            return if bitmap.is_null() { bitmap } else { bitmap.wrapping_add(row / 8) };
-        }
-        self.shifted.resize(count.div_ceil(64), 0);
-        // SAFETY: the bitmap covers rows to `row + count`; the words hold `count` bits.
-        unsafe { (self.bits)(self.shifted.as_mut_ptr().cast(), bitmap, row, count) };
-        self.shifted.as_ptr().cast()
-    }
-
     /// Values of one width that are no numbers to the engine.
-    fn fixed(&mut self, node: &Node, width: usize) -> Result<()> {
+    fn fixed<'n>(&mut self, node: &'n Node, width: usize, copies: &mut Copies<'n>) -> Result<()> {
         let Some(slot) = node.buffers.first().copied() else { return Ok(()) };
         let mut at = 0;
         for piece in &node.pieces {
             let bytes = rows(piece, 0, width)?;
-            at += self.copy(slot, at, bytes)?;
+            at += self.copy(slot, at, bytes, copies)?;
         }
         self.pad(slot);
         Ok(())
     }
 
-    /// Copies bytes into a slot, from byte `at` of it on. Returns how many.
-    fn copy(&mut self, slot: Slot, at: usize, bytes: &[u8]) -> Result<usize> {
+    /// Copies bytes into a slot, from byte `at` of it on, or leaves it to `copies`. Returns how
+    /// many.
+    fn copy<'n>(
+        &mut self,
+        slot: Slot,
+        at: usize,
+        bytes: &'n [u8],
+        copies: &mut Copies<'n>,
+    ) -> Result<usize> {
         if at.checked_add(bytes.len()).is_none_or(|end| end > slot.len) {
             return Err(changed());
         }
-        let streaming = slot.len >= STREAM_FROM;
-        let mut to = at;
-        for step in bytes.chunks(STEP) {
-            let to_ptr = self.at(slot).wrapping_add(to);
+        let to = self.at(slot).wrapping_add(at);
+        if bytes.len() <= SMALL {
             // SAFETY: the range was checked against the slot; source and extent do not overlap,
             // since nobody else knows of the extent yet.
-            unsafe {
-                if streaming {
-                    (self.stream)(to_ptr, step.as_ptr(), step.len());
-                } else {
-                    to_ptr.copy_from_nonoverlapping(step.as_ptr(), step.len());
-                }
-            }
-            to += step.len();
-            self.pace(step.len())?;
+            unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        } else {
+            // SAFETY: as above; a slot's ranges do not overlap, and are read only afterwards.
+            unsafe { copies.add(to, bytes, slot.len >= STREAM_FROM, What::Bytes) };
         }
         Ok(bytes.len())
     }
 
     /// Offsets, rebased to begin at zero. Returns what each piece spans of its data.
-    fn offsets(&mut self, node: &Node, kind: Kind) -> Result<Vec<(usize, usize)>> {
+    fn offsets<'n>(
+        &mut self,
+        node: &'n Node,
+        kind: Kind,
+        copies: &mut Copies<'n>,
+    ) -> Result<Vec<(usize, usize)>> {
         let Some(slot) = node.buffers.first().copied() else { return Ok(Vec::new()) };
         let width = if kind == Kind::Offsets64 { 8 } else { 4 };
         let mut bounds = Vec::with_capacity(node.pieces.len());
         let mut row = 0;
         let mut base = 0usize;
-        self.store_offset(slot, width, 0, 0);
+        // SAFETY: the slot has an offset more than the node has rows; the first is zero.
+        unsafe { self.at(slot).write_bytes(0, width) };
         for piece in &node.pieces {
             let (first, last) = offset_bounds(piece, kind)?;
             bounds.push((first, last));
+            // Each is read once: what is written is what `validate` will look at.
+            let delta = (base as i64).wrapping_sub(first as i64);
+            let what = match kind {
+                Kind::Offsets64 => What::Offsets64(delta),
+                _ => What::Offsets32(delta as i32),
+            };
             if piece.len > 0 {
-                // Each is read once: what is written is what `validate` will look at.
-                let delta = (base as i64).wrapping_sub(first as i64);
                 let start = piece.physical().and_then(|p| p.checked_add(1)).ok_or_else(changed)?;
-                let from = start.checked_mul(width).ok_or_else(changed)?;
-                let bytes = source(piece, 0)?.get(from..).ok_or_else(changed)?;
-                if bytes.len() / width < piece.len {
-                    return Err(changed());
-                }
-                let values = bytes.chunks_exact(width).take(piece.len);
-                for (index, value) in values.enumerate() {
-                    let value = match (value.first_chunk::<8>(), value.first_chunk::<4>()) {
-                        (Some(wide), _) => i64::from_le_bytes(*wide),
-                        (None, Some(narrow)) => i64::from(i32::from_le_bytes(*narrow)),
-                        (None, None) => 0,
-                    };
-                    self.store_offset(slot, width, row + index + 1, value.wrapping_add(delta));
+                let end = start.checked_add(piece.len).ok_or_else(changed)?;
+                let range = start.checked_mul(width).zip(end.checked_mul(width));
+                let bytes = range.and_then(|(start, end)| source(piece, 0).ok()?.get(start..end));
+                let mut to = self.at(slot).wrapping_add((row + 1) * width);
+                for run in bytes.ok_or_else(changed)?.chunks(ZONE_ROWS * width) {
+                    // SAFETY: the slot has an offset more than the node has rows, and each of
+                    // them is written once.
+                    unsafe { copies.add(to, run, false, what) };
+                    to = to.wrapping_add(run.len());
                 }
             }
             base += last - first;
             row += piece.len;
-            self.pace(piece.len * width)?;
         }
         self.pad(slot);
         Ok(bounds)
     }
 
-    #[inline(always)]
-    fn store_offset(&self, slot: Slot, width: usize, index: usize, value: i64) {
-        let to = self.at(slot).wrapping_add(index * width);
-        // SAFETY: the slot has an offset more than the node has rows.
-        unsafe {
-            if width == 8 {
-                to.cast::<i64>().write(value);
-            } else {
-                to.cast::<i32>().write(value as i32);
-            }
-        }
-    }
-
-    fn bytes(&mut self, node: &Node, bounds: &[(usize, usize)]) -> Result<()> {
+    fn bytes<'n>(
+        &mut self,
+        node: &'n Node,
+        bounds: &[(usize, usize)],
+        copies: &mut Copies<'n>,
+    ) -> Result<()> {
         let Some(slot) = node.buffers.get(1).copied() else { return Ok(()) };
         let mut at = 0;
         for (piece, (first, last)) in node.pieces.iter().zip(bounds) {
             let bytes = source(piece, 1)?.get(*first..*last).ok_or_else(changed)?;
-            at += self.copy(slot, at, bytes)?;
+            at += self.copy(slot, at, bytes, copies)?;
         }
         if at != slot.len {
             return Err(changed());
@@ -409,7 +401,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn views(&mut self, node: &Node) -> Result<()> {
+    fn views<'n>(&mut self, node: &'n Node, copies: &mut Copies<'n>) -> Result<()> {
         let Some(slot) = node.buffers.first().copied() else { return Ok(()) };
         let data = node.buffers.get(1..).unwrap_or_default();
         let whole = matches!(node.views, views::Mode::Whole(_));
@@ -433,7 +425,7 @@ impl<'a> Writer<'a> {
                             filled = 0;
                         }
                         let slot = data.get(buffer).copied().ok_or_else(changed)?;
-                        self.copy(slot, filled, bytes)?;
+                        self.copy(slot, filled, bytes, copies)?;
                         let new = views::long(*len, *prefix, buffer, filled);
                         filled += len;
                         new
@@ -448,7 +440,7 @@ impl<'a> Writer<'a> {
             if whole {
                 for from in piece.data.buffers().iter().skip(1) {
                     let slot = data.get(buffer).copied().ok_or_else(changed)?;
-                    self.copy(slot, 0, from.as_slice())?;
+                    self.copy(slot, 0, from.as_slice(), copies)?;
                     buffer += 1;
                 }
             }
