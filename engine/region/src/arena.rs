@@ -12,9 +12,6 @@ use crate::layout::{
 };
 use crate::writer::Writer;
 
-/// Rows of granules are reserved in steps of this many (32 MiB of arena).
-const ROW_STEP: u64 = 512;
-
 /// An extent of this session: where, how much of it is asked for, and its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Raw {
@@ -69,24 +66,9 @@ impl Writer<'_> {
         Error::corrupt(what, self.s.layout.granule_row(index))
     }
 
-    /// Gives granules below `to` rows and bits.
-    pub(crate) fn ensure_high(&self, to: u64) -> Result<()> {
-        let (s, l) = (self.s, &self.s.layout);
-        let high = s.high();
-        if to <= high {
-            return Ok(());
-        }
-        let to = to.next_multiple_of(ROW_STEP).min(l.granule_count);
-        s.reserve_metadata(l.granule_row(high), (to - high) * granule::BYTES)?;
-        for bits in [l.used_bits, l.warm_bits] {
-            s.reserve_metadata(bits + high / 64 * 8, (to.div_ceil(64) - high / 64) * 8)?;
-        }
-        self.put(header::ARENA_HIGH, to)
-    }
-
     /// Marks `[from, from + n)` used and makes its first row the head of an extent.
     fn take(&self, from: u64, n: u64) -> Result<()> {
-        self.ensure_high(from + n)?;
+        self.s.make_known(from, from + n)?;
         let warm = self.s.count_warm(from, from + n)?;
         let taken = self.s.set_used(from, from + n, true)?;
         self.put(header::USED, self.get(header::USED)?.saturating_add(taken))?;
@@ -184,7 +166,7 @@ impl Writer<'_> {
     fn take_recorded(&mut self, from: u64, n: u64, bytes: u64) -> Result<Raw> {
         let offset = self.s.layout.granule_at(from);
         // Before the record: one that stayed behind would free what the next owner has.
-        self.ensure_high(from + n)?;
+        self.s.make_known(from, from + n)?;
         let record = self.record(offset, bytes)?;
         if let Err(e) = self.take(from, n) {
             self.unrecord(record)?;
@@ -221,7 +203,7 @@ impl Writer<'_> {
                 if committed > self.s.layout.capacity / GRANULE {
                     return Err(self.short(GRANULE, FullCause::Capacity));
                 }
-                self.ensure_high(from + 1)?;
+                self.s.make_known(from, from + 1)?;
                 let at = self.s.layout.granule_at(from);
                 self.s.ground().reserve(at, GRANULE).map_err(|e| self.s.full(e, GRANULE))?;
                 let changed = self.s.set_warm(from, from + 1, true)?;
@@ -256,7 +238,7 @@ impl Writer<'_> {
         let hint = header::CLASS_HINTS + u64::from(class.min(CLASSES - 1)) * 8;
         let head = self.get(hint)?;
         let Some(slab) = head.checked_sub(1) else { return Ok(None) };
-        if slab >= self.s.high()
+        if !self.s.is_known(slab)
             || self.row(slab, granule::KIND)? != granule::KIND_SLAB
             || self.row(slab, granule::CLASS)? != class
         {
@@ -305,7 +287,7 @@ impl Writer<'_> {
     fn link(&self, class: u32, slab: u64) -> Result<()> {
         let hint = header::CLASS_HINTS + u64::from(class.min(CLASSES - 1)) * 8;
         let next = self.get(hint)?;
-        if next > self.s.high() {
+        if next.checked_sub(1).is_some_and(|next| !self.s.is_known(next)) {
             return Err(self.damaged("a list of slabs leads astray", slab));
         }
         self.set_row(slab, granule::NEXT, next as u32)?;
@@ -319,7 +301,10 @@ impl Writer<'_> {
     fn unlink(&self, class: u32, slab: u64) -> Result<()> {
         let next = self.row(slab, granule::NEXT)?;
         let prev = self.row(slab, granule::PREV)?;
-        if u64::from(next.max(prev)) > self.s.high() {
+        let astray = |index: u32| {
+            index.checked_sub(1).is_some_and(|index| !self.s.is_known(u64::from(index)))
+        };
+        if astray(next) || astray(prev) {
             return Err(self.damaged("a list of slabs leads astray", slab));
         }
         match prev.checked_sub(1) {
@@ -363,7 +348,7 @@ impl Writer<'_> {
     }
 
     fn counter(&self, index: u64, block: Option<(u32, u64)>, bytes: u64) -> Result<u64> {
-        let kind = if index < self.s.high() { self.row(index, granule::KIND)? } else { 0 };
+        let kind = if self.s.is_known(index) { self.row(index, granule::KIND)? } else { 0 };
         match block {
             Some((class, block))
                 if kind == granule::KIND_SLAB && self.row(index, granule::CLASS)? == class =>
@@ -442,10 +427,7 @@ impl Writer<'_> {
 
     /// Forgets all derived state of the arena; warm granules stay warm.
     pub(crate) fn clear_arena(&self) -> Result<()> {
-        let high = self.s.high();
-        let l = &self.s.layout;
-        self.s.bytes.zero(l.used_bits, high.div_ceil(64) * 8)?;
-        self.s.bytes.zero(l.granules, high * granule::BYTES)?;
+        self.s.clear_maps()?;
         for i in 0..u64::from(CLASSES) {
             self.put(header::CLASS_HINTS + i * 8, 0)?;
         }
@@ -460,7 +442,7 @@ impl Writer<'_> {
     pub(crate) fn count_owner(&self, offset: u64, bytes: u64) -> Result<bool> {
         let Ok((index, block)) = self.place(offset, bytes) else { return Ok(false) };
         let n = if block.is_some() { 1 } else { granules(bytes) };
-        self.ensure_high(index + n)?;
+        self.s.make_known(index, index + n)?;
         let kind = self.row(index, granule::KIND)?;
         if kind == granule::KIND_NONE {
             if self.s.count_used(index, index + n)? != 0 {
@@ -493,8 +475,8 @@ impl Writer<'_> {
 
     /// Completes a rebuild: lists of slabs with room, and the totals.
     pub(crate) fn finish_arena(&self) -> Result<()> {
-        let high = self.s.high();
-        for index in (0..high).rev() {
+        let used = self.s.used_runs()?;
+        for index in used.into_iter().rev().flat_map(|(from, to)| (from..to).rev()) {
             if self.row(index, granule::KIND)? == granule::KIND_SLAB {
                 let class = self.row(index, granule::CLASS)?;
                 let occupancy = self.get(self.s.layout.granule_row(index) + granule::OCCUPANCY)?;
@@ -503,7 +485,7 @@ impl Writer<'_> {
                 }
             }
         }
-        self.put(header::USED, self.s.count_used(0, high)?)?;
+        self.put(header::USED, self.s.count_used(0, self.s.high())?)?;
         self.put(header::COMMITTED, self.s.count_committed()?)
     }
 }

@@ -13,6 +13,8 @@ pub(crate) const VERSION: u32 = 2;
 pub(crate) const GRANULE: u64 = 64 << 10;
 /// The unit of reserving: a large page.
 pub(crate) const BLOCK: u64 = 2 << 20;
+/// Granules whose rows fill a page: rows and bits are reserved for as many at a time.
+pub(crate) const GRANULES_PER_PAGE: u64 = PAGE / granule::BYTES;
 /// Granules in a block.
 pub(crate) const GRANULES_PER_BLOCK: u64 = BLOCK / GRANULE;
 /// The page size the layout assumes for metadata.
@@ -181,12 +183,18 @@ pub(crate) struct Layout {
     pub(crate) block_refs: u64,
     pub(crate) used_bits: u64,
     pub(crate) warm_bits: u64,
+    pub(crate) known_bits: u64,
     pub(crate) arena: u64,
     pub(crate) granule_count: u64,
 }
 
 /// The index's size while there are few tables, as a power of two.
 pub(crate) const INDEX_MIN_LOG2: u64 = 9;
+
+/// Bytes of the bitmap of known granules.
+pub(crate) fn known_bytes(granule_count: u64) -> u64 {
+    (granule_count / GRANULES_PER_PAGE / 64 + 1) * 8
+}
 
 fn round_up(value: u64, to: u64) -> Option<u64> {
     value.checked_add(to - 1).map(|v| v & !(to - 1))
@@ -221,7 +229,8 @@ impl Layout {
         // One word more than needed: runs are searched a word at a time.
         let bitmap = (granule_count / 64 + 1) * 8;
         let warm_bits = round_up(used_bits.checked_add(bitmap)?, GRANULE)?;
-        let arena = round_up(warm_bits.checked_add(bitmap)?, BLOCK)?;
+        let known_bits = round_up(warm_bits.checked_add(bitmap)?, GRANULE)?;
+        let arena = round_up(known_bits.checked_add(known_bytes(granule_count))?, BLOCK)?;
         let span = round_up(arena.checked_add(granule_count * GRANULE)?, BLOCK)?;
         Some(Self {
             capacity,
@@ -235,6 +244,7 @@ impl Layout {
             block_refs,
             used_bits,
             warm_bits,
+            known_bits,
             arena,
             granule_count,
         })
@@ -411,7 +421,8 @@ mod tests {
             assert!(l.index + (8 << l.index_max_log2) <= l.granules);
             assert!(l.granule_row(l.granule_count - 1) + granule::BYTES <= l.block_refs);
             assert!(l.block_row(l.granule_count - 1) + granule::BLOCK_ROW_BYTES <= l.used_bits);
-            assert!(l.warm_bits + l.granule_count / 8 <= l.arena);
+            assert!(l.warm_bits + l.granule_count / 8 <= l.known_bits);
+            assert!(l.known_bits + known_bytes(l.granule_count) <= l.arena);
             assert_eq!(l.arena % BLOCK, 0);
             assert!(l.granule_at(l.granule_count) <= l.span);
         }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use crate::error::Result;
-use crate::layout::{GRANULE, LOCK_BASE, granule, header, session as field, slot};
+use crate::layout::{GRANULE, LOCK_BASE, header, session as field, slot};
 use crate::session::{Session, boot_id};
 use crate::state::{self, State};
 use crate::writer::Writer;
@@ -23,14 +23,10 @@ impl Session {
             // What a file holds after a reboot is whatever the kernel had written by then. Only
             // what was flushed could be believed, and nothing has been.
             // Nor are the marks that say what was reserved: allocating again is harmless.
-            let (l, granules) = (&self.layout, self.high());
+            let l = &self.layout;
             self.reserve_metadata(l.session(0), u64::from(high) * field::BYTES)?;
             self.reserve_metadata(l.slots, u64::from(self.slots_high()) * slot::BYTES)?;
-            self.reserve_metadata(l.granules, granules * granule::BYTES)?;
-            for bits in [l.used_bits, l.warm_bits] {
-                self.reserve_metadata(bits, granules.div_ceil(64) * 8)?;
-            }
-            bytes.zero(l.warm_bits, granules.div_ceil(64) * 8)?;
+            self.forget_warm()?;
             for slot in 0..self.slots_high() {
                 bytes.zero(self.layout.slot(slot), slot::BYTES)?;
             }

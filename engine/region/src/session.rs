@@ -123,6 +123,8 @@ impl Session {
         bytes.word(header::EPOCH)?.store(1, Ordering::Relaxed);
         bytes.word(header::INDEX_LOG2)?.store(crate::layout::INDEX_MIN_LOG2, Ordering::Relaxed);
         session.reserve_metadata(layout.index, 8 << crate::layout::INDEX_MIN_LOG2)?;
+        let known = crate::layout::known_bytes(layout.granule_count);
+        session.reserve_metadata(layout.known_bits, known)?;
         bytes.word(header::MAGIC)?.store(MAGIC, Ordering::Release);
         session.join()
     }
