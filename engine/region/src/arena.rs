@@ -93,6 +93,29 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Makes the extent at `first` longer: `new` granules instead of `old`, the further ones free.
+    pub(crate) fn take_more(&self, first: u64, old: u64, new: u64) -> Result<()> {
+        let (from, to) = (first + old, first + new);
+        let warm = self.s.count_warm(from, to)?;
+        let taken = self.s.set_used(from, to, true)?;
+        self.put(header::USED, self.get(header::USED)?.saturating_add(taken))?;
+        let committed = self.get(header::COMMITTED)?.saturating_add(to - from - warm);
+        self.put(header::COMMITTED, committed)?;
+        self.set_row(first, granule::LEN, new as u32)
+    }
+
+    /// Makes the extent at `first` shorter: `new` granules instead of `old`.
+    pub(crate) fn give_end(&self, first: u64, old: u64, new: u64) -> Result<()> {
+        self.set_row(first, granule::LEN, new as u32)?;
+        if new < old { self.give(first + new, old - new) } else { Ok(()) }
+    }
+
+    /// Whether the capacity allows `cold` granules more to be reserved.
+    pub(crate) fn has_room(&self, cold: u64) -> Result<bool> {
+        let committed = self.get(header::COMMITTED)?.saturating_add(cold);
+        Ok(committed <= self.s.layout.capacity / GRANULE)
+    }
+
     /// Remembers a freed warm run: the next request of its size takes it, the last freed first.
     fn push_warm(&self, from: u64, n: u64) -> Result<()> {
         for i in (1..header::WARM_STACK_ENTRIES).rev() {
@@ -163,7 +186,7 @@ impl Writer<'_> {
         Ok(Claim::Cold { raw, padding })
     }
 
-    fn take_recorded(&mut self, from: u64, n: u64, bytes: u64) -> Result<Raw> {
+    pub(crate) fn take_recorded(&mut self, from: u64, n: u64, bytes: u64) -> Result<Raw> {
         let offset = self.s.layout.granule_at(from);
         // Before the record: one that stayed behind would free what the next owner has.
         self.s.make_known(from, from + n)?;

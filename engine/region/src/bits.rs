@@ -302,12 +302,7 @@ impl Session {
         self.runs_of(from, to, |word| !word.used)
     }
 
-    fn runs_of(
-        &self,
-        from: u64,
-        to: u64,
-        bits: impl Fn(&Word) -> u64,
-    ) -> Result<Vec<(u64, u64)>> {
+    fn runs_of(&self, from: u64, to: u64, bits: impl Fn(&Word) -> u64) -> Result<Vec<(u64, u64)>> {
         let mut runs: Vec<(u64, u64)> = Vec::new();
         let mut add = |start: u64, end: u64| match runs.last_mut() {
             Some(last) if last.1 == start => last.1 = end,

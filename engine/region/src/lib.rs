@@ -26,6 +26,7 @@ mod cgroup;
 mod error;
 mod extent;
 mod fork;
+mod grow;
 mod index;
 mod kill;
 mod layout;
@@ -48,10 +49,12 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod types;
+mod window;
 mod writer;
 
 pub use error::{Error, FullCause, Result};
 pub use extent::Extent;
+pub use grow::Growable;
 #[cfg(feature = "kill-points")]
 pub use kill::POINTS as KILL_POINTS;
 pub use lease::Lease;
@@ -60,3 +63,4 @@ pub use region::{Part, Region};
 pub use types::{
     CreateOptions, HoldKind, IfExists, LeaseRecord, Location, RegionRecord, Report, Stats,
 };
+pub use window::Window;

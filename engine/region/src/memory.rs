@@ -9,6 +9,7 @@ use crate::error::{Error, FullCause, Result};
 use crate::layout::{GRANULE, class_of};
 use crate::reserve::Failure;
 use crate::session::Session;
+use crate::writer::Writer;
 
 impl Session {
     /// Memory for `bytes` bytes, reserved, on 64 bytes; the result counts a multiple of 64.
@@ -45,12 +46,22 @@ impl Session {
     }
 
     fn allocate_granules(&self, bytes: u64) -> Result<Raw> {
+        self.obtain(bytes, |writer, pad| writer.claim(bytes, pad))
+    }
+
+    /// Claims granules and reserves them; tries to make room where there is none. `claim` is told
+    /// whether it may take more than it must.
+    pub(crate) fn obtain(
+        &self,
+        bytes: u64,
+        claim: impl Fn(&mut Writer<'_>, bool) -> Result<Claim>,
+    ) -> Result<Raw> {
         let mut pad = true;
         let mut swept = false;
         let mut trims = 0;
         loop {
             let mut writer = self.write()?;
-            let claim = writer.claim(bytes, pad);
+            let claim = claim(&mut writer, pad);
             match writer.noting(claim)? {
                 Claim::Warm(raw) => return Ok(raw),
                 Claim::Cold { raw, padding } => {
@@ -84,6 +95,24 @@ impl Session {
                     return Err(writer.short(bytes, cause));
                 }
             }
+        }
+    }
+
+    /// Tries to make room for `bytes` more after a `failure`, each time in another way; `false`
+    /// when all have been tried.
+    pub(crate) fn relieve(&self, tried: &mut u32, failure: &Failure, bytes: u64) -> Result<bool> {
+        *tried += 1;
+        match (*tried, failure) {
+            (_, Failure::Io(_)) => Ok(false),
+            (1, _) => {
+                self.write()?.collect()?;
+                Ok(true)
+            }
+            (2..=4, Failure::Full(FullCause::Capacity)) if self.fits(bytes)? => {
+                self.trim(granules(bytes))?;
+                Ok(true)
+            }
+            _ => Ok(false),
         }
     }
 

@@ -76,6 +76,15 @@ impl Writer<'_> {
         Ok(place)
     }
 
+    /// Changes how long a recorded extent is.
+    pub(crate) fn rerecord(&self, place: u64, bytes: u64) -> Result<()> {
+        if place == 0 {
+            return Ok(());
+        }
+        self.s.bytes.word(place + 8)?.store(bytes, Ordering::Release);
+        Ok(())
+    }
+
     /// Forgets a record.
     pub(crate) fn unrecord(&mut self, place: u64) -> Result<()> {
         if place == 0 {

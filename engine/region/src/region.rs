@@ -51,7 +51,7 @@ impl Region {
         }))
     }
 
-    fn session(&self) -> Result<Arc<Session>> {
+    pub(crate) fn session(&self) -> Result<Arc<Session>> {
         // Before the lock: another thread of the parent may have held it at the fork.
         if self.0.generation != fork::generation() {
             return Err(session::forked());
