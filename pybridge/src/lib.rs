@@ -16,6 +16,7 @@ mod expr;
 mod functions;
 mod interrupt;
 mod literal;
+mod look;
 mod module;
 mod numpy_out;
 mod pickle;

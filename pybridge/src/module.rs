@@ -14,7 +14,7 @@ use crate::prepared::Prepared;
 use crate::query::{GroupBy, Query};
 use crate::region::{Region, Report};
 use crate::table::Table;
-use crate::{errors, pickle};
+use crate::{errors, look, pickle};
 
 /// Bytes, or a size such as "8GiB".
 #[derive(FromPyObject)]
@@ -208,6 +208,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(regions, module)?)?;
     module.setattr("_open_table", wrap_pyfunction!(pickle::_open_table, module)?)?;
     module.setattr("_open_region", wrap_pyfunction!(pickle::_open_region, module)?)?;
+    module.setattr("_cells", wrap_pyfunction!(look::_cells, module)?)?;
+    module.setattr("_statistics", wrap_pyfunction!(look::_statistics, module)?)?;
     module.setattr("_functions", wrap_pyfunction!(_functions, module)?)?;
     // pyo3 collects a list of names; the package has one of its own.
     module.delattr("__all__")

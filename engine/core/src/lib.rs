@@ -29,6 +29,7 @@ mod slab;
 mod statistics;
 mod stats;
 mod storage;
+mod summary;
 mod table;
 mod types;
 mod validate;
@@ -39,6 +40,7 @@ pub use prepared::{Prepared, RunOptions};
 pub use query::{CollectOptions, Query};
 pub use region::{PutOptions, Region, parse_bytes};
 pub use stats::Stats;
+pub use summary::Summary;
 pub use table::Table;
 pub use types::from_arrow as data_type;
 

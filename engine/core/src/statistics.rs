@@ -178,7 +178,25 @@ pub(crate) unsafe fn read(
     len: usize,
     dtypes: &[&DataType],
 ) -> Result<Option<Vec<ColumnStats>>> {
-    if from.is_null() || len < size(dtypes.len(), 0) {
+    // SAFETY: the caller's promise.
+    let Some((_, records)) = (unsafe { read_columns(from, len, dtypes.len()) })? else {
+        return Ok(None);
+    };
+    let columns = records.iter().zip(dtypes);
+    Ok(Some(columns.map(|(stats, dtype)| hints(stats, physical_type(dtype))).collect()))
+}
+
+/// Reads the records of the columns, and the content version at which they were true (0: as
+/// published), from a statistics buffer of `len` bytes; none if it is not one for so many columns.
+///
+/// # Safety
+/// `from` is readable for `len` bytes.
+pub(crate) unsafe fn read_columns(
+    from: *const u8,
+    len: usize,
+    columns: usize,
+) -> Result<Option<(u64, Vec<ZoneStats>)>> {
+    if from.is_null() || len < size(columns, 0) {
         return Ok(None);
     }
     let mut header = [0u8; RECORD];
@@ -192,15 +210,13 @@ pub(crate) unsafe fn read(
         return Err(Error::corrupt("a table's statistics are not statistics"));
     }
     let version = number(8) as u32;
-    if version != VERSION || number(16) != dtypes.len() as u64 {
+    if version != VERSION || number(16) != columns as u64 {
         return Ok(None);
     }
-    let mut columns = Vec::with_capacity(dtypes.len());
-    for (index, dtype) in dtypes.iter().enumerate() {
+    let record = |index: usize| {
         let at = from.wrapping_add((index + 1) * RECORD);
         // SAFETY: the length was checked for a record per column; any bits are a valid record.
-        let stats = unsafe { at.cast::<ZoneStats>().read_unaligned() };
-        columns.push(hints(&stats, physical_type(dtype)));
-    }
-    Ok(Some(columns))
+        unsafe { at.cast::<ZoneStats>().read_unaligned() }
+    };
+    Ok(Some((number(32), (0..columns).map(record).collect())))
 }

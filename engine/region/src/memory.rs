@@ -4,12 +4,18 @@
 //! 50 ms to seconds, and nobody else should wait for that. While it is being reserved the memory
 //! belongs to this session, by a record, so that nothing is lost if we die.
 
+use std::time::{Duration, Instant};
+
 use crate::arena::{Claim, Raw, granules, rounded};
 use crate::error::{Error, FullCause, Result};
 use crate::layout::{GRANULE, class_of};
 use crate::reserve::Failure;
 use crate::session::Session;
 use crate::writer::Writer;
+
+/// How long a passing reader may stand in the way of memory: who only looks at a region opens it
+/// read-only for some milliseconds, and need not fail the work of others.
+const PASSING: Duration = Duration::from_millis(200);
 
 impl Session {
     /// Memory for `bytes` bytes, reserved, on 64 bytes; the result counts a multiple of 64.
@@ -59,6 +65,7 @@ impl Session {
         let mut pad = true;
         let mut swept = false;
         let mut trims = 0;
+        let mut obstructed = None;
         loop {
             let mut writer = self.write()?;
             let claim = claim(&mut writer, pad);
@@ -92,6 +99,14 @@ impl Session {
                     }
                     let writer = self.write()?;
                     let cause = writer.blame(cause)?;
+                    if cause == FullCause::ReadOnlyOpener
+                        && obstructed.get_or_insert_with(Instant::now).elapsed() < PASSING
+                    {
+                        drop(writer);
+                        std::thread::sleep(Duration::from_millis(2));
+                        swept = false;
+                        continue;
+                    }
                     return Err(writer.short(bytes, cause));
                 }
             }

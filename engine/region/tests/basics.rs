@@ -322,6 +322,27 @@ fn read_only_openers_read_and_keep_memory() {
 }
 
 #[test]
+fn who_looks_for_a_moment_makes_nobody_run_out_of_memory() {
+    let place = Place::shm();
+    let region = place.create(1 << 20);
+    let replaced = || {
+        let extent = region.allocate(600 << 10)?;
+        region.publish("t", &[Part::Owned(&extent)], b"", true).map(|_| ())
+    };
+    replaced().unwrap();
+    let reader = Region::open(place.location(), true).unwrap();
+    region.delete("t").unwrap();
+    assert!(matches!(replaced(), Err(Error::RegionFull { cause: FullCause::ReadOnlyOpener, .. })));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(std::time::Duration::from_millis(30));
+            reader.close();
+        });
+        replaced().unwrap();
+    });
+}
+
+#[test]
 fn ephemeral_regions_go_with_their_last_session() {
     let place = Place::shm();
     let options = CreateOptions { capacity: Some(1 << 20), ephemeral: true, ..Default::default() };

@@ -57,6 +57,8 @@ def open(
 ) -> Region: ...
 def remove(name: str | None = None, *, path: _Path | None = None) -> None: ...
 def regions() -> list[_RegionRecord]: ...
+def _cells(table: Table, rows: int) -> list[list[str | None]]: ...
+def _statistics(table: Table) -> list[_ColumnStatistics] | None: ...
 
 class _RegionRecord(TypedDict):
     name: str
@@ -64,6 +66,13 @@ class _RegionRecord(TypedDict):
     resident: int
     ephemeral: bool
     problem: str | None
+
+class _ColumnStatistics(TypedDict):
+    nulls: int | None
+    min: int | float | str | None
+    max: int | float | str | None
+    nan: bool
+    sorted: Literal["ascending", "descending"] | None
 
 class _Stats(TypedDict):
     capacity: int
