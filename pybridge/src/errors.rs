@@ -7,7 +7,7 @@ use insitu::{Error, ErrorCode};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 
 static CLASSES: PyOnceLock<HashMap<&'static str, Py<PyType>>> = PyOnceLock::new();
 
@@ -47,6 +47,7 @@ pub fn register<'py>(module: &Bound<'py, PyModule>) -> PyResult<()> {
                 Initial::Number => namespace.set_item(*attribute, 0)?,
                 Initial::Text => namespace.set_item(*attribute, "")?,
                 Initial::None => namespace.set_item(*attribute, py.None())?,
+                Initial::Several => namespace.set_item(*attribute, PyTuple::empty(py))?,
             }
         }
         metaclass.call1((name, bases, namespace))?.cast_into::<PyType>().map_err(PyErr::from)
@@ -75,11 +76,13 @@ enum Initial {
     Number,
     Text,
     None,
+    /// A sequence; empty, and one that cannot be filled, since all exceptions share it.
+    Several,
 }
 
 /// The attributes of the exception called `name`, beside its message.
 fn attributes(name: &str) -> &'static [(&'static str, Initial)] {
-    use Initial::{None, Number, Text};
+    use Initial::{None, Number, Several, Text};
     match name {
         "RegionFull" => {
             &[("needed", Number), ("free", Number), ("capacity", Number), ("cause", Text)]
@@ -88,6 +91,7 @@ fn attributes(name: &str) -> &'static [(&'static str, Initial)] {
         "VersionMismatch" => &[("found", Number), ("expected", Number)],
         "TableNotFound" | "UnknownColumn" => &[("name", Text), ("nearest", None)],
         "TableExists" => &[("name", Text)],
+        "LeaseHeld" => &[("name", Text), ("holders", Several)],
         "CastFailed" => &[("column", Text), ("row", Number), ("value", Text), ("to", Text)],
         "OutOfMemory" => &[("bytes", Number)],
         _ => &[],
@@ -139,6 +143,10 @@ fn set_attributes(raised: &Bound<'_, PyAny>, error: &Error) -> PyResult<()> {
             raised.setattr("nearest", nearest)
         }
         Error::TableExists { name } => raised.setattr("name", name),
+        Error::LeaseHeld { name, holders, .. } => {
+            raised.setattr("name", name)?;
+            raised.setattr("holders", holder_list(raised.py(), holders)?)
+        }
         Error::CastFailed { column, row, value, to } => {
             raised.setattr("column", column)?;
             raised.setattr("row", row)?;
@@ -152,4 +160,18 @@ fn set_attributes(raised: &Bound<'_, PyAny>, error: &Error) -> PyResult<()> {
         },
         _ => Ok(()),
     }
+}
+
+/// Who holds a table, as a list of dicts: pid, since (seconds since the epoch, or None), what, kind.
+fn holder_list<'py>(py: Python<'py>, holders: &[insitu::Holder]) -> PyResult<Bound<'py, PyList>> {
+    let list = PyList::empty(py);
+    for holder in holders {
+        let dict = PyDict::new(py);
+        dict.set_item("pid", holder.pid)?;
+        dict.set_item("since", holder.since.map(|millis| millis as f64 / 1000.0))?;
+        dict.set_item("what", &holder.what)?;
+        dict.set_item("kind", holder.kind.name())?;
+        list.append(dict)?;
+    }
+    Ok(list)
 }

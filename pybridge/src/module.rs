@@ -247,13 +247,7 @@ pub fn leases<'py>(
         dict.set_item("table", &record.table)?;
         dict.set_item("sequence", record.sequence)?;
         dict.set_item("current", record.current)?;
-        dict.set_item(
-            "kind",
-            match record.kind {
-                insitu::HoldKind::Pin => "pin",
-                insitu::HoldKind::Lease => "lease",
-            },
-        )?;
+        dict.set_item("kind", record.kind.name())?;
         dict.set_item("since", record.since.map(|millis| millis as f64 / 1000.0))?;
         dict.set_item("what", &record.what)?;
         list.append(dict)?;

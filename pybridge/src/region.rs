@@ -165,8 +165,8 @@ impl Region {
         Report { problems: report.problems, tables: report.tables, extents: report.extents }
     }
 
-    /// Who holds which table, as a list of dicts: pid, table, sequence, current, kind ("pin" or
-    /// "lease"), since (seconds since the epoch, or None), what.
+    /// Who holds which table, as a list of dicts: pid, table, sequence, current, kind ("pin", "lease",
+    /// "update", "exclusive" or "ticket"), since (seconds since the epoch, or None), what.
     fn leases<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let records = py.detach(|| self.0.leases()).map_err(|error| errors::raise(py, error))?;
         module::leases(py, &records)

@@ -144,8 +144,15 @@ pub enum Error {
         /// The name that is taken.
         name: String,
     },
-    /// [`ErrorCode::LeaseHeld`]; the text names the holders.
-    LeaseHeld(String),
+    /// [`ErrorCode::LeaseHeld`].
+    LeaseHeld {
+        /// The table's name.
+        name: String,
+        /// Who holds it, as far as is known.
+        holders: Vec<insitu_region::Holder>,
+        /// The sentence that names them all.
+        text: String,
+    },
     /// [`ErrorCode::Timeout`].
     Timeout(String),
     /// [`ErrorCode::Poisoned`].
@@ -221,7 +228,7 @@ impl Error {
             Error::TableLimit(_) => ErrorCode::TableLimit,
             Error::TableNotFound { .. } => ErrorCode::TableNotFound,
             Error::TableExists { .. } => ErrorCode::TableExists,
-            Error::LeaseHeld(_) => ErrorCode::LeaseHeld,
+            Error::LeaseHeld { .. } => ErrorCode::LeaseHeld,
             Error::Timeout(_) => ErrorCode::Timeout,
             Error::Poisoned(_) => ErrorCode::Poisoned,
             Error::Stale(_) => ErrorCode::Stale,
@@ -294,7 +301,7 @@ impl fmt::Display for Error {
             | Error::ReadOnly(text)
             | Error::SessionLimit(text)
             | Error::TableLimit(text)
-            | Error::LeaseHeld(text)
+            | Error::LeaseHeld { text, .. }
             | Error::Timeout(text)
             | Error::Poisoned(text)
             | Error::Stale(text)
@@ -372,7 +379,8 @@ impl From<insitu_region::Error> for Error {
             Region::TableLimit { .. } => Error::TableLimit(text),
             Region::TableNotFound { name, nearest } => Error::TableNotFound { name, nearest },
             Region::TableExists { name } => Error::TableExists { name },
-            Region::LeaseHeld { .. } => Error::LeaseHeld(text),
+            Region::LeaseHeld { name, holders } => Error::LeaseHeld { name, holders, text },
+            Region::Cancelled => Error::Cancelled,
             Region::Timeout { .. } => Error::Timeout(text),
             Region::Poisoned { .. } => Error::Poisoned(text),
             Region::Stale(_) => Error::Stale(text),

@@ -49,5 +49,6 @@ pub use insitu_query::{
     set_threads, threads,
 };
 pub use insitu_region::{
-    CreateOptions, HoldKind, IfExists, LeaseRecord, Location, RegionRecord, Report,
+    CreateOptions, HoldKind, Holder, IfExists, LeaseRecord, Location, Patience, RegionRecord,
+    Report,
 };

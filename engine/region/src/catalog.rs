@@ -5,10 +5,9 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use rustix::thread::futex;
-
 use crate::arena::Raw;
 use crate::error::{Error, FullCause, Result};
+use crate::kill;
 use crate::layout::{GRANULE, LOCK_READERS, PAGE, checksum, header, slot};
 use crate::pins::Line;
 use crate::session::Session;
@@ -25,6 +24,21 @@ const READER_TRIES: u32 = 100;
 pub(crate) struct Held {
     pub(crate) slot: u32,
     pub(crate) sequence: u64,
+}
+
+/// What becomes of a slot that is published.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fate {
+    /// A table of a name that is not taken.
+    New,
+    /// A table of a name, whoever has it.
+    Replace,
+    /// The next version of a table that this session updates: handles follow.
+    Swap(Held),
+    /// The next revision of a table that this session updates: handles stay on the old.
+    Revise(Held),
+    /// Retired from the start, with these flags: never found by a name.
+    Hidden(u64),
 }
 
 /// The fixed part of a manifest: what the allocator reads.
@@ -244,9 +258,11 @@ impl Session {
         name: &str,
         extents: &[(u64, u64)],
         message: &[u8],
-        replace: bool,
+        fate: Fate,
     ) -> Result<Held> {
-        check_name(name)?;
+        if !matches!(fate, Fate::Hidden(_)) {
+            check_name(name)?;
+        }
         let count = u32::try_from(extents.len())
             .ok()
             .filter(|&n| n <= 1 << 24)
@@ -261,13 +277,15 @@ impl Session {
             }
         };
         let at = ManifestAt { offset: raw.offset, message: message.len() as u64, extents: count };
-        let published = writer.publish(name, extents, &at, replace);
+        let published = writer.publish(name, extents, &at, fate);
         // The slot owns the manifest now; or nobody does. A contradiction found here is noted, and
         // does not undo what is published.
         let _ = writer.release(raw.record, raw.offset, raw.bytes);
+        kill::point("publish: manifest released");
         let held = writer.noting(published)?;
         drop(writer);
-        self.wake()?;
+        kill::point("publish: unlocked");
+        self.ring()?;
         Ok(held)
     }
 
@@ -279,14 +297,6 @@ impl Session {
         }
         self.bytes.write(raw.offset, &array)?;
         self.bytes.write(raw.offset + array.len() as u64, message)
-    }
-
-    /// Wakes who waits for a name.
-    fn wake(&self) -> Result<()> {
-        let word = self.bytes.half(header::PUBLISHES)?;
-        word.fetch_add(1, Ordering::AcqRel);
-        let _ = futex::wake(word, futex::Flags::empty(), i32::MAX as u32);
-        Ok(())
     }
 
     /// Deletes a table; handles and views of it stay good.
@@ -303,12 +313,14 @@ impl Session {
         let done = (|| {
             writer.mark_retired(slot)?;
             writer.index_remove(entry)?;
+            kill::point("delete: index entry removed");
             writer.count_tables(-1)?;
             writer.reclaim(slot).map(|_| ())
         })();
         writer.noting(done)?;
         drop(writer);
-        self.wake()
+        kill::point("delete: unlocked");
+        self.ring()
     }
 }
 
@@ -336,16 +348,30 @@ impl Writer<'_> {
         name: &str,
         extents: &[(u64, u64)],
         manifest: &ManifestAt,
-        replace: bool,
+        fate: Fate,
     ) -> Result<Held> {
         let s = self.s;
         let hash = checksum(name.as_bytes());
-        if self.find_entry(name, hash)?.is_some() && !replace {
-            return Err(Error::TableExists { name: name.into() });
-        }
-        self.index_reserve()?;
-        // Making room may have moved the entry.
-        let old = self.find_entry(name, hash)?;
+        let old = match fate {
+            Fate::Hidden(_) => None,
+            Fate::New if self.find_entry(name, hash)?.is_some() => {
+                return Err(Error::TableExists { name: name.into() });
+            }
+            Fate::New | Fate::Replace => {
+                self.index_reserve()?;
+                // Making room may have moved the entry.
+                self.find_entry(name, hash)?
+            }
+            Fate::Swap(held) | Fate::Revise(held) => {
+                self.expect(held, name, State::Published)?;
+                let old = self.find_entry(name, hash)?.filter(|(_, slot)| *slot == held.slot);
+                // In the index, or an earlier writer failed; the next one mends it.
+                let Some(old) = old else {
+                    return Err(Error::corrupt("a table is not found by its name", s.layout.index));
+                };
+                Some(old)
+            }
+        };
         let slot = match self.take_slot() {
             Err(Error::TableLimit { .. }) => {
                 self.collect()?;
@@ -362,15 +388,29 @@ impl Writer<'_> {
         }
         let word = s.bytes.word(at + slot::STATE)?;
         word.store(state::word(State::Building, sequence), Ordering::Release);
+        kill::point("publish: slot taken");
         s.bytes.word(at + slot::CONTENT)?.store(1, Ordering::Relaxed);
         s.bytes.word(at + slot::MANIFEST)?.store(manifest.offset, Ordering::Relaxed);
         s.bytes.word(at + slot::MANIFEST_BYTES)?.store(manifest.message, Ordering::Relaxed);
         s.bytes.half(at + slot::EXTENTS)?.store(manifest.extents, Ordering::Relaxed);
         s.bytes.half(at + slot::NAME_BYTES)?.store(name.len() as u32, Ordering::Relaxed);
         s.bytes.word(at + slot::NAME_HASH)?.store(hash, Ordering::Relaxed);
-        s.bytes.word(at + slot::UPDATER)?.store(0, Ordering::Relaxed);
-        s.bytes.word(at + slot::SUPERSEDED_BY)?.store(0, Ordering::Relaxed);
+        for field in [
+            slot::UPDATER,
+            slot::SUPERSEDED_BY,
+            slot::SUPERSEDED_SEQUENCE,
+            slot::TICKET,
+            slot::TICKETS,
+        ] {
+            s.bytes.word(at + field)?.store(0, Ordering::Relaxed);
+        }
+        let predecessor = match fate {
+            Fate::Swap(held) => u64::from(held.slot) + 1,
+            _ => 0,
+        };
+        s.bytes.word(at + slot::PREDECESSOR)?.store(predecessor, Ordering::Relaxed);
         s.bytes.write(at + slot::NAME, name.as_bytes())?;
+        kill::point("publish: slot filled");
 
         let mut counted = 0;
         let owned = (manifest.offset, manifest.bytes());
@@ -382,6 +422,7 @@ impl Writer<'_> {
                 break;
             }
             counted += 1;
+            kill::point("publish: owner counted");
         }
         if let Some(e) = failed {
             for &(offset, bytes) in all().take(counted) {
@@ -391,16 +432,32 @@ impl Writer<'_> {
             return Err(e);
         }
 
-        let published = state::word(State::Published, sequence);
+        let published = match fate {
+            Fate::Hidden(flags) => state::word(State::Retired, sequence) | flags,
+            _ => state::word(State::Published, sequence),
+        };
         word.store(published, Ordering::SeqCst);
+        kill::point("publish: published");
         if !s.hold(slot, Line::Pins, published)? {
             return Err(Error::corrupt("a slot changed under the writer lock", at));
         }
-        let found = match old {
-            Some((entry, old)) => {
-                self.index_replace(entry, hash, slot).and_then(|()| self.retire(old))
-            }
-            None => self.index_insert(hash, slot).and_then(|()| self.count_tables(1)),
+        let found = match (old, fate) {
+            (_, Fate::Hidden(_)) => self.count_retired(1),
+            (Some((entry, old)), _) => self.index_replace(entry, hash, slot).and_then(|()| {
+                kill::point("publish: index entry replaced");
+                match fate {
+                    Fate::Swap(_) => {
+                        self.supersede(old, slot, sequence)?;
+                        self.count_retired(1)?;
+                        self.reclaim(old).map(|_| ())
+                    }
+                    _ => self.retire(old),
+                }
+            }),
+            (None, _) => self.index_insert(hash, slot).and_then(|()| {
+                kill::point("publish: index entry made");
+                self.count_tables(1)
+            }),
         };
         if let Err(e) = found {
             // It is published all the same; the next writer mends the index.
@@ -461,6 +518,7 @@ impl Writer<'_> {
             .bytes
             .word(at + slot::STATE)?
             .store(state::word(State::Free, sequence), Ordering::Release);
+        kill::point("reclaim: slot freed");
         self.list_free(slot)
     }
 
@@ -476,8 +534,8 @@ impl Writer<'_> {
     /// Marks a table retired, whatever becomes of the marker: that store decides.
     pub(crate) fn mark_retired(&self, slot: u32) -> Result<()> {
         let word = self.s.bytes.word(self.s.layout.slot(slot) + slot::STATE)?;
-        let seen = word.load(Ordering::Acquire);
-        word.store(state::word(State::Retired, state::sequence(seen)), Ordering::SeqCst);
+        word.store(state::retired(word.load(Ordering::Acquire), 0), Ordering::SeqCst);
+        kill::point("retire: retired");
         self.count_retired(1)
     }
 
@@ -487,11 +545,29 @@ impl Writer<'_> {
         self.reclaim(slot).map(|_| ())
     }
 
-    /// Frees a retired slot if nobody holds it; whether it did.
+    /// Frees a retired slot if nobody holds it; whether it did. Then frees what only it kept: the
+    /// last version of a table that has lost its name, which older ones lead to.
     pub(crate) fn reclaim(&mut self, slot: u32) -> Result<bool> {
+        let mut after = self.successor(slot)?;
+        if !self.reclaim_one(slot)? {
+            return Ok(false);
+        }
+        while let Some(next) = after {
+            after = self.successor(next)?;
+            if !self.reclaim_one(next)? {
+                break;
+            }
+        }
+        Ok(true)
+    }
+
+    fn reclaim_one(&mut self, slot: u32) -> Result<bool> {
         let seen = self.s.state_word(slot)?;
         fence(Ordering::SeqCst);
-        if state::state(seen) != Some(State::Retired) || self.s.held(slot)? {
+        if state::state(seen) != Some(State::Retired)
+            || self.s.held(slot)?
+            || self.kept(slot, seen)?
+        {
             return Ok(false);
         }
         // Readers without a session say by this lock that they read.
@@ -504,6 +580,13 @@ impl Writer<'_> {
         };
         let _ = self.s.lock.unlock(LOCK_READERS, 1);
         self.noting(freed)
+    }
+
+    /// Whether a retired slot that no process holds is kept for what leads to it: an older version
+    /// of the table, or a pass on its way to another process.
+    fn kept(&self, slot: u32, seen: u64) -> Result<bool> {
+        let last = seen & state::SUPERSEDED == 0;
+        Ok((last && self.s.predecessor(slot)? != 0) || self.s.passes_keep(slot)?)
     }
 
     /// What a slot owns, its manifest included; `None` if it is damaged. Then it stays as it is:
@@ -521,8 +604,10 @@ impl Writer<'_> {
     }
 
     fn free_retired(&mut self, slot: u32, sequence: u64, owned: &[(u64, u64)]) -> Result<()> {
+        self.unlink_version(slot)?;
         for &(offset, bytes) in owned {
             self.drop_owner(offset, bytes)?;
+            kill::point("reclaim: owner dropped");
         }
         self.count_retired(-1)?;
         self.give_slot(slot, sequence)

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::types::Holder;
+
 /// The result of a region operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -109,13 +111,15 @@ pub enum Error {
         /// The table's name.
         name: String,
         /// Who holds it, as far as is known.
-        holder: String,
+        holders: Vec<Holder>,
     },
     /// Waiting took longer than allowed.
     Timeout {
         /// What was waited for, and who held it.
         what: String,
     },
+    /// The caller's own callback stopped the operation; nothing was changed.
+    Cancelled,
     /// An update of the table was interrupted by its process's death.
     Poisoned {
         /// The table's name.
@@ -201,9 +205,14 @@ impl std::fmt::Display for Error {
             Self::TableExists { name } => {
                 write!(f, "the table {name:?} exists already; replace it or choose another name")
             }
-            Self::LeaseHeld { name, holder } => {
-                write!(f, "the table {name:?} is in use by {holder}")
+            Self::LeaseHeld { name, holders } => {
+                write!(f, "the table {name:?} is in use")?;
+                for (i, holder) in holders.iter().enumerate() {
+                    write!(f, "{} {holder}", if i == 0 { ":" } else { ";" })?;
+                }
+                f.write_str("; end what holds it, or wait longer")
             }
+            Self::Cancelled => f.write_str("the operation was interrupted"),
             Self::Timeout { what } => write!(f, "timed out: {what}"),
             Self::Poisoned { name } => write!(
                 f,

@@ -31,6 +31,7 @@ mod index;
 mod kill;
 mod layout;
 mod lease;
+mod links;
 mod listing;
 mod lock;
 mod mapping;
@@ -48,7 +49,11 @@ mod session;
 mod state;
 #[cfg(test)]
 mod tests;
+mod ticket;
 mod types;
+mod update;
+mod updater;
+mod wait;
 mod window;
 mod writer;
 
@@ -61,6 +66,8 @@ pub use lease::Lease;
 pub use pin::Pin;
 pub use region::{Part, Region};
 pub use types::{
-    CreateOptions, HoldKind, IfExists, LeaseRecord, Location, RegionRecord, Report, Stats,
+    CreateOptions, HoldKind, Holder, IfExists, LeaseRecord, Location, Patience, RegionRecord,
+    Report, Stats,
 };
+pub use updater::{Exclusive, Obstacle, Updater};
 pub use window::Window;

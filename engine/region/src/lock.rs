@@ -46,6 +46,20 @@ impl LockFile {
     /// Whether one description holds several of `len` bytes at `start`, as who takes all does. Only
     /// a reason to wait: it may be over by the time it is said.
     pub(crate) fn held_by_one(&self, start: u64, len: u64) -> io::Result<bool> {
+        let lock = self.ask(start, len)?;
+        Ok(i32::from(lock.l_type) == libc::F_UNLCK || lock.l_len as u64 >= len)
+    }
+
+    /// The kind of lock that another description holds on the byte at `start`, `None` if none does.
+    /// It may be over by the time it is said.
+    pub(crate) fn other_lock(&self, start: u64) -> io::Result<Option<libc::c_int>> {
+        let lock = self.ask(start, 1)?;
+        let kind = i32::from(lock.l_type);
+        Ok((kind != libc::F_UNLCK).then_some(kind))
+    }
+
+    /// The first lock of another description that a write lock on `len` bytes would meet.
+    fn ask(&self, start: u64, len: u64) -> io::Result<libc::flock> {
         self.check()?;
         // SAFETY: `flock` is plain data, for which zero is a value.
         let mut lock: libc::flock = unsafe { std::mem::zeroed() };
@@ -57,7 +71,7 @@ impl LockFile {
         if unsafe { libc::fcntl(self.fd, libc::F_OFD_GETLK, &raw mut lock) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(i32::from(lock.l_type) == libc::F_UNLCK || lock.l_len as u64 >= len)
+        Ok(lock)
     }
 
     fn check(&self) -> io::Result<()> {
@@ -123,6 +137,10 @@ mod tests {
         assert!(!b.try_lock(5, 1).unwrap());
         assert!(!b.try_lock(0, 10).unwrap());
         assert!(b.try_lock(6, 1).unwrap());
+        assert_eq!(b.other_lock(5).unwrap(), Some(libc::F_WRLCK));
+        assert_eq!(a.other_lock(5).unwrap(), None);
+        assert!(a.try_lock_shared(7).unwrap());
+        assert_eq!(b.other_lock(7).unwrap(), Some(libc::F_RDLCK));
         drop(a);
         assert!(b.try_lock(5, 1).unwrap());
     }

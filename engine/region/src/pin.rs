@@ -10,6 +10,9 @@ use crate::pins::Line;
 use crate::region::Region;
 use crate::session::Session;
 use crate::state::{self, State};
+use crate::types::{HoldKind, Holder, Patience};
+use crate::update::recycled;
+use crate::wait::Waiting;
 
 /// A hold on a table's memory: it is not recycled while the pin lives, whatever becomes of the
 /// name. Its content may be changed by who may change it; see [`Lease`].
@@ -81,11 +84,59 @@ impl Pin {
         })
     }
 
-    /// Holds the content as well.
+    /// Whether an update has swapped another version in its place; see [`Pin::follow`].
+    pub fn is_superseded(&self) -> bool {
+        let word = self.0.session.state_word(self.0.held.slot);
+        word.is_ok_and(|word| word & state::SUPERSEDED != 0)
+    }
+
+    /// The version of the table that this handle sees now: the last that updates have swapped in
+    /// its place, itself if there is none. After the table was replaced or deleted that is the
+    /// last it had.
     ///
     /// # Errors
-    /// [`Error::LeaseHeld`] while another updates the table, [`Error::Poisoned`],
-    /// [`Error::Stale`].
+    /// [`Error::Stale`], [`Error::Timeout`].
+    pub fn follow(&self) -> Result<Self> {
+        self.0.check()?;
+        let inner = &self.0;
+        if !self.is_superseded() {
+            return Ok(self.clone());
+        }
+        let Some(held) = inner.session.follow(inner.held)? else { return Ok(self.clone()) };
+        Ok(Self(Arc::new(PinInner {
+            region: inner.region.clone(),
+            session: inner.session.clone(),
+            name: inner.name.clone(),
+            held,
+        })))
+    }
+
+    /// Whether an updater died as it changed the content in place, and nobody has accepted what it
+    /// left.
+    pub fn is_poisoned(&self) -> bool {
+        let inner = &self.0;
+        let Ok(word) = inner.session.state_word(inner.held.slot) else { return false };
+        state::state(word) == Some(State::Poisoned)
+            || word & state::TORN != 0
+                && inner.session.updater_of(inner.held.slot).is_ok_and(|token| token == 0)
+    }
+
+    /// Accepts the content of a poisoned table as it is, as a new version of it. A table that is
+    /// not poisoned stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::LeaseHeld`] while somebody updates it in place, [`Error::ReadOnly`],
+    /// [`Error::Stale`], [`Error::Timeout`].
+    pub fn repair(&self) -> Result<()> {
+        let last = self.follow()?;
+        last.0.session.repair(last.0.held, &last.0.name)
+    }
+
+    /// Holds the content as well. Waits up to ten seconds for an update in place to end.
+    ///
+    /// # Errors
+    /// [`Error::LeaseHeld`] if the update lasts longer, or at once if it is this very thread's;
+    /// [`Error::Poisoned`]; [`Error::Stale`].
     pub fn lease(&self) -> Result<Lease> {
         self.lease_for("")
     }
@@ -95,35 +146,96 @@ impl Pin {
     /// # Errors
     /// As [`Pin::lease`].
     pub fn lease_for(&self, what: &str) -> Result<Lease> {
-        let (session, held) = (&self.0.session, self.0.held);
+        self.lease_within(&Patience::reader(what))
+    }
+
+    /// The same, with a patience of the caller's.
+    ///
+    /// # Errors
+    /// As [`Pin::lease`], and [`Error::Cancelled`].
+    pub fn lease_within(&self, patience: &Patience<'_>) -> Result<Lease> {
         self.0.check()?;
+        let (session, held) = (&self.0.session, self.0.held);
+        if !self.try_lease()? {
+            let mut waiting = Waiting::new(patience);
+            loop {
+                let rung = session.rung()?;
+                if self.try_lease()? {
+                    break;
+                }
+                if session.updates_here(held.slot) || !waiting.sleep(session, rung)? {
+                    let holders = session.holders(held)?;
+                    let updates =
+                        |h: &Holder| matches!(h.kind, HoldKind::Exclusive | HoldKind::Update);
+                    let holders = holders.into_iter().filter(updates).collect();
+                    return Err(Error::LeaseHeld { name: self.0.name.clone(), holders });
+                }
+                session.rescue(held.slot)?;
+            }
+        }
+        session.note(held.sequence, patience.what);
+        Ok(Lease::new(self.clone()))
+    }
+
+    /// Holds the content unless it is being changed.
+    fn try_lease(&self) -> Result<bool> {
+        let (session, held) = (&self.0.session, self.0.held);
         for _ in 0..1_000 {
             let seen = session.state_word(held.slot)?;
             if state::sequence(seen) != held.sequence {
-                return Err(Error::Stale(format!("table {:?} was recycled", self.0.name)));
+                return Err(recycled(&self.0.name));
             }
             match state::state(seen) {
+                Some(State::Retired) if seen & state::TORN != 0 => {
+                    if session.updater_of(held.slot)? != 0 {
+                        return Ok(false);
+                    }
+                    // Unless its updater has just finished it.
+                    if session.state_word(held.slot)? == seen {
+                        return Err(Error::Poisoned { name: self.0.name.clone() });
+                    }
+                }
                 Some(State::Published | State::Retired) => {
                     if session.hold(held.slot, Line::Leases, seen)? {
-                        session.note(held.sequence, what);
-                        return Ok(Lease::new(self.clone()));
+                        return Ok(true);
                     }
                 }
                 Some(State::Poisoned) => {
                     return Err(Error::Poisoned { name: self.0.name.clone() });
                 }
-                Some(State::Leased | State::Writing) => {
-                    return Err(Error::LeaseHeld {
-                        name: self.0.name.clone(),
-                        holder: "a process that is updating it".into(),
-                    });
-                }
-                _ => {
-                    return Err(Error::Stale(format!("table {:?} was recycled", self.0.name)));
-                }
+                Some(State::Leased | State::Writing) => return Ok(false),
+                _ => return Err(recycled(&self.0.name)),
             }
         }
         Err(Error::Timeout { what: format!("table {:?} keeps changing its state", self.0.name) })
+    }
+
+    /// A lease while a table is published that shares this one's memory.
+    pub(crate) fn share(&self) -> Result<Lease> {
+        if self.try_lease()? {
+            return Ok(Lease::new(self.clone()));
+        }
+        self.lease_for("sharing its memory")
+    }
+
+    /// Whether it is newer than what somebody has seen, and not being changed.
+    pub(crate) fn is_newer(&self, than: Option<(u64, u64)>) -> Result<bool> {
+        let Some(than) = than else { return Ok(true) };
+        let word = self.0.session.state_word(self.0.held.slot)?;
+        let still = state::state(word) != Some(State::Writing) && word & state::TORN == 0;
+        Ok(still && (self.sequence(), self.content_version()) > than)
+    }
+
+    /// Makes a pass for this result, to be redeemed by another process ([`Region::redeem`]): its
+    /// slot and sequence. It is kept until as many passes were redeemed as were issued, or this
+    /// process ends.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`], [`Error::Stale`], [`Error::Timeout`].
+    pub fn issue(&self) -> Result<(u32, u64)> {
+        self.0.check()?;
+        self.0.session.issue(self.0.held.slot)?;
+        Ok((self.0.held.slot, self.0.held.sequence))
     }
 
     /// The region, as it was opened for this pin.
@@ -142,7 +254,7 @@ impl Pin {
 }
 
 impl PinInner {
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         self.session.check_fork()?;
         if self.region.is_closed() { Err(self.region.closed()) } else { Ok(()) }
     }

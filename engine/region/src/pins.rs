@@ -162,9 +162,7 @@ impl Session {
         let entry = self.layout.session(self.index)
             + field::LOG
             + sequence % field::LOG_ENTRIES * field::LOG_BYTES;
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(0));
+        let now = crate::types::now_millis();
         let mut text = [0_u8; field::LOG_WHAT_BYTES as usize];
         for (to, from) in text.iter_mut().zip(what.bytes()) {
             *to = from;

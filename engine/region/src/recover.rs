@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use crate::error::Result;
-use crate::layout::{GRANULE, LOCK_BASE, header, session as field, slot};
+use crate::kill;
+use crate::layout::{GRANULE, LOCK_BASE, SESSIONS, header, session as field, slot};
 use crate::session::{Session, boot_id};
 use crate::state::{self, State};
 use crate::writer::Writer;
@@ -65,22 +66,25 @@ impl Writer<'_> {
     /// Takes over from every session whose process is gone.
     pub(crate) fn sweep_dead(&mut self) -> Result<()> {
         for index in 0..self.s.sessions_high() {
-            let at = self.s.layout.session(index) + field::INCARNATION;
-            let word = self.s.bytes.word(at)?;
-            if index == self.s.index || word.load(Ordering::Acquire) == 0 {
-                continue;
-            }
-            let byte = LOCK_BASE + u64::from(index);
-            if self.s.lock.try_lock(byte, 1).unwrap_or(false) {
-                // Looked at again: it may have left, or another may have come and gone.
-                let swept = if word.load(Ordering::Acquire) != 0 {
-                    self.sweep_session(index)
-                } else {
-                    Ok(())
-                };
-                let _ = self.s.lock.unlock(byte, 1);
-                swept?;
-            }
+            self.take_over(index)?;
+        }
+        Ok(())
+    }
+
+    /// Takes over from another session if its process is gone.
+    pub(crate) fn take_over(&mut self, index: u32) -> Result<()> {
+        let index = index.min(SESSIONS - 1);
+        let word = self.s.bytes.word(self.s.layout.session(index) + field::INCARNATION)?;
+        if index == self.s.index || word.load(Ordering::Acquire) == 0 {
+            return Ok(());
+        }
+        let byte = LOCK_BASE + u64::from(index);
+        if self.s.lock.try_lock(byte, 1).unwrap_or(false) {
+            // Looked at again: it may have left, or another may have come and gone.
+            let swept =
+                if word.load(Ordering::Acquire) != 0 { self.sweep_session(index) } else { Ok(()) };
+            let _ = self.s.lock.unlock(byte, 1);
+            swept?;
         }
         Ok(())
     }
@@ -96,12 +100,13 @@ impl Writer<'_> {
     }
 
     /// Gives up what our own session still holds, in an orderly way: its pins are gone by then,
-    /// so that no slot need be looked at, and leaving costs the same whatever the region's size.
+    /// so that (unless it has sent results away) no slot need be looked at, and leaving costs the same whatever the region's size.
     pub(crate) fn leave_session(&mut self) -> Result<()> {
         let at = self.s.layout.session(self.s.index) + field::INCARNATION;
         let ours = self.s.bytes.word(at)?.load(Ordering::Acquire) == self.s.token >> 9;
         // A session that failed while it was being opened may leave the corpse it found.
-        let held = !ours || !self.s.holds.lock().is_empty();
+        let held =
+            !ours || self.s.has_issued.load(Ordering::Relaxed) || !self.s.holds.lock().is_empty();
         let left = self.sweep(self.s.index, held);
         if left.is_err() {
             self.broken.set(true);
@@ -113,11 +118,16 @@ impl Writer<'_> {
         let s = self.s;
         let incarnation = s.bytes.word(s.layout.session(index) + field::INCARNATION)?;
         let token = incarnation.load(Ordering::Acquire) << 9 | u64::from(index);
-        let mut bits = false;
+        let (mut bits, mut ended) = (false, false);
         for slot in 0..if slots { s.slots_high() } else { 0 } {
             bits |= s.clear_bits(slot, index)?;
-            self.end_update(slot, token)?;
+            ended |= self.end_update_of(slot, token)?;
+            bits |= self.drop_tickets_of(slot, token)?;
         }
+        if ended {
+            s.ring()?;
+        }
+        kill::point("sweep: slots swept");
         let (records, chain) = self.session_records(index)?;
         for (place, offset, bytes) in records {
             // Half-reserved memory is not known to be warm; its pages go back. A record that the
@@ -130,7 +140,9 @@ impl Writer<'_> {
                 }
             }
             let dropped = self.drop_owner(offset, bytes);
+            kill::point("sweep: owner dropped");
             s.bytes.word(place)?.store(0, Ordering::Release);
+            kill::point("sweep: record cleared");
             if dropped.is_err() {
                 // The counts contradict the records; the next writer counts anew.
                 self.broken.set(true);
@@ -138,6 +150,7 @@ impl Writer<'_> {
         }
         s.bytes.word(s.layout.session(index) + field::CHAIN)?.store(0, Ordering::Release);
         s.bytes.word(s.layout.session(index) + field::CHAIN_COUNT)?.store(0, Ordering::Relaxed);
+        kill::point("sweep: chain cut");
         for block in chain {
             if self.drop_owner(block, GRANULE).is_err() {
                 self.broken.set(true);
@@ -147,25 +160,11 @@ impl Writer<'_> {
         if index != s.index {
             s.bytes.word(header::RECOVERIES)?.fetch_add(1, Ordering::Relaxed);
         }
+        kill::point("sweep: ready");
         incarnation.store(0, Ordering::Release);
+        kill::point("sweep: done");
         if bits {
             self.collect_retired()?;
-        }
-        Ok(())
-    }
-
-    /// Ends a dead session's update of a table: a lease is released, a half-written table marked.
-    fn end_update(&self, slot: u32, token: u64) -> Result<()> {
-        let at = self.s.layout.slot(slot);
-        let word = self.s.bytes.word(at + slot::STATE)?;
-        let seen = word.load(Ordering::Acquire);
-        let after = match state::state(seen) {
-            Some(State::Leased) => State::Published,
-            Some(State::Writing) => State::Poisoned,
-            _ => return Ok(()),
-        };
-        if self.s.bytes.word(at + slot::UPDATER)?.load(Ordering::Acquire) == token {
-            word.store(state::word(after, state::sequence(seen)), Ordering::SeqCst);
         }
         Ok(())
     }
@@ -212,6 +211,7 @@ impl Writer<'_> {
         }
         self.finish_arena()?;
         self.retire_losers()?;
+        self.rebuild_links()?;
         self.rebuild_index()?;
         self.count_slots()
     }
@@ -242,10 +242,14 @@ impl Writer<'_> {
             }
             let (winner, loser) = if *entry > mine { (*entry, mine) } else { (mine, *entry) };
             *entry = winner;
-            self.s
-                .bytes
-                .word(self.s.layout.slot(loser.1) + slot::STATE)?
-                .store(state::word(State::Retired, loser.0), Ordering::SeqCst);
+            if self.s.predecessor(winner.1)? == u64::from(loser.1) + 1 {
+                // Its updater died as it swapped.
+                self.supersede(loser.1, winner.1, winner.0)?;
+                continue;
+            }
+            let word = self.s.bytes.word(self.s.layout.slot(loser.1) + slot::STATE)?;
+            word.store(state::retired(word.load(Ordering::Acquire), 0), Ordering::SeqCst);
+            kill::point("rebuild: loser retired");
         }
         Ok(())
     }

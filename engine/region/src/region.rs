@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::backing::{self, Backing};
-use crate::catalog::Held;
+use crate::catalog::{Fate, Held};
 use crate::error::{Error, Result};
 use crate::extent::Extent;
 use crate::fork;
@@ -14,7 +14,11 @@ use crate::layout::Layout;
 use crate::pin::{Pin, PinInner};
 use crate::registry;
 use crate::session::{self, Session};
-use crate::types::{CreateOptions, IfExists, LeaseRecord, Location, RegionRecord, Report, Stats};
+use crate::state;
+use crate::types::{
+    CreateOptions, IfExists, LeaseRecord, Location, Patience, RegionRecord, Report, Stats,
+};
+use crate::wait::Waiting;
 
 /// The smallest default capacity, for machines whose shared memory is tiny.
 const LEAST_CAPACITY: u64 = 1 << 20;
@@ -233,7 +237,8 @@ impl Region {
     /// [`Error::TableExists`] for a taken name unless `replace`, [`Error::TableLimit`],
     /// [`Error::RegionFull`], [`Error::InvalidArgument`] for parts of another region and for
     /// names that are empty or longer than 255 bytes, [`Error::ReadOnly`], [`Error::Stale`],
-    /// [`Error::Timeout`].
+    /// [`Error::Timeout`]; [`Error::LeaseHeld`] and [`Error::Poisoned`] for parts of a table that
+    /// somebody is changing, or has left half changed.
     pub fn publish(
         &self,
         name: &str,
@@ -241,29 +246,75 @@ impl Region {
         manifest: &[u8],
         replace: bool,
     ) -> Result<Pin> {
+        let fate = if replace { Fate::Replace } else { Fate::New };
+        self.publish_as(name, parts, manifest, fate)
+    }
+
+    /// Publishes what is not found by a name: a result on its way to other processes, which
+    /// [`Pin::issue`] makes passes for. It lives while somebody holds it, or a pass is outstanding.
+    ///
+    /// # Errors
+    /// Those of [`Region::publish`], but those for names.
+    pub fn ticket(&self, parts: &[Part<'_>], manifest: &[u8]) -> Result<Pin> {
+        self.publish_as("", parts, manifest, Fate::Hidden(state::TICKET))
+    }
+
+    /// Takes what a pass of [`Pin::issue`] names. The pass is used up.
+    ///
+    /// # Errors
+    /// [`Error::Stale`] if nobody keeps it any more, [`Error::Timeout`].
+    pub fn redeem(&self, slot: u32, sequence: u64) -> Result<Pin> {
+        let session = self.session()?;
+        let held = session.redeem(slot, sequence)?;
+        let name = String::from_utf8_lossy(&session.slot_name(slot).unwrap_or_default()).into();
+        Ok(self.pin(session, name, held))
+    }
+
+    pub(crate) fn publish_as(
+        &self,
+        name: &str,
+        parts: &[Part<'_>],
+        manifest: &[u8],
+        fate: Fate,
+    ) -> Result<Pin> {
         let session = self.session()?;
         let mut extents = Vec::with_capacity(parts.len());
+        // Nobody may share what somebody writes in place, or has left half written.
+        let mut leases = Vec::new();
         for part in parts {
             let theirs = match part {
                 Part::Owned(extent) => {
                     extents.push((extent.raw.offset, extent.raw.bytes));
                     &extent.session
                 }
-                Part::Of(pin) => {
-                    extents.extend(pin.0.session.slot_extents(pin.0.held.slot)?);
-                    &pin.0.session
-                }
+                Part::Of(pin) | Part::Extents(pin, _) => &pin.0.session,
             };
             if !Arc::ptr_eq(theirs, &session) {
                 return Err(Error::InvalidArgument(
                     "a table can only be made of memory of its own region".into(),
                 ));
             }
+            if let Part::Of(pin) | Part::Extents(pin, _) = part {
+                leases.push(pin.share()?);
+                let all = session.slot_extents(pin.0.held.slot)?;
+                match part {
+                    Part::Extents(_, chosen) => {
+                        if chosen.iter().any(|extent| !all.contains(extent)) {
+                            return Err(Error::InvalidArgument(
+                                "a table can only share extents of another that has them".into(),
+                            ));
+                        }
+                        extents.extend_from_slice(chosen);
+                    }
+                    _ => extents.extend(all),
+                }
+            }
         }
         // A table owns each extent once, however many of its parts have it.
         extents.sort_unstable();
         extents.dedup();
-        let held = session.publish(name, &extents, manifest, replace)?;
+        let held = session.publish(name, &extents, manifest, fate)?;
+        drop(leases);
         Ok(self.pin(session, name.into(), held))
     }
 
@@ -279,6 +330,38 @@ impl Region {
         let session = self.session()?;
         let held = session.lookup(name)?;
         Ok(self.pin(session, name.into(), held))
+    }
+
+    /// Waits until there is a table of that name, or (`newer_than`: sequence and content version of
+    /// the table last seen) a newer one. The end of an update makes it newer, in place or not.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], [`Error::Cancelled`], [`Error::Stale`].
+    pub fn wait(
+        &self,
+        name: &str,
+        newer_than: Option<(u64, u64)>,
+        patience: &Patience<'_>,
+    ) -> Result<Pin> {
+        let mut waiting = Waiting::new(patience);
+        loop {
+            // Each time anew: the region may be closed meanwhile.
+            let session = self.session()?;
+            let rung = session.rung()?;
+            if let Some(held) = session.seek(name)? {
+                let pin = self.pin(session.clone(), name.into(), held);
+                if pin.is_newer(newer_than)? {
+                    return Ok(pin);
+                }
+                session.rescue(held.slot)?;
+            }
+            if !waiting.sleep(&session, rung)? {
+                let newer = if newer_than.is_some() { "a newer version of it" } else { "it" };
+                return Err(Error::Timeout {
+                    what: format!("table {name:?}: nobody has published {newer} in time"),
+                });
+            }
+        }
     }
 
     /// The tables' names, sorted.
@@ -373,6 +456,8 @@ pub enum Part<'a> {
     Owned(&'a Extent),
     /// All extents of another table, which then share them.
     Of(&'a Pin),
+    /// Some extents of another table, as [`Pin::extents`] gives them.
+    Extents(&'a Pin, &'a [(u64, u64)]),
 }
 
 /// Initialises a created backing and gives it its name. `None`: the name is taken.

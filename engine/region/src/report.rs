@@ -61,23 +61,39 @@ impl Session {
                 continue;
             }
             let sequence = state::sequence(word);
+            let mut holders = Vec::new();
+            let owner = |token: u64| {
+                let index = (token & 0x1ff) as u32;
+                (token != 0 && open.contains(&index)).then_some(index)
+            };
+            if let Some(index) = owner(self.updater_of(slot)?) {
+                let shut = matches!(state::state(word), Some(State::Leased | State::Writing))
+                    || word & state::TORN != 0;
+                holders.push((index, if shut { HoldKind::Exclusive } else { HoldKind::Update }));
+            }
+            if let Some(index) = owner(self.ticket_of(slot)?) {
+                holders.push((index, HoldKind::Ticket));
+            }
             for &index in &open {
                 for (line, kind) in [(Line::Pins, HoldKind::Pin), (Line::Leases, HoldKind::Lease)] {
-                    if !self.has_bit(slot, line, index)? {
-                        continue;
+                    if self.has_bit(slot, line, index)? {
+                        holders.push((index, kind));
                     }
-                    let noted = self.noted(index, sequence)?.filter(|_| kind == HoldKind::Lease);
-                    let page = self.layout.session(index);
-                    out.push(LeaseRecord {
-                        pid: self.bytes.half(page + field::PID)?.load(Ordering::Relaxed),
-                        table: String::from_utf8_lossy(&self.slot_name(slot)?).into_owned(),
-                        sequence,
-                        current: crate::catalog::visible(word),
-                        kind,
-                        since: noted.as_ref().map(|(since, _)| *since),
-                        what: noted.map(|(_, what)| what).unwrap_or_default(),
-                    });
                 }
+            }
+            for (index, kind) in holders {
+                let holder = self.holder(index, sequence, kind)?;
+                // What is noted is about what was held last, and a pin is not noted.
+                let noted = kind != HoldKind::Pin && kind != HoldKind::Ticket;
+                out.push(LeaseRecord {
+                    pid: holder.pid,
+                    table: String::from_utf8_lossy(&self.slot_name(slot)?).into_owned(),
+                    sequence,
+                    current: crate::catalog::visible(word),
+                    kind,
+                    since: holder.since.filter(|_| noted),
+                    what: if noted { holder.what } else { String::new() },
+                });
             }
         }
         Ok(out)
@@ -102,6 +118,7 @@ impl Session {
         let writer = self.write()?;
         let mut owners = HashMap::new();
         self.verify_slots(report, &mut owners)?;
+        self.verify_links(report)?;
         for index in self.open_sessions()? {
             let (records, chain) = writer.session_records(index)?;
             for (_, offset, bytes) in records {
@@ -159,6 +176,27 @@ impl Session {
         Ok(())
     }
 
+    /// What is wrong with a slot's state, updater and ticket, if anything. A session that died is
+    /// open until it is swept.
+    fn verify_holds(&self, slot: u32, word: u64) -> Result<Option<String>> {
+        let flags = state::SUPERSEDED | state::TICKET | state::CHECKPOINT | state::TORN;
+        let state = state::state(word);
+        if word & flags != 0 && state != Some(State::Retired) {
+            return Ok(Some("it is marked as only a retired table can be".into()));
+        }
+        for (token, what) in [(self.updater_of(slot)?, "updated"), (self.ticket_of(slot)?, "sent")]
+        {
+            let page = self.layout.session((token & 0x1ff) as u32);
+            if token != 0 && self.number(page + field::INCARNATION)? != token >> 9 {
+                return Ok(Some(format!("it is {what} by a session that is not there")));
+            }
+        }
+        if matches!(state, Some(State::Leased | State::Writing)) && self.updater_of(slot)? == 0 {
+            return Ok(Some("it is exclusively leased, and by nobody".into()));
+        }
+        Ok(None)
+    }
+
     fn verify_slots(
         &self,
         report: &mut Report,
@@ -181,6 +219,9 @@ impl Session {
             report.tables += 1;
             let name = self.slot_name(slot)?;
             let shown = String::from_utf8_lossy(&name).into_owned();
+            if let Some(problem) = self.verify_holds(slot, word)? {
+                report.problems.push(format!("table {shown:?}: {problem}"));
+            }
             let manifest = match self.manifest_at(slot) {
                 Ok(manifest) => manifest,
                 Err(e) => {

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use crate::access::Bytes;
 use crate::backing::{self, Backing};
+use crate::catalog::Held;
 use crate::error::{Error, Result};
 use crate::fork;
 use crate::layout::{
@@ -33,6 +35,8 @@ pub(crate) enum Deferred {
     Extent { record: u64, offset: u64, bytes: u64 },
     /// Free a retired slot if nobody holds it.
     Slot(u32),
+    /// End an exclusive lease.
+    Reopen(Held),
 }
 
 /// One process's session in one region. Dropped with its last handle, extent and pin.
@@ -52,6 +56,10 @@ pub(crate) struct Session {
     /// Excludes this process's threads from each other; guards what only writers use.
     pub(crate) local: Mutex<Records>,
     pub(crate) holds: Mutex<HashMap<u32, Hold>>,
+    /// Which thread of this process updates the table in a slot.
+    pub(crate) updates: Mutex<HashMap<u32, ThreadId>>,
+    /// Whether passes were issued that may be outstanding.
+    pub(crate) has_issued: AtomicBool,
     pub(crate) deferred: Mutex<Vec<Deferred>>,
     pub(crate) has_deferred: AtomicBool,
     exported: Mapping,
@@ -162,6 +170,8 @@ impl Session {
             backing,
             local: Mutex::new(Records::default()),
             holds: Mutex::new(HashMap::new()),
+            updates: Mutex::new(HashMap::new()),
+            has_issued: AtomicBool::new(false),
             deferred: Mutex::new(Vec::new()),
             has_deferred: AtomicBool::new(false),
             exported,

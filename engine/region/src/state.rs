@@ -25,7 +25,7 @@ pub(crate) enum State {
 const MASK: u64 = 0x0f;
 const BITS: u32 = 8;
 
-/// The state in a word; `None` for a number that no version-1 writer stores.
+/// The state in a word; `None` for a number that no writer stores.
 pub(crate) fn state(word: u64) -> Option<State> {
     Some(match word & MASK {
         0 => State::Free,
@@ -45,6 +45,10 @@ pub(crate) const SUPERSEDED: u64 = 1 << 4;
 pub(crate) const TICKET: u64 = 1 << 5;
 /// Flag of a retired table that never had a name: what the last flush made durable.
 pub(crate) const CHECKPOINT: u64 = 1 << 6;
+
+/// Flag of a retired table whose content is not to be believed: it was being written in place when
+/// it lost its name, or its writer had died over it before.
+pub(crate) const TORN: u64 = 1 << 7;
 
 /// The largest sequence a word has room for.
 pub(crate) const LAST_SEQUENCE: u64 = u64::MAX >> BITS;
@@ -68,6 +72,27 @@ pub(crate) fn word(state: State, sequence: u64) -> u64 {
     sequence << BITS | state
 }
 
+/// What becomes of a table's word when it loses its name. What is being written in place, or was
+/// when its writer died, keeps that mark: handles must not take it for whole.
+pub(crate) fn retired(seen: u64, flags: u64) -> u64 {
+    let torn = match state(seen) {
+        Some(State::Writing | State::Poisoned) => TORN,
+        _ => seen & TORN,
+    };
+    word(State::Retired, sequence(seen)) | torn | flags
+}
+
+/// What becomes of a table's word when its updater ends without having finished: a table that was
+/// not written yet is as it was, another is marked. `None`: no exclusive lease, no change.
+pub(crate) fn orphaned(seen: u64) -> Option<u64> {
+    let after = match state(seen) {
+        Some(State::Leased) => State::Published,
+        Some(State::Writing) => State::Poisoned,
+        _ => return None,
+    };
+    Some(word(after, sequence(seen)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,5 +108,19 @@ mod tests {
             assert_eq!((state(w), sequence(w)), (Some(s), 1 << 40 | i as u64));
         }
         assert_eq!(state(0x0f), None);
+    }
+
+    #[test]
+    fn a_table_that_was_being_written_is_torn_when_it_is_retired() {
+        for (before, flags) in [
+            (State::Published, 0),
+            (State::Leased, 0),
+            (State::Writing, TORN),
+            (State::Poisoned, TORN),
+        ] {
+            let after = retired(word(before, 7), SUPERSEDED);
+            assert_eq!(after, word(State::Retired, 7) | SUPERSEDED | flags, "{before:?}");
+            assert_eq!(retired(after, 0) & TORN, flags);
+        }
     }
 }

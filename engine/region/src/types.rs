@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Where a region lives.
 #[derive(Debug)]
@@ -103,11 +104,105 @@ impl Report {
 
 /// What holds on to a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum HoldKind {
     /// A pin: the memory stays.
     Pin,
     /// A lease: the content stays.
     Lease,
+    /// An update that is being made ready; readers go on reading the old content.
+    Update,
+    /// An exclusive lease: nobody else reads or writes.
+    Exclusive,
+    /// A result on its way to another process.
+    Ticket,
+    /// A process that opened the region read-only: it reads any table, unseen.
+    Reader,
+}
+
+impl HoldKind {
+    /// What records and messages call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pin => "pin",
+            Self::Lease => "lease",
+            Self::Update => "update",
+            Self::Exclusive => "exclusive",
+            Self::Ticket => "ticket",
+            Self::Reader => "reader",
+        }
+    }
+}
+
+/// Who stands in the way of a lease, as [`crate::Error::LeaseHeld`] names them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Holder {
+    /// The process; 0 if the system does not say (of read-only openers it does not).
+    pub pid: u32,
+    /// Since when, in milliseconds since the Unix epoch, as far as it was recorded.
+    pub since: Option<u64>,
+    /// What for, as far as it was recorded: its first 48 bytes.
+    pub what: String,
+    /// How.
+    pub kind: HoldKind,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let does = match self.kind {
+            HoldKind::Pin => "keeps it",
+            HoldKind::Lease => "reads it",
+            HoldKind::Update => "is updating it",
+            HoldKind::Exclusive => "has it exclusively",
+            HoldKind::Ticket => "has sent it",
+            HoldKind::Reader => return f.write_str("a process has the region open read-only"),
+        };
+        write!(f, "process {} {does}", self.pid)?;
+        if let Some(since) = self.since {
+            let age = now_millis().saturating_sub(since);
+            write!(f, ", for {}.{} s", age / 1000, age % 1000 / 100)?;
+        }
+        if !self.what.is_empty() {
+            write!(f, " ({})", self.what)?;
+        }
+        Ok(())
+    }
+}
+
+/// Now, in milliseconds since the Unix epoch.
+pub(crate) fn now_millis() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(0))
+}
+
+/// How long to wait, and who may stop it.
+#[derive(Clone, Copy)]
+pub struct Patience<'a> {
+    /// How long at most.
+    pub timeout: Duration,
+    /// Asked now and then, on the waiting thread; true stops the wait with
+    /// [`crate::Error::Cancelled`].
+    pub interrupt: &'a dyn Fn() -> bool,
+    /// What for, as [`crate::Region::leases`] shows it: its first 48 bytes.
+    pub what: &'a str,
+}
+
+impl std::fmt::Debug for Patience<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Patience")
+            .field("timeout", &self.timeout)
+            .field("what", &self.what)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Patience<'a> {
+    /// That of a reader who meets a running update: ten seconds, not to be stopped.
+    pub fn reader(what: &'a str) -> Self {
+        Self { timeout: Duration::from_secs(10), interrupt: &|| false, what }
+    }
 }
 
 /// One session's hold on one table, as [`crate::Region::leases`] reports it.
@@ -122,7 +217,7 @@ pub struct LeaseRecord {
     pub sequence: u64,
     /// Whether the table is still the one of its name.
     pub current: bool,
-    /// Pin or lease.
+    /// How it holds it.
     pub kind: HoldKind,
     /// When it was taken, in milliseconds since the Unix epoch, as far as it was recorded.
     pub since: Option<u64>,

@@ -186,6 +186,7 @@ impl Writer<'_> {
                 Deferred::Slot(slot) => {
                     self.reclaim(slot)?;
                 }
+                Deferred::Reopen(held) => self.reopen(held)?,
             }
         }
         Ok(())

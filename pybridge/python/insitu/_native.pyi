@@ -2,7 +2,7 @@
 pybridge/stubs.py writes from the engine's tables; the rest is written by hand."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from types import TracebackType
 from typing import Any, ClassVar, Literal, NoReturn, Protocol, TypeAlias, TypedDict, final
@@ -464,6 +464,9 @@ class Io(Error, OSError):
 
 class LeaseHeld(Error, TimeoutError):
     """Others read the table and keep its content from being changed."""
+
+    name: str
+    holders: Sequence[dict[str, Any]]
 
 class LimitExceeded(Error, ValueError):
     """Something is larger or deeper than the engine allows."""
