@@ -2,9 +2,14 @@
 //! offsets, UTF-8, dictionary keys, views. Fixed-width values have no rules.
 //!
 //! It looks at what was written, not at what it was copied from, and reads shared memory through
-//! raw pointers: no reference to it is made.
+//! raw pointers: no reference to it is made. Large columns are looked at by all threads; of several
+//! faults the first row's is told.
+
+use std::ops::Range;
 
 use arrow::datatypes::DataType;
+use insitu_query::parallel;
+use parking_lot::Mutex;
 
 use crate::error::Result;
 use crate::ingest::{View, parse_view};
@@ -27,6 +32,56 @@ impl Fault {
     fn somewhere(what: impl Into<String>) -> Fault {
         Fault { row: None, what: what.into() }
     }
+}
+
+/// Rows, or bytes, that a thread looks at at a time.
+const TASK: usize = 1 << 18;
+/// Estimated nanoseconds that a row takes, or eight bytes.
+const NS: f64 = 0.5;
+
+/// Shared memory that several threads look at.
+#[derive(Clone, Copy)]
+struct Shared(*const u8);
+
+// SAFETY: it is an address, of memory that is only read here.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn get(&self) -> *const u8 {
+        self.0
+    }
+}
+
+/// Looks at `0..len` in ranges, on several threads if they are many. The first range's fault
+/// counts. It cannot be interrupted: memory is read at full speed.
+fn in_ranges<F: Send>(
+    len: usize,
+    ns: f64,
+    look: impl Fn(Range<usize>) -> Result<(), F> + Sync,
+    lost: impl FnOnce() -> F,
+) -> Result<(), F> {
+    let found: Mutex<Option<(usize, F)>> = Mutex::new(None);
+    let ended = parallel(len.div_ceil(TASK), ns, &|| false, &|task| {
+        // Later faults are nobody's business.
+        if found.lock().as_ref().is_some_and(|(first, _)| *first < task) {
+            return;
+        }
+        if let Err(fault) = look(task * TASK..len.min((task + 1) * TASK)) {
+            let mut found = found.lock();
+            if found.as_ref().is_none_or(|(first, _)| task < *first) {
+                *found = Some((task, fault));
+            }
+        }
+    });
+    match (found.into_inner(), ended) {
+        (Some((_, fault)), _) => Err(fault),
+        (None, insitu_query::Ended::Done) => Ok(()),
+        (None, _) => Err(lost()),
+    }
+}
+
+fn unfinished() -> Fault {
+    Fault::somewhere("a thread that checked it panicked")
 }
 
 /// Where the bytes of a place are.
@@ -133,19 +188,31 @@ unsafe fn check_offsets(
     if offsets.is_null() {
         return Err(Fault::somewhere("the offsets are missing"));
     }
-    let mut before = 0;
-    for index in 0..=len {
-        // SAFETY: passed on.
-        let value = unsafe { offset(offsets, kind, index) };
-        if value < before {
-            let row = index.saturating_sub(1);
-            return Err(Fault::at(row, format!("offset {value} comes after offset {before}")));
+    let shared = Shared(offsets);
+    let look = |rows: Range<usize>| {
+        // The offset before the first of these; before all of them nothing is too small.
+        let mut before = match rows.start.checked_sub(1) {
+            None => 0,
+            // SAFETY: passed on.
+            Some(index) => unsafe { offset(shared.get(), kind, index) },
+        };
+        for index in rows {
+            // SAFETY: passed on.
+            let value = unsafe { offset(shared.get(), kind, index) };
+            if value < before {
+                let row = index.saturating_sub(1);
+                return Err(Fault::at(row, format!("offset {value} comes after offset {before}")));
+            }
+            before = value;
         }
-        before = value;
-    }
-    if before.unsigned_abs() > bound {
+        Ok(())
+    };
+    in_ranges(len + 1, len as f64 * NS, look, unfinished)?;
+    // SAFETY: passed on.
+    let last = unsafe { offset(offsets, kind, len) };
+    if last.unsigned_abs() > bound {
         let row = len.saturating_sub(1);
-        return Err(Fault::at(row, format!("offset {before} lies past the data's end, {bound}")));
+        return Err(Fault::at(row, format!("offset {last} lies past the data's end, {bound}")));
     }
     Ok(())
 }
@@ -162,7 +229,7 @@ unsafe fn check_utf8(
     len: usize,
 ) -> Result<(), Fault> {
     // SAFETY: passed on.
-    let outcome = unsafe { scan_utf8(data, bytes) };
+    let outcome = unsafe { scan_all(data, bytes) };
     let row_of = |byte: usize| {
         let (mut low, mut high) = (0, len);
         while low < high {
@@ -177,21 +244,58 @@ unsafe fn check_utf8(
         low
     };
     match outcome {
-        Err(byte) => Err(Fault::at(row_of(byte), "a string is not valid UTF-8")),
+        Err(Some(byte)) => Err(Fault::at(row_of(byte), "a string is not valid UTF-8")),
+        Err(None) => Err(unfinished()),
         Ok(true) => Ok(()),
         Ok(false) => {
-            for index in 0..=len {
-                // SAFETY: as above.
-                let at = unsafe { offset(offsets, kind, index) } as u64 as usize;
-                // SAFETY: `at` is read only below the end of the data.
-                if at < bytes && unsafe { data.add(at).read() } & 0xC0 == 0x80 {
-                    let row = index.saturating_sub(1);
-                    return Err(Fault::at(row, "a string ends inside a character"));
+            let (offsets, data) = (Shared(offsets), Shared(data));
+            let look = |rows: Range<usize>| {
+                for index in rows {
+                    // SAFETY: as above.
+                    let at = unsafe { offset(offsets.get(), kind, index) } as u64 as usize;
+                    // SAFETY: `at` is read only below the end of the data.
+                    if at < bytes && unsafe { data.get().add(at).read() } & 0xC0 == 0x80 {
+                        let row = index.saturating_sub(1);
+                        return Err(Fault::at(row, "a string ends inside a character"));
+                    }
                 }
-            }
-            Ok(())
+                Ok(())
+            };
+            in_ranges(len + 1, len as f64 * NS, look, unfinished)
         }
     }
+}
+
+/// As [`scan_utf8`], by all threads: each looks at characters that begin in its range. An error
+/// without a place is a thread that panicked.
+///
+/// # Safety
+/// `data` is readable for `bytes`.
+unsafe fn scan_all(data: *const u8, bytes: usize) -> Result<bool, Option<usize>> {
+    let shared = Shared(data);
+    // The first character's beginning from a byte on. Where there are more than three bytes that
+    // begin none the data is no UTF-8, which whoever comes to them from before will see.
+    let beginning = |from: usize| {
+        let end = bytes.min(from + 3);
+        // SAFETY: below the data's end.
+        (from..end).find(|at| unsafe { shared.get().add(*at).read() } & 0xC0 != 0x80).unwrap_or(end)
+    };
+    let ascii = std::sync::atomic::AtomicBool::new(true);
+    let look = |range: Range<usize>| {
+        let start = if range.start == 0 { 0 } else { beginning(range.start) };
+        let end = if range.end == bytes { bytes } else { beginning(range.end) };
+        // SAFETY: within the data, as start and end are.
+        match unsafe { scan_utf8(shared.get().add(start), end.saturating_sub(start)) } {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                ascii.store(false, std::sync::atomic::Ordering::Relaxed);
+                Ok(())
+            }
+            Err(at) => Err(Some(start + at)),
+        }
+    };
+    in_ranges(bytes, (bytes / 8) as f64 * NS, look, || None)?;
+    Ok(ascii.into_inner())
 }
 
 /// Whether the bytes are ASCII throughout, if they are UTF-8; else where they are not.
@@ -241,18 +345,24 @@ unsafe fn check_keys(
     len: usize,
     values: u64,
 ) -> Result<(), Fault> {
-    for row in 0..len {
-        let mut wide = [0u8; 8];
-        // SAFETY: passed on; keys have at most eight bytes.
-        unsafe { wide.as_mut_ptr().copy_from_nonoverlapping(keys.add(row * width), width.min(8)) };
-        let key = u64::from_le_bytes(wide);
-        // A negative key is a very large one here.
-        // SAFETY: passed on.
-        if key >= values && unsafe { is_valid(validity, row) } {
-            return Err(Fault::at(row, format!("key {key} is not in the dictionary ({values})")));
+    let (keys, validity) = (Shared(keys), Shared(validity));
+    let look = |rows: Range<usize>| {
+        for row in rows {
+            let mut wide = [0u8; 8];
+            let to = wide.as_mut_ptr();
+            // SAFETY: passed on; keys have at most eight bytes.
+            unsafe { to.copy_from_nonoverlapping(keys.get().add(row * width), width.min(8)) };
+            let key = u64::from_le_bytes(wide);
+            // A negative key is a very large one here.
+            // SAFETY: passed on.
+            if key >= values && unsafe { is_valid(validity.get(), row) } {
+                let what = format!("key {key} is not in the dictionary ({values})");
+                return Err(Fault::at(row, what));
+            }
         }
-    }
-    Ok(())
+        Ok(())
+    };
+    in_ranges(len, len as f64 * NS, look, unfinished)
 }
 
 /// # Safety
@@ -304,4 +414,51 @@ unsafe fn check_views(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_checked_alike_wherever_threads_meet() {
+        let base = vec![b'a'; 2 * TASK + 9];
+        let parts: [&[u8]; 8] = [
+            "é".as_bytes(),
+            "€".as_bytes(),
+            "🦀".as_bytes(),
+            b"\x80",
+            b"\x80\x80\x80\x80\x80\x80",
+            b"\xe2\x82",
+            b"\xf0\x9f\xa6",
+            b"\xc3",
+        ];
+        for part in parts {
+            for border in [TASK, 2 * TASK, base.len()] {
+                for at in border - 7..=(border + 2).min(base.len() - part.len()) {
+                    let mut text = base.clone();
+                    text[at..at + part.len()].copy_from_slice(part);
+                    let expected = match std::str::from_utf8(&text) {
+                        Ok(text) => Ok(text.is_ascii()),
+                        Err(e) => Err(Some(e.valid_up_to())),
+                    };
+                    // SAFETY: all of the vector.
+                    let found = unsafe { scan_all(text.as_ptr(), text.len()) };
+                    assert_eq!(found, expected, "{part:?} at {at}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn of_several_faults_the_first_is_told() {
+        let look = |range: Range<usize>| match range.start / TASK {
+            0 | 3 => Ok(()),
+            n => Err(n),
+        };
+        for _ in 0..100 {
+            assert_eq!(in_ranges(9 * TASK, 1e9, look, || 99), Err(1));
+        }
+        assert_eq!(in_ranges(TASK, 1e9, look, || 99), Ok(()));
+    }
 }

@@ -11,7 +11,7 @@ use insitu_region::{CreateOptions, Location};
 use super::*;
 use crate::query::CollectOptions;
 use crate::region::Region;
-use crate::storage::Anonymous;
+use crate::storage::{Anonymous, Storage};
 use crate::table::Table;
 
 fn batch(from: i64, len: i64) -> RecordBatch {
@@ -132,4 +132,53 @@ fn statistics_reach_another_handle_through_the_region() {
     assert_eq!(own[0].null_count, Some((0..rows).filter(|i| i % 10 == 3).count() as u64));
     assert_eq!(own[1].null_count, Some((0..rows).filter(|i| i % 4 == 0).count() as u64));
     assert_eq!((own[1].min, own[2].min, own[2].null_count), (None, None, Some(0)));
+}
+
+#[test]
+fn what_is_put_does_not_depend_on_the_number_of_threads() {
+    // Batches that end inside bytes of bitmaps and inside zones.
+    let batches: Vec<RecordBatch> = [70_001, 3, 200_000, 64, 131_072]
+        .into_iter()
+        .scan(0, |from, len| {
+            *from += len;
+            Some((*from - len, len))
+        })
+        .map(|(from, len)| {
+            let range = from..from + len;
+            let floats = range.clone().map(|i| (i % 11 != 0).then_some((i * 7919 % 1000) as f64));
+            let words = range.clone().map(|i| (i % 5 != 0).then(|| format!("é{}", i % 977)));
+            let fixed = range.clone().map(|i| [i as u8, (i >> 8) as u8, 7]);
+            RecordBatch::try_from_iter([
+                ("f", Arc::new(Float64Array::from_iter(floats)) as ArrayRef),
+                ("n", Arc::new(Int64Array::from_iter_values(range.clone())) as ArrayRef),
+                ("s", Arc::new(StringArray::from_iter(words)) as ArrayRef),
+                ("b", Arc::new(BooleanArray::from_iter(range.map(|i| Some(i % 3 == 0))))),
+                ("x", Arc::new(FixedSizeBinaryArray::try_from_iter(fixed).unwrap())),
+            ])
+            .unwrap()
+        })
+        .collect();
+    let (mut bytes, mut found) = (Vec::new(), Vec::new());
+    for threads in [1, 2, 5] {
+        insitu_query::set_threads(threads);
+        let region = region();
+        let table = put(&region, &batches, 1 << 31);
+        let Storage::Named(pin) = table.storage() else { panic!("it has a name") };
+        let (offset, len) = pin.extents().unwrap()[0];
+        let at = pin.slice(offset, len).unwrap();
+        // SAFETY: the pin keeps the extent, and nobody writes it.
+        bytes.push(unsafe { std::slice::from_raw_parts(at, len as usize) }.to_vec());
+        found.push(table.to_batches().unwrap());
+    }
+    insitu_query::set_threads(0);
+    // The whole extent: values, padding and statistics.
+    assert!(bytes[0] == bytes[1] && bytes[0] == bytes[2]);
+    for found in found {
+        let mut row = 0;
+        for batch in &batches {
+            // Not the schemas: a batch without nulls says so.
+            assert_eq!(found[0].slice(row, batch.num_rows()).columns(), batch.columns());
+            row += batch.num_rows();
+        }
+    }
 }
