@@ -29,6 +29,7 @@ mod scalar;
 mod schema;
 mod table;
 mod typing;
+mod update;
 
 pub use dtype::{DataType, TimeUnit};
 pub use error::{Error, Result};
@@ -41,3 +42,4 @@ pub use prepared::{Context, Prepared, Progress};
 pub use scalar::Scalar;
 pub use schema::{Field, Schema};
 pub use table::{ColumnStats, TableView};
+pub use update::{Bound, Ready, Update, Writable, ZoneSink};

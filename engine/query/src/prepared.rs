@@ -8,6 +8,7 @@ use insitu_kernels::level::Level;
 use insitu_kernels::strings::LiteralSet;
 use parking_lot::Mutex;
 
+use crate::compile::graph::Graph;
 use crate::compile::planner;
 use crate::compile::program;
 use crate::compile::stage::{Kind, Options, Stage};
@@ -77,12 +78,15 @@ impl<'a> Context<'a> {
 /// The stages of a plan, compiled for a table with or without nulls and for given parameters.
 pub(crate) struct Executable {
     pub(crate) stages: Vec<Compiled>,
-    schema: Schema,
+    pub(crate) schema: Schema,
 }
 
 impl Executable {
     fn new(plan: &Plan, schema: &Schema, options: &Options<'_>) -> Result<Executable> {
-        let stages = planner::build(plan, schema, options)?;
+        Executable::of_stages(planner::build(plan, schema, options)?)
+    }
+
+    pub(crate) fn of_stages(stages: Vec<Stage>) -> Result<Executable> {
         let output = output_schema(&stages);
         let stages: Result<Vec<Compiled>> = stages.into_iter().map(compile).collect();
         Ok(Executable { stages: stages?, schema: output })
@@ -125,7 +129,13 @@ fn compile(stage: Stage) -> Result<Compiled> {
         }
         Kind::Sort { .. } => (program::compile(graph, &[], &[], false, level)?, None),
     };
-    let sets = graph
+    let sets = literal_sets(graph);
+    Ok(Compiled { stage, main, write, sets })
+}
+
+/// The sets of texts that a graph looks strings up in.
+pub(crate) fn literal_sets(graph: &Graph) -> Vec<Arc<LiteralSet>> {
+    graph
         .text_sets
         .iter()
         .map(|set| {
@@ -134,8 +144,7 @@ fn compile(stage: Stage) -> Result<Compiled> {
                 _ => None,
             })))
         })
-        .collect();
-    Ok(Compiled { stage, main, write, sets })
+        .collect()
 }
 
 /// What an executable was compiled for.

@@ -5,6 +5,7 @@
 //! none, and then nothing is computed for it. Values under a null are arbitrary.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use insitu_kernels::tile::{Compare, Unary};
 
@@ -54,12 +55,14 @@ pub(crate) enum CheckKind {
     Cast { what: String, to: DataType },
     /// `Overflow` of an operator.
     Overflow { what: String },
+    /// A null that a column declared without would get.
+    Null { column: Arc<str> },
 }
 
 /// A named column of the step before.
 #[derive(Clone, Debug)]
 pub(crate) struct Named {
-    pub(crate) name: std::sync::Arc<str>,
+    pub(crate) name: Arc<str>,
     pub(crate) typed: Typed,
 }
 
@@ -83,7 +86,7 @@ impl Lower<'_> {
         let mut done: HashMap<*const ExprNode, Typed> = HashMap::new();
         let mut stack = vec![(root, false)];
         while let Some((e, ready)) = stack.pop() {
-            let key = std::sync::Arc::as_ptr(&e.0);
+            let key = Arc::as_ptr(&e.0);
             if done.contains_key(&key) {
                 continue;
             }
@@ -96,12 +99,12 @@ impl Lower<'_> {
                 .kind()
                 .children()
                 .iter()
-                .filter_map(|c| done.get(&std::sync::Arc::as_ptr(&c.0)).cloned())
+                .filter_map(|c| done.get(&Arc::as_ptr(&c.0)).cloned())
                 .collect();
             let typed = self.combine(e, inputs)?;
             done.insert(key, typed);
         }
-        done.remove(&std::sync::Arc::as_ptr(&root.0))
+        done.remove(&Arc::as_ptr(&root.0))
             .ok_or_else(|| Error::InvalidPlan("an expression was lost while it was typed".into()))
     }
 

@@ -1,6 +1,7 @@
 //! The compiler: a plan becomes stages, their expressions a graph of kernel calls, the graph a
 //! flat tile program.
 
+pub(crate) mod assign;
 mod builder;
 mod cast;
 mod convert;

@@ -33,7 +33,7 @@ pub(crate) fn build(plan: &Plan, schema: &Schema, options: &Options<'_>) -> Resu
             None => break,
         }
     }
-    let mut p = Planner { stages: Vec::new(), options };
+    let mut p = Planner::new(options);
     let mut b = p.begin(Input::Source, schema.clone());
     for step in steps.into_iter().rev() {
         b = match step {
@@ -52,13 +52,21 @@ pub(crate) fn build(plan: &Plan, schema: &Schema, options: &Options<'_>) -> Resu
     Ok(p.stages)
 }
 
-struct Planner<'a> {
+pub(super) struct Planner<'a> {
     stages: Vec<Stage>,
     options: &'a Options<'a>,
 }
 
-impl Planner<'_> {
-    fn begin(&self, input: Input, schema: Schema) -> Builder {
+impl<'a> Planner<'a> {
+    pub(super) fn new(options: &'a Options<'a>) -> Planner<'a> {
+        Planner { stages: Vec::new(), options }
+    }
+
+    pub(super) fn into_stages(self) -> Vec<Stage> {
+        self.stages
+    }
+
+    pub(super) fn begin(&self, input: Input, schema: Schema) -> Builder {
         let mut graph = Graph::default();
         let mut columns = Vec::with_capacity(schema.len());
         for (i, f) in schema.fields().iter().enumerate() {
@@ -83,7 +91,7 @@ impl Planner<'_> {
         }
     }
 
-    fn lower(&self, b: &mut Builder, e: &Expr) -> Result<Typed> {
+    pub(super) fn lower(&self, b: &mut Builder, e: &Expr) -> Result<Typed> {
         let mut lower = Lower {
             graph: &mut b.graph,
             columns: &b.columns,
@@ -197,7 +205,7 @@ impl Planner<'_> {
     }
 
     /// Computes the aggregates in the expressions first, and gives the stage their values.
-    fn broadcast(&mut self, b: Builder, exprs: &[Expr]) -> Result<(Builder, Vec<Expr>)> {
+    pub(super) fn broadcast(&mut self, b: Builder, exprs: &[Expr]) -> Result<(Builder, Vec<Expr>)> {
         // The rows are read again by the second stage, so the first must not own them.
         let mut b = if b.has_filter() || b.given.is_some() { self.materialise(b)?.0 } else { b };
         let mut split = Split::default();
@@ -443,7 +451,7 @@ impl Planner<'_> {
     }
 
     /// The last stage: a projection is left to the stage before, where there is one.
-    fn finish(&mut self, b: Builder) -> Result<()> {
+    pub(super) fn finish(&mut self, b: Builder) -> Result<()> {
         let plain: Option<Vec<usize>> =
             b.columns.iter().map(|c| b.input_column(&c.typed)).collect();
         if let (Input::Stage(at), Some(picks)) = (b.input, plain)

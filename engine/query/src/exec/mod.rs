@@ -1,5 +1,6 @@
 //! The operators: running a stage's tile program over morsels of rows, into its sink.
 
+pub(crate) mod assign;
 pub(crate) mod group;
 pub(crate) mod map;
 pub(crate) mod output;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use insitu_kernels::level::Level;
 use insitu_kernels::strings::LiteralSet;
 use parking_lot::Mutex;
 
@@ -32,6 +33,10 @@ pub(crate) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
+    pub(crate) fn new(cx: &'a Context<'a>, heap: &'a Heap) -> Run<'a> {
+        Run { cx, heap, cancelled: AtomicBool::new(false), failed: Mutex::new(None) }
+    }
+
     /// Calls `work` for every morsel of `rows` rows, in parallel if it is worth it. Of several
     /// failures the first row's counts, however many threads there are: morsels start in order,
     /// and those that started are finished.
@@ -114,10 +119,33 @@ pub(crate) fn execute(
     cx: &Context<'_>,
 ) -> Result<Output> {
     let heap = Heap::new();
-    let run = Run { cx, heap: &heap, cancelled: AtomicBool::new(false), failed: Mutex::new(None) };
-    let mut results: Vec<Rows<'_>> = Vec::with_capacity(plan.stages.len());
-    let count = plan.stages.len();
-    for (i, compiled) in plan.stages.iter().enumerate() {
+    let run = Run::new(cx, &heap);
+    let mut results = stages(plan, plan.stages.len(), table, &run)?;
+    let last = results.pop().ok_or_else(lost)?;
+    let columns: Result<Vec<OutputColumn>> = last
+        .columns
+        .into_iter()
+        .map(|c| match c {
+            Column::New(c) => Ok(OutputColumn::New(c)),
+            Column::Shared(SourceColumn { origin: Some(source), .. }) => {
+                Ok(OutputColumn::Shared { source })
+            }
+            _ => Err(lost()),
+        })
+        .collect();
+    Ok(Output { schema: output.clone(), rows: last.rows, columns: columns? })
+}
+
+/// Runs the first `count` stages of a plan, each on the table or on the result of one before it.
+pub(crate) fn stages<'a>(
+    plan: &Executable,
+    count: usize,
+    table: &TableView<'a>,
+    run: &Run<'a>,
+) -> Result<Vec<Rows<'a>>> {
+    let (cx, heap) = (run.cx, run.heap);
+    let mut results: Vec<Rows<'a>> = Vec::with_capacity(count);
+    for (i, compiled) in plan.stages.iter().enumerate().take(count) {
         let stage = &compiled.stage;
         let mut source = match stage.input {
             Input::Source => Source::of_table(table)?,
@@ -128,7 +156,7 @@ pub(crate) fn execute(
                     columns.push(match c {
                         Column::Shared(c) => c.clone(),
                         // SAFETY: the heap, and the lender's memory, outlive the run.
-                        Column::New(c) => unsafe { as_source(&f.dtype, from.rows, c, &heap)? },
+                        Column::New(c) => unsafe { as_source(&f.dtype, from.rows, c, heap)? },
                         Column::Skipped => SourceColumn::default(),
                     });
                 }
@@ -138,14 +166,17 @@ pub(crate) fn execute(
         for (offset, len) in &stage.slices {
             source.slice(*offset, *len);
         }
-        let (given, given_at) = given(compiled, results.get(stage.given.unwrap_or(usize::MAX)))?;
+        let programs: Vec<&Program> =
+            [Some(&compiled.main), compiled.write.as_ref()].into_iter().flatten().collect();
+        let from = stage.given.and_then(|s| results.get(s));
+        let (given, given_at) = given(&programs, from)?;
         if let Some(p) = cx.progress {
             p.expect(source.rows as u64 * if compiled.write.is_some() { 2 } else { 1 });
         }
-        let last = i + 1 == count;
-        let memory: &dyn Memory = if last { cx.memory } else { &heap };
+        let last = i + 1 == plan.stages.len();
+        let memory: &dyn Memory = if last { cx.memory } else { heap };
         let job = Job {
-            run: &run,
+            run,
             compiled,
             source: &source,
             memory,
@@ -163,19 +194,7 @@ pub(crate) fn execute(
         };
         results.push(rows);
     }
-    let last = results.pop().ok_or_else(lost)?;
-    let columns: Result<Vec<OutputColumn>> = last
-        .columns
-        .into_iter()
-        .map(|c| match c {
-            Column::New(c) => Ok(OutputColumn::New(c)),
-            Column::Shared(SourceColumn { origin: Some(source), .. }) => {
-                Ok(OutputColumn::Shared { source })
-            }
-            _ => Err(lost()),
-        })
-        .collect();
-    Ok(Output { schema: output.clone(), rows: last.rows, columns: columns? })
+    Ok(results)
 }
 
 pub(crate) fn lost() -> Error {
@@ -183,16 +202,19 @@ pub(crate) fn lost() -> Error {
 }
 
 /// Broadcast tiles of the one row that an earlier reduction gave.
-fn given(compiled: &Compiled, from: Option<&Rows<'_>>) -> Result<(Vec<Line>, Vec<usize>)> {
+pub(crate) fn given(
+    programs: &[&Program],
+    from: Option<&Rows<'_>>,
+) -> Result<(Vec<Line>, Vec<usize>)> {
     let mut lines = Vec::new();
     let mut offsets = Vec::new();
-    let programs = || [Some(&compiled.main), compiled.write.as_ref()].into_iter().flatten();
-    if programs().all(|p| p.given.is_empty()) {
+    let level = programs.first().map_or(Level::Baseline, |p| p.level);
+    if programs.iter().all(|p| p.given.is_empty()) {
         return Ok((lines, offsets));
     }
     let from = from.ok_or_else(lost)?;
-    let rows = programs().map(|p| p.tile_rows).max().unwrap_or(TILE_MIN);
-    for (column, validity, repr) in programs().flat_map(|p| &p.given) {
+    let rows = programs.iter().map(|p| p.tile_rows).max().unwrap_or(TILE_MIN);
+    for (column, validity, repr) in programs.iter().flat_map(|p| &p.given) {
         let Some(Column::New(c)) = from.columns.get(*column as usize) else {
             return Err(lost());
         };
@@ -218,7 +240,7 @@ fn given(compiled: &Compiled, from: Option<&Rows<'_>>) -> Result<(Vec<Line>, Vec
         if let Some(o) = offsets.get_mut(index) {
             *o = lines.len() * 64;
         }
-        broadcast(&mut lines, *repr, value, rows, compiled.main.level)?;
+        broadcast(&mut lines, *repr, value, rows, level)?;
     }
     Ok((lines, offsets))
 }

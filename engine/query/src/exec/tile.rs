@@ -531,6 +531,9 @@ impl<'a> Worker<'a> {
                 value: values.next().unwrap_or_default(),
                 to: to.to_string(),
             },
+            CheckKind::Null { column } => Error::InvalidData(format!(
+                "update: the column {column:?} is declared without nulls but row {row} would be null"
+            )),
             CheckKind::Overflow { what } => {
                 let values: Vec<String> = values.collect();
                 Error::Overflow(format!(

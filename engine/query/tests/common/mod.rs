@@ -7,8 +7,8 @@ use std::sync::Arc;
 use insitu_kernels::prim::Prim;
 use insitu_kernels::view::{ColumnView, Layout};
 use insitu_query::{
-    ColumnStats, Context, DataType, Error, Expr, Field, Heap, NewColumn, OutputColumn, Plan,
-    Prepared, Schema, TableView,
+    ColumnStats, Context, DataType, Error, Expr, Field, Heap, NewColumn, Output, OutputColumn,
+    Plan, Prepared, Schema, TableView, Writable,
 };
 
 /// One value.
@@ -106,7 +106,7 @@ fn put(out: &mut Vec<u8>, p: Prim, v: &Val) {
     }
 }
 
-fn buffers(dtype: &DataType, values: &[Val]) -> Buffers {
+fn buffers(dtype: &DataType, values: &[Val], bitmap: bool) -> Buffers {
     let mut b = Buffers {
         rows: values.len(),
         values: Vec::new(),
@@ -116,7 +116,7 @@ fn buffers(dtype: &DataType, values: &[Val]) -> Buffers {
         variadic: Vec::new(),
         layout: layout(dtype),
     };
-    if values.contains(&Val::Null) {
+    if bitmap || values.contains(&Val::Null) {
         let mut bits = vec![0u8; values.len().div_ceil(8)];
         for (i, v) in values.iter().enumerate() {
             bits[i / 8] |= u8::from(*v != Val::Null) << (i % 8);
@@ -165,12 +165,24 @@ fn buffers(dtype: &DataType, values: &[Val]) -> Buffers {
         }
         Layout::Opaque => {}
     }
+    // Room for whole words at the end.
+    b.values.reserve(64);
+    b.validity.iter_mut().for_each(|v| v.reserve(64));
     b
 }
 
 impl Table {
     /// The columns, cut into chunks of these lengths (the rest makes one more).
     pub fn new(columns: &[Col], chunks: &[usize]) -> Table {
+        Table::made(columns, chunks, false)
+    }
+
+    /// The same, with a bitmap in every chunk of a column that has nulls in any.
+    pub fn with_bitmaps(columns: &[Col], chunks: &[usize]) -> Table {
+        Table::made(columns, chunks, true)
+    }
+
+    fn made(columns: &[Col], chunks: &[usize], bitmaps: bool) -> Table {
         let rows = columns.first().map_or(0, |c| c.values.len());
         let fields: Vec<Field> =
             columns.iter().map(|c| Field::new(c.name, c.dtype.clone(), true)).collect();
@@ -183,9 +195,24 @@ impl Table {
         }
         let chunks = bounds
             .windows(2)
-            .map(|w| columns.iter().map(|c| buffers(&c.dtype, &c.values[w[0]..w[1]])).collect())
+            .map(|w| {
+                let bitmap = |c: &Col| bitmaps && c.values.contains(&Val::Null);
+                let part = |c: &Col| buffers(&c.dtype, &c.values[w[0]..w[1]], bitmap(c));
+                columns.iter().map(part).collect()
+            })
             .collect();
         Table { schema: Schema::new(fields), rows, chunks, stats: None }
+    }
+
+    /// Where the columns can be written, chunk by chunk.
+    pub fn places(&mut self, columns: &[usize]) -> Vec<Vec<Writable>> {
+        let null = std::ptr::null_mut();
+        let place = |b: &mut Buffers| Writable {
+            values: b.values.as_mut_ptr(),
+            validity: b.validity.as_mut().map_or(null, |v| v.as_mut_ptr()),
+        };
+        let chunk = |c: &mut Vec<Buffers>| columns.iter().map(|i| place(&mut c[*i])).collect();
+        self.chunks.iter_mut().map(chunk).collect()
     }
 
     pub fn view(&self) -> TableView<'_> {
@@ -327,7 +354,13 @@ pub fn run_with(
     for (a, b) in fields.iter().zip(prepared.schema().fields()) {
         assert_eq!((&a.name, &a.dtype), (&b.name, &b.dtype));
     }
-    Ok(Answer {
+    Ok(answer(&out, columns))
+}
+
+/// A result, read back; `columns` are the source's.
+pub fn answer(out: &Output, columns: &[Col]) -> Answer {
+    let fields = out.schema.fields();
+    Answer {
         names: fields.iter().map(|f| f.name.to_string()).collect(),
         dtypes: fields.iter().map(|f| f.dtype.clone()).collect(),
         columns: out
@@ -336,13 +369,13 @@ pub fn run_with(
             .zip(fields)
             .map(|(c, f)| match c {
                 OutputColumn::Shared { source } => {
-                    assert_eq!(out.rows, table.rows);
+                    assert_eq!(out.rows, columns[*source].values.len());
                     columns[*source].values.clone()
                 }
                 OutputColumn::New(c) => read(&f.dtype, out.rows, c),
             })
             .collect(),
-    })
+    }
 }
 
 /// Runs a plan on columns in several chunkings, which must all agree.

@@ -1,0 +1,284 @@
+//! Updates: new values for columns of a table, computed from its old ones, for all rows or for
+//! those that a condition chooses.
+//!
+//! An update is checked against a schema once ([`Update::new`]) and bound to a table as it lies
+//! ([`Update::bind`]). Bound, it either gives the new table ([`Bound::compute`]: fresh columns, the
+//! rest shared) or writes over the old values ([`Bound::ready`], then [`Ready::write`]). Both ways
+//! are one program and give the same bits; every right-hand side reads old values, of all columns
+//! and all rows.
+
+use std::fmt;
+use std::sync::Arc;
+
+use insitu_kernels::copy::ZoneStats;
+use insitu_kernels::level::Level;
+use insitu_kernels::strings::LiteralSet;
+
+use crate::compile::assign::{self, Assigned};
+use crate::compile::program::{self, Action, Line, Program};
+use crate::compile::stage::Options;
+use crate::error::{Error, Result};
+use crate::exec::assign::{self as exec, Reading, Written};
+use crate::exec::run::{self, Run};
+use crate::exec::source::Source;
+use crate::expr::Expr;
+use crate::memory::{Heap, Memory, Output};
+use crate::prepared::{Context, Executable, literal_sets};
+use crate::schema::Schema;
+use crate::table::TableView;
+
+/// New values for columns, and the rows that get them, checked against a schema.
+pub struct Update {
+    sets: Vec<(Arc<str>, Expr)>,
+    condition: Option<Expr>,
+    schema: Schema,
+    columns: Vec<usize>,
+}
+
+impl fmt::Debug for Update {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Update")
+            .field("sets", &self.sets)
+            .field("condition", &self.condition)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where one chunk of a column can be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Writable {
+    /// Its values: numbers or bits.
+    pub values: *mut u8,
+    /// Its validity bitmap; null if it has none.
+    pub validity: *mut u8,
+}
+
+// SAFETY: addresses; whoever writes through them answers for that.
+unsafe impl Send for Writable {}
+// SAFETY: as above.
+unsafe impl Sync for Writable {}
+
+/// Who is told of the statistics of what was written.
+pub struct ZoneSink<'a> {
+    /// Whether zones without a written row are told of, too.
+    pub every: bool,
+    /// Told the number of the written column (in the order of [`Update::columns`]), the number of
+    /// the zone (zones are 65,536 rows of a chunk, in order), and its statistics. On any thread.
+    pub tell: &'a (dyn Fn(usize, usize, &ZoneStats) + Sync),
+}
+
+impl Update {
+    /// Checks names and types.
+    ///
+    /// # Errors
+    /// `UnknownColumn`; `TypeMismatch` for values of another type than the column's;
+    /// `InvalidArgument` for a column given twice; `Unsupported` for rows of strings and the like.
+    pub fn new(
+        sets: Vec<(Arc<str>, Expr)>,
+        condition: Option<Expr>,
+        schema: &Schema,
+    ) -> Result<Update> {
+        let nulls: Vec<bool> = schema.fields().iter().map(|f| f.nullable).collect();
+        let options = Options { nulls: &nulls, params: &[], types_only: false, checked: false };
+        let made = assign::build(&sets, condition.as_ref(), schema, &options)?;
+        let columns = made.assigned.iter().map(|a| a.column).collect();
+        Ok(Update { sets, condition, schema: schema.clone(), columns })
+    }
+
+    /// The positions of the columns that get new values.
+    pub fn columns(&self) -> &[usize] {
+        &self.columns
+    }
+
+    /// The update of a table with nulls where that one has bitmaps. `checked`: integer arithmetic
+    /// that leaves its type is `Overflow`; else it wraps.
+    ///
+    /// # Errors
+    /// Those of [`Update::new`]; `ShapeMismatch` for a table of another schema.
+    pub fn bind(&self, table: &TableView<'_>, checked: bool) -> Result<Bound> {
+        if table.schema.len() != self.schema.len() {
+            return Err(Error::ShapeMismatch("the table has another schema".into()));
+        }
+        table.check()?;
+        let nulls: Vec<bool> = (0..self.schema.len())
+            .map(|i| table.chunks.iter().any(|c| c.get(i).is_some_and(|v| v.may_have_nulls())))
+            .collect();
+        let options = Options { nulls: &nulls, params: &[], types_only: false, checked };
+        let made = assign::build(&self.sets, self.condition.as_ref(), &self.schema, &options)?;
+        let stage = made.stages.last().ok_or_else(run::lost)?;
+        let (graph, level) = (&stage.graph, Level::best());
+
+        let mut roots = Vec::new();
+        let mut written = Vec::new();
+        for a in &made.assigned {
+            let Some((value, valid)) = a.nodes else { continue };
+            roots.push(value);
+            let at = roots.len() - 1;
+            let valid = valid.map(|v| {
+                roots.push(v);
+                roots.len() - 1
+            });
+            let repr = graph.node(value).repr;
+            written.push(Written { column: a.column, repr, value: at, valid });
+        }
+        let keep = made.chosen.map(Action::Keep);
+        let writing: Vec<Action> = keep.iter().cloned().collect();
+        let write = program::compile(graph, &writing, &roots, false, level)?;
+        // Strings are looked into, and may turn out not to be any: then all is computed once.
+        let strings = !write.strings.is_empty();
+        let check = if stage.actions.is_empty() && !strings {
+            None
+        } else {
+            let (before, after) = stage.actions.split_at(made.before.min(stage.actions.len()));
+            let actions: Vec<Action> = before.iter().chain(&keep).chain(after).cloned().collect();
+            let roots = if strings { roots.as_slice() } else { &[] };
+            Some(program::compile(graph, &actions, roots, false, level)?)
+        };
+        let sets = literal_sets(graph);
+        let executable = Executable::of_stages(made.stages)?;
+        Ok(Bound { executable, assigned: made.assigned, written, write, check, sets })
+    }
+}
+
+/// An update, compiled for a table as it lies.
+pub struct Bound {
+    executable: Executable,
+    assigned: Vec<Assigned>,
+    written: Vec<Written>,
+    write: Program,
+    check: Option<Program>,
+    sets: Vec<Arc<LiteralSet>>,
+}
+
+impl fmt::Debug for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bound").field("assigned", &self.assigned).finish_non_exhaustive()
+    }
+}
+
+impl Bound {
+    /// Why the new values cannot be written over the old ones, whoever else holds the table; none
+    /// if they can.
+    pub fn obstacle(&self, table: &TableView<'_>) -> Option<String> {
+        for a in &self.assigned {
+            let field = table.schema.fields().get(a.column)?;
+            if a.nodes.is_none() {
+                return Some(format!(
+                    "the column {:?} is {}, whose values have no width of their own",
+                    field.name, field.dtype
+                ));
+            }
+            let bare = |v: &insitu_kernels::view::ColumnView<'_>| v.len > 0 && !v.may_have_nulls();
+            let bare = table.chunks.iter().filter_map(|c| c.get(a.column)).any(bare);
+            if a.nullable && bare {
+                return Some(format!(
+                    "the column {:?} has no nulls so far, and its new values may have some: it needs a bitmap",
+                    field.name
+                ));
+            }
+        }
+        None
+    }
+
+    /// The table with its new columns; those that get no new values are shared.
+    ///
+    /// # Errors
+    /// `CastFailed`, `Overflow`, `InvalidData`, for the first row that fails; `Cancelled`; those of
+    /// the memory.
+    pub fn compute(&self, table: &TableView<'_>, cx: &Context<'_>) -> Result<Output> {
+        let computed = run::execute(&self.executable, &self.executable.schema, table, cx);
+        match computed {
+            Err(
+                error @ (Error::CastFailed { .. } | Error::Overflow(_) | Error::InvalidData(_)),
+            ) if self.check.is_some() => {
+                // Of several checks, the first row that fails speaks.
+                self.ready(table, cx)?;
+                Err(error)
+            }
+            other => other,
+        }
+    }
+
+    /// Computes what the new values need of all rows, and looks for rows that fail. Writes nothing;
+    /// may be interrupted.
+    ///
+    /// # Errors
+    /// As [`Bound::compute`].
+    pub fn ready(&self, table: &TableView<'_>, cx: &Context<'_>) -> Result<Ready<'_>> {
+        let heap = Heap::new();
+        let run = Run::new(cx, &heap);
+        let before = self.executable.stages.len().saturating_sub(1);
+        let last = self.executable.stages.get(before).ok_or_else(run::lost)?;
+        let results = run::stages(&self.executable, before, table, &run)?;
+        let from = last.stage.given.and_then(|s| results.get(s));
+        let programs: Vec<&Program> =
+            [Some(&self.write), self.check.as_ref()].into_iter().flatten().collect();
+        let (given, given_at) = run::given(&programs, from)?;
+        let ready = Ready { bound: self, given, given_at };
+        if let Some(check) = &self.check {
+            let source = Source::of_table(table)?;
+            exec::check(&run, &ready.reading(&source)?, check)?;
+        }
+        Ok(ready)
+    }
+}
+
+/// An update that will not fail on any row.
+pub struct Ready<'b> {
+    bound: &'b Bound,
+    given: Vec<Line>,
+    given_at: Vec<usize>,
+}
+
+impl fmt::Debug for Ready<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ready").field("bound", self.bound).finish_non_exhaustive()
+    }
+}
+
+impl Ready<'_> {
+    fn reading<'a>(&'a self, source: &'a Source<'a>) -> Result<Reading<'a>> {
+        let last = self.bound.executable.stages.last().ok_or_else(run::lost)?;
+        Ok(Reading {
+            stage: &last.stage,
+            source,
+            sets: &self.bound.sets,
+            given: &self.given,
+            given_at: &self.given_at,
+        })
+    }
+
+    /// Writes the new values over the old ones, in parallel if it is worth it. Takes memory for
+    /// some tiles per thread only. Cannot be interrupted: the rows would be of two ages.
+    ///
+    /// `places[c][i]` is where chunk `c` of column [`Update::columns`]`[i]` can be written.
+    ///
+    /// # Errors
+    /// Only what no check can foresee: no memory for a tile of scratch, or strings that a peer has
+    /// changed since. Some rows are then new and some old.
+    ///
+    /// # Safety
+    /// The table is as it was when this was made. Every place names the memory that the table's
+    /// view shows, is writable for the rows of its chunk up to the next multiple of 64 bytes, and
+    /// no one else reads or writes it meanwhile; no two of them overlap, nor any other column. The
+    /// obstacle of the update ([`Bound::obstacle`]) was none.
+    pub unsafe fn write(
+        &self,
+        table: &TableView<'_>,
+        places: &[Vec<Writable>],
+        zones: Option<&ZoneSink<'_>>,
+    ) -> Result<()> {
+        let shape = (table.chunks.len(), self.bound.written.len());
+        if places.len() != shape.0 || places.iter().any(|p| p.len() != shape.1) {
+            return Err(Error::ShapeMismatch("places for another table".into()));
+        }
+        let heap = Heap::new();
+        let cx = Context::new(&heap as &dyn Memory);
+        let run = Run::new(&cx, &heap);
+        let source = Source::of_table(table)?;
+        let reading = self.reading(&source)?;
+        let (program, written) = (&self.bound.write, &self.bound.written);
+        // SAFETY: by contract.
+        unsafe { exec::write(&run, &reading, program, table, written, places, zones) }
+    }
+}
