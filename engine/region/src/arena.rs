@@ -113,7 +113,7 @@ impl Writer<'_> {
     /// Whether the capacity allows `cold` granules more to be reserved.
     pub(crate) fn has_room(&self, cold: u64) -> Result<bool> {
         let committed = self.get(header::COMMITTED)?.saturating_add(cold);
-        Ok(committed <= self.s.layout.capacity / GRANULE)
+        Ok(committed <= self.s.limit()?)
     }
 
     /// Remembers a freed warm run: the next request of its size takes it, the last freed first.
@@ -150,10 +150,11 @@ impl Writer<'_> {
         Ok(None)
     }
 
-    /// Claims whole granules for an extent of `bytes`, warm ones if there are.
-    pub(crate) fn claim(&mut self, bytes: u64, pad: bool) -> Result<Claim> {
+    /// Claims whole granules for an extent of `bytes`, warm ones if there are; for a checkpoint
+    /// beyond what tables may take.
+    pub(crate) fn claim(&mut self, bytes: u64, pad: bool, checkpoint: bool) -> Result<Claim> {
         let n = granules(bytes);
-        let capacity = self.s.layout.capacity / GRANULE;
+        let capacity = self.s.limit()? + if checkpoint { n } else { 0 };
         if n > capacity {
             return Ok(Claim::Short(FullCause::Capacity));
         }
@@ -223,7 +224,7 @@ impl Writer<'_> {
                 };
                 let cold = 1 - self.s.count_warm(from, from + 1)?;
                 let committed = self.get(header::COMMITTED)?.saturating_add(cold);
-                if committed > self.s.layout.capacity / GRANULE {
+                if committed > self.s.limit()? {
                     return Err(self.short(GRANULE, FullCause::Capacity));
                 }
                 self.s.make_known(from, from + 1)?;
@@ -254,6 +255,25 @@ impl Writer<'_> {
         let raw = self.take_recorded(from, to - from, (to - from) * GRANULE)?;
         self.s.set_warm(from, to, false)?;
         Ok(raw)
+    }
+
+    /// Gives idle memory of a file back that is reserved beyond what may be: a checkpoint that is
+    /// gone has left it. Under the lock, since until then it could be handed out; there is little.
+    pub(crate) fn shed(&self) -> Result<()> {
+        if !self.s.backing.is_durable() {
+            return Ok(());
+        }
+        let (mut committed, limit) = (self.get(header::COMMITTED)?, self.s.limit()?);
+        if committed <= limit {
+            return Ok(());
+        }
+        for (from, to) in self.s.idle_runs()? {
+            let n = (to - from).min(committed.saturating_sub(limit));
+            committed -= self.s.set_warm(from, from + n, false)?;
+            self.put(header::COMMITTED, committed)?;
+            self.s.ground().punch(self.s.layout.granule_at(from), n * GRANULE);
+        }
+        Ok(())
     }
 
     /// A small extent from a slab of its class, if one has room.

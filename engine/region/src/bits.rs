@@ -154,19 +154,6 @@ impl Session {
         Ok(())
     }
 
-    /// Reserves anew all rows and bits that were, and marks all granules cold: after another boot,
-    /// when nothing is believed to be reserved.
-    pub(crate) fn forget_warm(&self) -> Result<()> {
-        let known = crate::layout::known_bytes(self.layout.granule_count);
-        self.reserve_metadata(self.layout.known_bits, known)?;
-        for (from, to) in self.known_pages()? {
-            self.reserve_maps(from, to)?;
-            let bytes = WORDS_PER_PAGE * 8;
-            self.bytes.zero(self.layout.warm_bits + from * bytes, (to - from) * bytes)?;
-        }
-        Ok(())
-    }
-
     fn words(&self, from: u64, to: u64) -> Words<'_> {
         Words { s: self, index: from / 64, end: to.div_ceil(64) }
     }

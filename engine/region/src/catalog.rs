@@ -42,6 +42,7 @@ pub(crate) enum Fate {
 }
 
 /// The fixed part of a manifest: what the allocator reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ManifestAt {
     pub(crate) offset: u64,
     pub(crate) message: u64,
@@ -51,7 +52,8 @@ pub(crate) struct ManifestAt {
 impl ManifestAt {
     /// The manifest extent's size as extents count it.
     pub(crate) fn bytes(&self) -> u64 {
-        crate::arena::rounded(u64::from(self.extents) * 16 + self.message).unwrap_or(u64::MAX)
+        let bytes = (u64::from(self.extents) * 16).saturating_add(self.message);
+        crate::arena::rounded(bytes).unwrap_or(u64::MAX)
     }
 }
 
@@ -75,7 +77,7 @@ impl Session {
     /// How many slots were ever used.
     pub(crate) fn slots_high(&self) -> u32 {
         let high = self.bytes.word(header::SLOTS_HIGH).map_or(0, |w| w.load(Ordering::Acquire));
-        u32::try_from(high).unwrap_or(u32::MAX).min(self.layout.max_tables)
+        u32::try_from(high).unwrap_or(u32::MAX).min(self.layout.slot_count())
     }
 
     /// A slot's name, as bytes, copied; stable only while the slot is held.
@@ -474,7 +476,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn count_retired(&self, by: i64) -> Result<()> {
+    pub(crate) fn count_retired(&self, by: i64) -> Result<()> {
         let retired = self.s.bytes.word(header::RETIRED)?;
         let value = retired.load(Ordering::Relaxed).saturating_add_signed(by);
         retired.store(value, Ordering::Relaxed);
@@ -482,11 +484,13 @@ impl Writer<'_> {
     }
 
     /// A free slot.
-    fn take_slot(&self) -> Result<u32> {
+    pub(crate) fn take_slot(&self) -> Result<u32> {
         let s = self.s;
         let head = s.bytes.word(header::FREE_SLOT)?;
         if let Some(slot) = head.load(Ordering::Relaxed).checked_sub(1) {
-            let slot = u32::try_from(slot).ok().filter(|&slot| slot < s.slots_high());
+            let slot = u32::try_from(slot)
+                .ok()
+                .filter(|&slot| slot < s.slots_high() && slot >= slot::HIDDEN);
             let Some(slot) = slot else {
                 return Err(Error::corrupt(
                     "the list of free slots leads astray",
@@ -501,7 +505,7 @@ impl Writer<'_> {
             return Ok(slot);
         }
         let high = s.slots_high();
-        if high >= s.layout.max_tables {
+        if high >= s.layout.slot_count() {
             return Err(Error::TableLimit { limit: s.layout.max_tables });
         }
         if s.layout.slot(high).is_multiple_of(PAGE) {
@@ -512,14 +516,15 @@ impl Writer<'_> {
         Ok(high)
     }
 
-    fn give_slot(&self, slot: u32, sequence: u64) -> Result<()> {
+    pub(crate) fn give_slot(&self, slot: u32, sequence: u64) -> Result<()> {
         let at = self.s.layout.slot(slot);
         self.s
             .bytes
             .word(at + slot::STATE)?
             .store(state::word(State::Free, sequence), Ordering::Release);
         kill::point("reclaim: slot freed");
-        self.list_free(slot)
+        // Hidden slots are looked for where they are.
+        if slot < slot::HIDDEN { Ok(()) } else { self.list_free(slot) }
     }
 
     /// Puts a free slot on the list.
@@ -567,6 +572,7 @@ impl Writer<'_> {
         if state::state(seen) != Some(State::Retired)
             || self.s.held(slot)?
             || self.kept(slot, seen)?
+            || self.s.is_kept(slot, seen)?
         {
             return Ok(false);
         }
@@ -610,7 +616,9 @@ impl Writer<'_> {
             kill::point("reclaim: owner dropped");
         }
         self.count_retired(-1)?;
-        self.give_slot(slot, sequence)
+        self.give_slot(slot, sequence)?;
+        // A checkpoint took memory on top of the capacity, and that ends with it.
+        if slot < slot::HIDDEN { self.shed() } else { Ok(()) }
     }
 
     /// Frees what nobody holds: retired tables, and all that dead sessions left behind.
@@ -628,10 +636,11 @@ impl Writer<'_> {
 
     /// Says more precisely why the capacity does not suffice.
     pub(crate) fn blame(&self, cause: FullCause) -> Result<FullCause> {
-        if cause != FullCause::Capacity
-            || self.s.bytes.word(header::RETIRED)?.load(Ordering::Relaxed) == 0
-        {
+        if cause != FullCause::Capacity {
             return Ok(cause);
+        }
+        if self.s.bytes.word(header::RETIRED)?.load(Ordering::Relaxed) == 0 {
+            return Ok(if self.awaits_flush()? { FullCause::Flush } else { cause });
         }
         if self.s.lock.try_lock(LOCK_READERS, 1).unwrap_or(false) {
             let _ = self.s.lock.unlock(LOCK_READERS, 1);

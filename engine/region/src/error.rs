@@ -21,6 +21,9 @@ pub enum FullCause {
     Pins,
     /// A reader that opened the region read-only keeps everything from being recycled.
     ReadOnlyOpener,
+    /// Memory of deleted or replaced tables is part of what the last flush made durable, and is
+    /// kept until the next flush has completed.
+    Flush,
     /// The region's address span is too fragmented for one contiguous extent of this size.
     Span,
 }
@@ -33,6 +36,7 @@ impl std::fmt::Display for FullCause {
             Self::Cgroup => "cgroup",
             Self::Pins => "pins",
             Self::ReadOnlyOpener => "a read-only opener",
+            Self::Flush => "frees that await a flush",
             Self::Span => "fragmentation of the address span",
         })
     }

@@ -9,9 +9,6 @@
 //! As everywhere, memory has an owner before it is used: to grow, the session's record is made
 //! longer first, to shrink, shorter first; who rebuilds after a death in between goes by the record.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
 use crate::arena::{Claim, Raw, granules, rounded};
 use crate::error::{Error, FullCause, Result};
 use crate::extent::Extent;
@@ -21,6 +18,7 @@ use crate::region::Region;
 use crate::reserve::Failure;
 use crate::session::Session;
 use crate::writer::Writer;
+use std::sync::Arc;
 
 /// The least that an extent grows by, if the capacity allows: a large page.
 const STEP: u64 = 2 << 20;

@@ -7,55 +7,77 @@
 /// All points, so that a harness can show that it died at each.
 #[cfg(feature = "kill-points")]
 pub const POINTS: &[&str] = &[
+    "delete: index entry removed",
+    "delete: unlocked",
+    "exclusive: finished",
+    "exclusive: finished without a name",
+    "exclusive: reopened",
+    "exclusive: shut",
+    "exclusive: writing",
+    "flush: abandoned",
+    "flush: content written",
+    "flush: data on disk",
+    "flush: done",
+    "flush: memory taken",
+    "flush: owners counted",
+    "flush: pending",
+    "flush: root half written",
+    "flush: root on disk",
+    "flush: root written",
+    "flush: slot filled",
+    "flush: slot hidden",
+    "flush: slot taken",
+    "flush: switched",
+    "flush: turn taken",
     "grow: begun",
     "grow: recorded",
     "grow: taken",
-    "shrink: recorded",
-    "publish: manifest released",
-    "publish: unlocked",
-    "delete: index entry removed",
-    "delete: unlocked",
-    "publish: slot taken",
-    "publish: slot filled",
-    "publish: owner counted",
-    "publish: published",
-    "publish: index entry replaced",
-    "publish: index entry made",
-    "reclaim: slot freed",
-    "retire: retired",
-    "reclaim: owner dropped",
-    "update: begun",
-    "update: ended",
-    "exclusive: shut",
-    "exclusive: writing",
-    "exclusive: finished without a name",
-    "exclusive: finished",
-    "repair: repaired",
-    "sweep: update ended",
-    "exclusive: reopened",
-    "update: content version raised",
     "link: number stored",
     "link: sequence stored",
-    "swap: superseded",
-    "splice: successor changed",
+    "publish: index entry made",
+    "publish: index entry replaced",
+    "publish: manifest released",
+    "publish: owner counted",
+    "publish: published",
+    "publish: slot filled",
+    "publish: slot taken",
+    "publish: unlocked",
     "rebuild: link made",
+    "rebuild: loser retired",
+    "reclaim: owner dropped",
+    "reclaim: slot freed",
+    "repair: repaired",
+    "restore: emptied",
+    "restore: epoch raised",
+    "restore: forgotten",
+    "restore: marks set",
+    "restore: rebuilt",
+    "restore: slot restored",
+    "restore: slots restored",
+    "retire: retired",
+    "shrink: recorded",
+    "splice: successor changed",
+    "swap: superseded",
+    "sweep: chain cut",
+    "sweep: done",
+    "sweep: owner dropped",
+    "sweep: passes forgotten",
+    "sweep: ready",
+    "sweep: record cleared",
+    "sweep: slots swept",
+    "sweep: update ended",
     "ticket: counted",
     "ticket: issued",
     "ticket: pinned",
-    "ticket: uncounted",
     "ticket: redeemed",
-    "sweep: passes forgotten",
-    "sweep: slots swept",
-    "sweep: owner dropped",
-    "sweep: record cleared",
-    "sweep: chain cut",
-    "sweep: ready",
-    "sweep: done",
-    "rebuild: loser retired",
+    "ticket: uncounted",
+    "update: begun",
+    "update: content version raised",
+    "update: ended",
 ];
 
 /// A point of a protocol.
-#[cfg(not(feature = "kill-points"))]
+#[cfg(not(any(test, feature = "kill-points")))]
 #[inline(always)]
 pub(crate) fn point(_name: &'static str) {}
 
@@ -63,13 +85,15 @@ pub(crate) fn point(_name: &'static str) {}
 ///
 /// # Panics
 /// For a name that is not in [`POINTS`]: a harness would never die there.
-#[cfg(feature = "kill-points")]
+#[cfg(any(test, feature = "kill-points"))]
 pub(crate) fn point(name: &'static str) {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
     static WANTED: OnceLock<Option<(String, u64)>> = OnceLock::new();
     static PASSES: AtomicU64 = AtomicU64::new(0);
     assert!(POINTS.contains(&name), "the point {name:?} is not in the list");
+    #[cfg(test)]
+    watching::tell(name);
     let wanted = WANTED.get_or_init(|| {
         let at = std::env::var("INSITU_KILL_AT").ok()?;
         let pass = std::env::var("INSITU_KILL_PASS").ok().and_then(|n| n.parse().ok());
@@ -81,5 +105,35 @@ pub(crate) fn point(name: &'static str) {
     {
         // SAFETY: ends this process at once, as the caller of the test asked for.
         unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    }
+}
+
+/// Looking at what a protocol has stored so far, at each of its points.
+#[cfg(test)]
+pub(crate) mod watching {
+    use std::cell::RefCell;
+
+    type Watcher = Box<dyn FnMut(&'static str)>;
+
+    thread_local! {
+        static WATCHER: RefCell<Option<Watcher>> = const { RefCell::new(None) };
+    }
+
+    /// Has `watcher`, and nobody else, told of every point that this thread passes during `work`.
+    pub(crate) fn during<T>(
+        watcher: impl FnMut(&'static str) + 'static,
+        work: impl FnOnce() -> T,
+    ) -> T {
+        let outer = WATCHER.with_borrow_mut(|w| w.replace(Box::new(watcher)));
+        let out = work();
+        WATCHER.with_borrow_mut(|w| *w = outer);
+        out
+    }
+
+    pub(super) fn tell(name: &'static str) {
+        // Taken out meanwhile: a watcher may have work done that is watched by another, or by none.
+        let Some(mut watcher) = WATCHER.with_borrow_mut(Option::take) else { return };
+        watcher(name);
+        WATCHER.with_borrow_mut(|w| *w = Some(watcher));
     }
 }

@@ -58,9 +58,10 @@ pub(crate) mod header {
     pub(crate) const WRITER: u64 = 320;
     pub(crate) const DIRTY: u64 = 328;
 
-    /// The checkpoint that the last flush made durable: its slot + 1, and its sequence.
+    /// The checkpoint that the last flush made durable: its slot + 1.
     pub(crate) const CHECKPOINT: u64 = 336;
-    pub(crate) const CHECKPOINT_SEQUENCE: u64 = 344;
+    /// The checkpoint that is being made durable: its slot + 1, or 0.
+    pub(crate) const PENDING: u64 = 344;
     /// Who flushes, as in the writer lock.
     pub(crate) const FLUSHER: u64 = 352;
 
@@ -86,6 +87,10 @@ pub(crate) mod header {
 
     pub(crate) const FLAG_REMOVED: u64 = 1;
     pub(crate) const FLAG_EPHEMERAL: u64 = 2;
+    /// The system failed to write the file: what is on the disk is not known any more.
+    pub(crate) const FLAG_SYNC_FAILED: u64 = 4;
+    /// Where the fields begin that mean nothing after another boot, up to the durable roots.
+    pub(crate) const VOLATILE: u64 = SESSIONS_HIGH;
 }
 
 /// Fields of a session page.
@@ -130,6 +135,8 @@ pub(crate) mod slot {
     pub(crate) const PREDECESSOR: u64 = 224;
     pub(crate) const NAME: u64 = 256;
     pub(crate) const NAME_MAX: usize = 255;
+    /// The first slots are never tables': they hold the checkpoints of files.
+    pub(crate) const HIDDEN: u32 = 8;
 }
 
 /// Fields of a granule row.
@@ -221,7 +228,8 @@ impl Layout {
         let index_entries = u64::from(max_tables).checked_mul(2)?.next_power_of_two();
         let sessions = header::BYTES;
         let slots = round_up(sessions + u64::from(SESSIONS) * session::BYTES, GRANULE)?;
-        let index = round_up(slots.checked_add(u64::from(max_tables) * slot::BYTES)?, GRANULE)?;
+        let slot_count = u64::from(max_tables) + u64::from(slot::HIDDEN);
+        let index = round_up(slots.checked_add(slot_count * slot::BYTES)?, GRANULE)?;
         let granules = round_up(index.checked_add(index_entries * 8)?, GRANULE)?;
         let block_refs = round_up(granules.checked_add(granule_count * granule::BYTES)?, GRANULE)?;
         let used_bits =
@@ -339,8 +347,13 @@ impl Layout {
         self.sessions + u64::from(index.min(SESSIONS - 1)) * session::BYTES
     }
 
+    /// How many slots there are, hidden ones included.
+    pub(crate) fn slot_count(&self) -> u32 {
+        self.max_tables + slot::HIDDEN
+    }
+
     pub(crate) fn slot(&self, index: u32) -> u64 {
-        self.slots + u64::from(index.min(self.max_tables - 1)) * slot::BYTES
+        self.slots + u64::from(index.min(self.slot_count() - 1)) * slot::BYTES
     }
 
     pub(crate) fn granule_row(&self, granule: u64) -> u64 {
@@ -377,12 +390,12 @@ pub(crate) fn checksum(bytes: &[u8]) -> u64 {
     })
 }
 
-fn u64_at(bytes: &[u8], at: u64) -> Option<u64> {
+pub(crate) fn u64_at(bytes: &[u8], at: u64) -> Option<u64> {
     let at = at as usize;
     Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
 }
 
-fn u32_at(bytes: &[u8], at: u64) -> Option<u32> {
+pub(crate) fn u32_at(bytes: &[u8], at: u64) -> Option<u32> {
     let at = at as usize;
     Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }

@@ -23,8 +23,10 @@ mod backing;
 mod bits;
 mod catalog;
 mod cgroup;
+mod checkpoint;
 mod error;
 mod extent;
+mod flush;
 mod fork;
 mod grow;
 mod index;
@@ -39,14 +41,19 @@ mod memory;
 mod nearest;
 mod pin;
 mod pins;
+#[cfg(test)]
+mod power;
 mod records;
 mod recover;
 mod region;
 mod registry;
 mod report;
 mod reserve;
+mod restore;
+mod roots;
 mod session;
 mod state;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod ticket;
@@ -66,8 +73,8 @@ pub use lease::Lease;
 pub use pin::Pin;
 pub use region::{Part, Region};
 pub use types::{
-    CreateOptions, HoldKind, Holder, IfExists, LeaseRecord, Location, Patience, RegionRecord,
-    Report, Stats,
+    CreateOptions, Flushed, HoldKind, Holder, IfExists, LeaseRecord, Location, Patience,
+    RegionRecord, Report, Stats,
 };
 pub use updater::{Exclusive, Obstacle, Updater};
 pub use window::Window;

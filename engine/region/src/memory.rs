@@ -51,8 +51,13 @@ impl Session {
         Err(Error::corrupt("slabs vanish as they are made", self.layout.arena))
     }
 
+    /// Memory for a checkpoint: whole granules, which come on top of the capacity.
+    pub(crate) fn allocate_checkpoint(&self, bytes: u64) -> Result<Raw> {
+        self.obtain(bytes, |writer, pad| writer.claim(bytes, pad, true))
+    }
+
     fn allocate_granules(&self, bytes: u64) -> Result<Raw> {
-        self.obtain(bytes, |writer, pad| writer.claim(bytes, pad))
+        self.obtain(bytes, |writer, pad| writer.claim(bytes, pad, false))
     }
 
     /// Claims granules and reserves them; tries to make room where there is none. `claim` is told
@@ -135,7 +140,7 @@ impl Session {
     fn fits(&self, bytes: u64) -> Result<bool> {
         use std::sync::atomic::Ordering::Relaxed;
         let used = self.bytes.word(crate::layout::header::USED)?.load(Relaxed);
-        Ok(used.saturating_add(granules(bytes)) <= self.layout.capacity / GRANULE)
+        Ok(used.saturating_add(granules(bytes)) <= self.limit()?)
     }
 
     /// Reserves what a claim left cold. On failure the claim is given up.

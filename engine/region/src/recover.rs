@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use crate::error::Result;
 use crate::kill;
 use crate::layout::{GRANULE, LOCK_BASE, SESSIONS, header, session as field, slot};
-use crate::session::{Session, boot_id};
+use crate::session::Session;
 use crate::state::{self, State};
 use crate::writer::Writer;
 
@@ -16,29 +16,10 @@ impl Session {
     /// What the first session after all others are gone does. All lock bytes are ours.
     pub(crate) fn recover_alone(&self) -> Result<()> {
         let bytes = &self.bytes;
-        let high = self.sessions_high();
-        let boot_low = bytes.word(header::BOOT_ID)?;
-        let boot_high = bytes.word(header::BOOT_ID + 8)?;
-        let same_boot = self.same_boot()?;
-        if !same_boot {
-            // What a file holds after a reboot is whatever the kernel had written by then. Only
-            // what was flushed could be believed, and nothing has been.
-            // Nor are the marks that say what was reserved: allocating again is harmless.
-            let l = &self.layout;
-            self.reserve_metadata(l.session(0), u64::from(high) * field::BYTES)?;
-            self.reserve_metadata(l.slots, u64::from(self.slots_high()) * slot::BYTES)?;
-            self.forget_warm()?;
-            for slot in 0..self.slots_high() {
-                bytes.zero(self.layout.slot(slot), slot::BYTES)?;
-            }
-            for index in 0..high {
-                bytes.zero(self.layout.session(index), field::BYTES)?;
-            }
-            bytes.word(header::DIRTY)?.store(1, Ordering::Release);
-            boot_low.store(boot_id() as u64, Ordering::Release);
-            boot_high.store((boot_id() >> 64) as u64, Ordering::Release);
+        if !self.same_boot()? {
+            self.roll_back()?;
         }
-        let left: Vec<u32> = (0..high)
+        let left: Vec<u32> = (0..self.sessions_high())
             .filter(|&index| {
                 bytes
                     .word(self.layout.session(index) + field::INCARNATION)
@@ -47,7 +28,7 @@ impl Session {
             .collect();
         // Nobody lives who could hold the writer lock.
         let held = bytes.word(header::WRITER)?.swap(0, Ordering::AcqRel) != 0;
-        if held || !left.is_empty() || !same_boot {
+        if held || !left.is_empty() {
             bytes.word(header::EPOCH)?.fetch_add(1, Ordering::AcqRel);
         }
         let mut writer = self.write()?;
@@ -161,6 +142,7 @@ impl Writer<'_> {
             s.bytes.word(header::RECOVERIES)?.fetch_add(1, Ordering::Relaxed);
         }
         kill::point("sweep: ready");
+        self.end_flush(token)?;
         incarnation.store(0, Ordering::Release);
         kill::point("sweep: done");
         if bits {
@@ -213,7 +195,8 @@ impl Writer<'_> {
         self.retire_losers()?;
         self.rebuild_links()?;
         self.rebuild_index()?;
-        self.count_slots()
+        self.count_slots()?;
+        self.shed()
     }
 
     /// A damaged manifest owns what can be read of it.
@@ -272,7 +255,9 @@ impl Writer<'_> {
         self.s.bytes.word(header::FREE_SLOT)?.store(0, Ordering::Relaxed);
         for slot in (0..self.s.slots_high()).rev() {
             match state::state(self.s.state_word(slot)?) {
+                Some(State::Free) if slot < slot::HIDDEN => {}
                 Some(State::Free) => self.list_free(slot)?,
+                Some(State::Retired) if self.s.is_kept(slot, self.s.state_word(slot)?)? => {}
                 Some(State::Retired) => retired += 1,
                 _ => tables += 1,
             }

@@ -2,6 +2,7 @@
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -16,7 +17,7 @@ use crate::registry;
 use crate::session::{self, Session};
 use crate::state;
 use crate::types::{
-    CreateOptions, IfExists, LeaseRecord, Location, Patience, RegionRecord, Report, Stats,
+    CreateOptions, Flushed, IfExists, LeaseRecord, Location, Patience, RegionRecord, Report, Stats,
 };
 use crate::wait::Waiting;
 
@@ -413,6 +414,20 @@ impl Region {
     /// [`Error::ReadOnly`], [`Error::Stale`], [`Error::Timeout`].
     pub fn trim(&self) -> Result<u64> {
         self.session()?.trim(u64::MAX)
+    }
+
+    /// Makes a file durable: all tables as they are at one instant during the call, which waits
+    /// until no table is being updated in place, for at most `patience`. After a loss of power, or
+    /// any other end of the system, the file opens as the last completed flush left it. Elsewhere
+    /// it does nothing. `interrupt` is asked now and then; `true` gives up, and leaves what was
+    /// durable before.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the system cannot write the file, and from then on whenever it is flushed;
+    /// [`Error::RegionFull`] if the disk has no room for the checkpoint, [`Error::Timeout`],
+    /// [`Error::Cancelled`], [`Error::ReadOnly`], [`Error::RegionCorrupt`], [`Error::Stale`].
+    pub fn flush(&self, patience: Duration, interrupt: &dyn Fn() -> bool) -> Result<Flushed> {
+        self.session()?.flush(patience, interrupt)
     }
 
     /// What the region holds.

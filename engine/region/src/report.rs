@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::arena::granules;
 use crate::error::Result;
-use crate::layout::{GRANULE, checksum, class_of, header, session as field};
+use crate::layout::{GRANULE, checksum, class_of, header, session as field, slot};
 use crate::pins::Line;
 use crate::session::Session;
 use crate::state::{self, State};
@@ -107,8 +107,10 @@ impl Session {
         } else {
             self.verify_all(&mut report)
         };
-        if let Err(e) = outcome {
-            report.problems.push(e.to_string());
+        for outcome in [outcome, self.verify_durable(&mut report)] {
+            if let Err(e) = outcome {
+                report.problems.push(e.to_string());
+            }
         }
         report
     }
@@ -170,7 +172,9 @@ impl Session {
                 report.problems.push(format!("{found} {what}, and {kept} are counted"));
             }
         }
-        if self.count_committed()? > self.layout.capacity / GRANULE {
+        // Who flushes takes memory before it is a checkpoint's.
+        let flushing = self.number(header::FLUSHER)? != 0;
+        if self.count_committed()? > self.limit()? && !flushing {
             report.problems.push("more memory is reserved than the capacity allows".into());
         }
         Ok(())
@@ -211,12 +215,13 @@ impl Session {
                 Some(State::Building) => {
                     report.problems.push(format!("slot {slot} was left half made"));
                 }
+                Some(State::Retired) if self.is_kept(slot, word)? => {}
                 Some(State::Retired) => retired += 1,
                 Some(State::Published | State::Leased | State::Writing | State::Poisoned) => {
                     tables += 1;
                 }
             }
-            report.tables += 1;
+            report.tables += u64::from(slot >= slot::HIDDEN);
             let name = self.slot_name(slot)?;
             let shown = String::from_utf8_lossy(&name).into_owned();
             if let Some(problem) = self.verify_holds(slot, word)? {

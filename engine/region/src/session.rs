@@ -1,7 +1,7 @@
 //! A process's presence in a region: its slot, its lock byte, its mappings.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,11 @@ use parking_lot::Mutex;
 use crate::access::Bytes;
 use crate::backing::{self, Backing};
 use crate::catalog::Held;
+use crate::checkpoint::Durable;
 use crate::error::{Error, Result};
 use crate::fork;
 use crate::layout::{
-    LOCK_BASE, LOCK_READERS, Layout, MAGIC, PAGE, SESSIONS, header, session as field,
+    LOCK_BASE, LOCK_READERS, Layout, MAGIC, PAGE, SESSIONS, header, session as field, slot,
 };
 use crate::lock::LockFile;
 use crate::mapping::Mapping;
@@ -21,6 +22,7 @@ use crate::pins::Hold;
 use crate::records::Records;
 use crate::registry::Key;
 use crate::reserve::{Failure, Ground};
+use crate::roots::Root;
 use crate::types::Location;
 
 /// How long to wait for who holds all lock bytes.
@@ -62,6 +64,9 @@ pub(crate) struct Session {
     pub(crate) has_issued: AtomicBool,
     pub(crate) deferred: Mutex<Vec<Deferred>>,
     pub(crate) has_deferred: AtomicBool,
+    /// The generation whose thread flushes, or 0: one left by the parent of a fork counts as none.
+    pub(crate) flushing: AtomicU64,
+    pub(crate) durable: Mutex<Durable>,
     exported: Mapping,
     writable: Option<Mapping>,
 }
@@ -133,6 +138,11 @@ impl Session {
         session.reserve_metadata(layout.index, 8 << crate::layout::INDEX_MIN_LOG2)?;
         let known = crate::layout::known_bytes(layout.granule_count);
         session.reserve_metadata(layout.known_bits, known)?;
+        session.reserve_metadata(layout.slots, u64::from(slot::HIDDEN) * slot::BYTES)?;
+        bytes.word(header::SLOTS_HIGH)?.store(u64::from(slot::HIDDEN), Ordering::Relaxed);
+        if session.backing.is_durable() {
+            session.write_root(&Root::default())?;
+        }
         bytes.word(header::MAGIC)?.store(MAGIC, Ordering::Release);
         session.join()
     }
@@ -174,6 +184,8 @@ impl Session {
             has_issued: AtomicBool::new(false),
             deferred: Mutex::new(Vec::new()),
             has_deferred: AtomicBool::new(false),
+            flushing: AtomicU64::new(0),
+            durable: Mutex::new(Durable::default()),
             exported,
             writable,
         })

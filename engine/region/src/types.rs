@@ -84,6 +84,18 @@ pub struct Stats {
     pub recoveries: u64,
 }
 
+/// What [`crate::Region::flush`] made durable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Flushed {
+    /// How many tables are durable now.
+    pub tables: u64,
+    /// How many bytes of them were not durable before.
+    pub bytes: u64,
+    /// Poisoned tables: of these, what an earlier flush made durable stays so.
+    pub left_out: Vec<String>,
+}
+
 /// What [`crate::Region::verify`] found.
 #[derive(Clone, Debug, Default)]
 pub struct Report {

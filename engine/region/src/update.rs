@@ -68,12 +68,6 @@ impl Session {
         Ok(locked.is_some())
     }
 
-    /// Whether the last flush made an extent durable, so that it must not be changed before the
-    /// next. Only files are flushed.
-    pub(crate) fn is_durable(&self, _offset: u64, _bytes: u64) -> Result<bool> {
-        Ok(false)
-    }
-
     /// Whether a process has the region open read-only.
     pub(crate) fn has_readers(&self) -> Result<bool> {
         let lock = self.lock.other_lock(LOCK_READERS);

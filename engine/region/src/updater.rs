@@ -128,17 +128,18 @@ impl Updater {
         if session.has_readers()? {
             return Ok(Some(Obstacle::ReadOnlyOpener));
         }
-        let writer = session.write()?;
+        let mut owned = Vec::with_capacity(places.len());
         for &(offset, bytes) in places {
-            let Some((at, len)) = containing(&extents, offset, bytes) else {
-                return Err(outside());
-            };
+            owned.push(containing(&extents, offset, bytes).ok_or_else(outside)?);
+        }
+        if session.is_durable(&owned)? {
+            return Ok(Some(Obstacle::Durable));
+        }
+        let writer = session.write()?;
+        for (at, len) in owned {
             let owners = writer.owners(at, len);
             if writer.noting(owners)? != 1 {
                 return Ok(Some(Obstacle::Shared));
-            }
-            if session.is_durable(at, len)? {
-                return Ok(Some(Obstacle::Durable));
             }
         }
         Ok(None)

@@ -133,6 +133,10 @@ impl Backing for FileBacking {
         false
     }
 
+    fn is_durable(&self) -> bool {
+        true
+    }
+
     fn location(&self) -> Result<Location> {
         Ok(Location::File(self.path.clone()))
     }

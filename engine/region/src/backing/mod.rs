@@ -33,6 +33,10 @@ pub(crate) trait Backing: Send + Sync {
     fn unlink(&self) -> Result<()>;
     /// Whether pages can be had in large ones, by `MADV_COLLAPSE`.
     fn collapses(&self) -> bool;
+    /// Whether it outlives the system's being started anew.
+    fn is_durable(&self) -> bool {
+        false
+    }
     /// The descriptor to hand on, for regions that have no name.
     fn handed_on(&self) -> Option<RawFd> {
         None
