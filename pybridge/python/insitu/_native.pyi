@@ -95,7 +95,7 @@ class _Lease(TypedDict):
     table: str
     sequence: int
     current: bool
-    kind: Literal["pin", "lease"]
+    kind: Literal["pin", "lease", "update", "exclusive", "ticket"]
     since: float | None
     what: str
 
