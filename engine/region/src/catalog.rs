@@ -7,9 +7,11 @@ use std::sync::atomic::{Ordering, fence};
 
 use crate::arena::Raw;
 use crate::error::{Error, FullCause, Result};
+use crate::index::{Look, NameIndex, Tried};
 use crate::kill;
 use crate::layout::{GRANULE, LOCK_READERS, PAGE, checksum, header, slot};
 use crate::pins::Line;
+use crate::protocol;
 use crate::session::Session;
 use crate::state::{self, State};
 use crate::writer::Writer;
@@ -150,14 +152,10 @@ impl Session {
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         let mut tries = 0;
         loop {
-            if let Some(seen) = self.index_stable()? {
-                let mut raced = false;
-                if let Some(held) = self.find(name, hash, &mut raced)? {
-                    return Ok(Some(held));
-                }
-                if !raced && self.index_unchanged(seen)? {
-                    return Ok(None);
-                }
+            match self.look(|raced| self.find(name, hash, raced))? {
+                Look::Found(held) => return Ok(Some(held)),
+                Look::Missing => return Ok(None),
+                Look::Disturbed => {}
             }
             tries += 1;
             if tries < READER_TRIES {
@@ -180,26 +178,18 @@ impl Session {
 
     /// Probes the index for a name and pins what it finds. `raced`: something changed meanwhile.
     fn find(&self, name: &str, hash: u64, raced: &mut bool) -> Result<Option<Held>> {
-        self.probe(hash, |at, slot| {
+        let hold = |slot| {
             if slot >= self.slots_high() {
-                return Ok(None);
+                return Ok(Tried::Nothing);
             }
             let seen = self.state_word(slot)?;
-            if !visible(seen) || !self.hold(slot, Line::Pins, seen)? {
-                // Replaced or deleted under us.
-                *raced = true;
-                return Ok(None);
-            }
-            let named = self.slot_named(slot, name);
-            if matches!(named, Ok(true)) {
-                return Ok(Some(Held { slot, sequence: state::sequence(seen) }));
-            }
-            // A hash's twin; unless the slot was given to another table since we read the entry,
-            // whose new word then names another slot.
-            *raced |= !self.index_names(at, hash, slot)?;
-            self.unhold(slot, Line::Pins);
-            named.map(|_| None)
-        })
+            let held = visible(seen) && self.hold(slot, Line::Pins, seen)?;
+            Ok(if held { Tried::Held(seen) } else { Tried::Changed })
+        };
+        let named = |slot| self.slot_named(slot, name);
+        let found =
+            self.find_held(hash, raced, hold, named, |slot| self.unhold(slot, Line::Pins))?;
+        Ok(found.map(|(slot, seen)| Held { slot, sequence: state::sequence(seen) }))
     }
 
     /// The error for a name that is not there, with the nearest that is. With many tables nobody
@@ -217,11 +207,13 @@ impl Session {
     pub(crate) fn names(&self) -> Result<Vec<String>> {
         self.check_fork()?;
         for _ in 0..READER_TRIES {
-            if let Some(seen) = self.index_stable()? {
-                let names = self.read_names()?;
-                if self.index_unchanged(seen)? {
-                    return Ok(names);
-                }
+            let mut names = Vec::new();
+            let look = self.look(|_| {
+                names = self.read_names()?;
+                Ok(None::<()>)
+            })?;
+            if look == Look::Missing {
+                return Ok(names);
             }
             std::thread::yield_now();
         }
@@ -314,7 +306,7 @@ impl Session {
         // would have the table come back.
         let done = (|| {
             writer.mark_retired(slot)?;
-            writer.index_remove(entry)?;
+            self.index_remove(entry)?;
             kill::point("delete: index entry removed");
             writer.count_tables(-1)?;
             writer.reclaim(slot).map(|_| ())
@@ -438,29 +430,39 @@ impl Writer<'_> {
             Fate::Hidden(flags) => state::word(State::Retired, sequence) | flags,
             _ => state::word(State::Published, sequence),
         };
-        word.store(published, Ordering::SeqCst);
-        kill::point("publish: published");
-        if !s.hold(slot, Line::Pins, published)? {
-            return Err(Error::corrupt("a slot changed under the writer lock", at));
-        }
-        let found = match (old, fate) {
-            (_, Fate::Hidden(_)) => self.count_retired(1),
-            (Some((entry, old)), _) => self.index_replace(entry, hash, slot).and_then(|()| {
-                kill::point("publish: index entry replaced");
-                match fate {
-                    Fate::Swap(_) => {
-                        self.supersede(old, slot, sequence)?;
-                        self.count_retired(1)?;
-                        self.reclaim(old).map(|_| ())
-                    }
-                    _ => self.retire(old),
+        let found = protocol::commit(
+            self,
+            word,
+            published,
+            |_| {
+                kill::point("publish: published");
+                let held = s.hold(slot, Line::Pins, published)?;
+                let changed = || Error::corrupt("a slot changed under the writer lock", at);
+                if held { Ok(()) } else { Err(changed()) }
+            },
+            |writer| match (old, fate) {
+                (_, Fate::Hidden(_)) => writer.count_retired(1),
+                (Some((entry, _)), _) => {
+                    s.index_replace(entry, hash, slot)?;
+                    kill::point("publish: index entry replaced");
+                    Ok(())
                 }
-            }),
-            (None, _) => self.index_insert(hash, slot).and_then(|()| {
-                kill::point("publish: index entry made");
-                self.count_tables(1)
-            }),
-        };
+                (None, _) => {
+                    s.index_insert(hash, slot)?;
+                    kill::point("publish: index entry made");
+                    writer.count_tables(1)
+                }
+            },
+            |writer| match (old, fate) {
+                (None, _) | (_, Fate::Hidden(_)) => Ok(()),
+                (Some((_, old)), Fate::Swap(_)) => {
+                    writer.supersede(old, slot, sequence)?;
+                    writer.count_retired(1)?;
+                    writer.reclaim(old).map(|_| ())
+                }
+                (Some((_, old)), _) => writer.retire(old),
+            },
+        );
         if let Err(e) = found {
             // It is published all the same; the next writer mends the index.
             s.unhold(slot, Line::Pins);
@@ -538,8 +540,7 @@ impl Writer<'_> {
 
     /// Marks a table retired, whatever becomes of the marker: that store decides.
     pub(crate) fn mark_retired(&self, slot: u32) -> Result<()> {
-        let word = self.s.bytes.word(self.s.layout.slot(slot) + slot::STATE)?;
-        word.store(state::retired(word.load(Ordering::Acquire), 0), Ordering::SeqCst);
+        protocol::retire(self.s.bytes.word(self.s.layout.slot(slot) + slot::STATE)?, 0);
         kill::point("retire: retired");
         self.count_retired(1)
     }
@@ -567,13 +568,8 @@ impl Writer<'_> {
     }
 
     fn reclaim_one(&mut self, slot: u32) -> Result<bool> {
-        let seen = self.s.state_word(slot)?;
-        fence(Ordering::SeqCst);
-        if state::state(seen) != Some(State::Retired)
-            || self.s.held(slot)?
-            || self.kept(slot, seen)?
-            || self.s.is_kept(slot, seen)?
-        {
+        let Some(seen) = self.s.unheld_retired(slot)? else { return Ok(false) };
+        if self.kept(slot, seen)? || self.s.is_kept(slot, seen)? {
             return Ok(false);
         }
         // Readers without a session say by this lock that they read.

@@ -38,11 +38,14 @@ mod listing;
 mod lock;
 mod mapping;
 mod memory;
+#[cfg(all(loom, test))]
+mod models;
 mod nearest;
 mod pin;
 mod pins;
 #[cfg(test)]
 mod power;
+mod protocol;
 mod records;
 mod recover;
 mod region;
@@ -62,6 +65,7 @@ mod update;
 mod updater;
 mod wait;
 mod window;
+mod word;
 mod writer;
 
 pub use error::{Error, FullCause, Result};

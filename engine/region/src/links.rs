@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::kill;
 use crate::layout::slot;
 use crate::pins::Line;
+use crate::protocol;
 use crate::session::Session;
 use crate::state::{self, State};
 use crate::types::Report;
@@ -179,8 +180,7 @@ impl Writer<'_> {
     pub(crate) fn supersede(&self, old: u32, new: u32, sequence: u64) -> Result<()> {
         self.set_link(old, new, sequence)?;
         let word = self.s.bytes.word(self.s.layout.slot(old) + slot::STATE)?;
-        let seen = word.load(Ordering::Acquire);
-        word.store(state::retired(seen, state::SUPERSEDED), Ordering::SeqCst);
+        protocol::retire(word, state::SUPERSEDED);
         kill::point("swap: superseded");
         Ok(())
     }

@@ -6,12 +6,12 @@
 //! consistent, at least one of the two sees the other. How often this process holds a slot is
 //! counted here; only the first and the last touch the region.
 
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use crate::error::Result;
 use crate::layout::{session as field, slot};
+use crate::protocol;
 use crate::session::{Deferred, Session};
-use crate::state::{self, State};
 
 /// How often this process holds one slot.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,17 +58,13 @@ impl Session {
             Line::Pins => &mut hold.pins,
             Line::Leases => &mut hold.leases,
         };
-        if *count == 0 {
-            word.fetch_or(bit, Ordering::SeqCst);
-        }
-        fence(Ordering::SeqCst);
-        if state_word.load(Ordering::SeqCst) == seen {
+        let first = *count == 0;
+        if protocol::hold(word, bit, !first, state_word, seen) {
             *count = count.saturating_add(1);
             return Ok(true);
         }
-        let first = *count == 0;
         if first {
-            word.fetch_and(!bit, Ordering::SeqCst);
+            protocol::let_go(word, bit);
         }
         if hold.pins == 0 && hold.leases == 0 {
             holds.remove(&slot);
@@ -97,7 +93,7 @@ impl Session {
         }
         let (word, bit) = self.bit(slot, line, self.index);
         if let Ok(word) = self.bytes.word(word) {
-            word.fetch_and(!bit, Ordering::SeqCst);
+            protocol::let_go(word, bit);
         }
         if hold.pins == 0 && hold.leases == 0 {
             holds.remove(&slot);
@@ -108,9 +104,8 @@ impl Session {
 
     /// Frees a retired slot that we may have been the last to hold.
     fn after_release(&self, slot: u32) {
-        fence(Ordering::SeqCst);
         let Ok(word) = self.bytes.word(self.layout.slot(slot) + slot::STATE) else { return };
-        if state::state(word.load(Ordering::SeqCst)) != Some(State::Retired) {
+        if !protocol::is_left_over(word) {
             return;
         }
         match self.try_write() {
@@ -121,17 +116,12 @@ impl Session {
         }
     }
 
-    /// Whether any session holds a slot. Sound after the state was changed and a fence.
-    pub(crate) fn held(&self, slot: u32) -> Result<bool> {
+    /// The state word of a slot if it is retired and no session holds it; under the writer lock.
+    pub(crate) fn unheld_retired(&self, slot: u32) -> Result<Option<u64>> {
         let at = self.layout.slot(slot);
-        for line in [slot::PINS, slot::LEASES] {
-            for i in 0..8 {
-                if self.bytes.word(at + line + i * 8)?.load(Ordering::SeqCst) != 0 {
-                    return Ok(true);
-                }
-            }
-        }
-        Ok(false)
+        // The line of leases follows that of pins.
+        let word = |i| self.bytes.word(at + slot::PINS + i * 8);
+        protocol::reclaimable(self.bytes.word(at + slot::STATE)?, 16, word)
     }
 
     /// Clears a dead (or leaving) session's bits in a slot; whether there were any.
@@ -139,11 +129,7 @@ impl Session {
         let mut any = false;
         for line in [Line::Pins, Line::Leases] {
             let (word, bit) = self.bit(slot, line, index);
-            let word = self.bytes.word(word)?;
-            if word.load(Ordering::Relaxed) & bit != 0 {
-                word.fetch_and(!bit, Ordering::SeqCst);
-                any = true;
-            }
+            any |= protocol::clear_bit(self.bytes.word(word)?, bit);
         }
         Ok(any)
     }

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use crate::error::Result;
 use crate::kill;
 use crate::layout::{GRANULE, LOCK_BASE, SESSIONS, header, session as field, slot};
+use crate::protocol;
 use crate::session::Session;
 use crate::state::{self, State};
 use crate::writer::Writer;
@@ -55,19 +56,17 @@ impl Writer<'_> {
     /// Takes over from another session if its process is gone.
     pub(crate) fn take_over(&mut self, index: u32) -> Result<()> {
         let index = index.min(SESSIONS - 1);
-        let word = self.s.bytes.word(self.s.layout.session(index) + field::INCARNATION)?;
-        if index == self.s.index || word.load(Ordering::Acquire) == 0 {
+        if index == self.s.index {
             return Ok(());
         }
+        let s = self.s;
         let byte = LOCK_BASE + u64::from(index);
-        if self.s.lock.try_lock(byte, 1).unwrap_or(false) {
-            // Looked at again: it may have left, or another may have come and gone.
-            let swept =
-                if word.load(Ordering::Acquire) != 0 { self.sweep_session(index) } else { Ok(()) };
-            let _ = self.s.lock.unlock(byte, 1);
-            swept?;
-        }
-        Ok(())
+        protocol::take_over(
+            s.bytes.word(s.layout.session(index) + field::INCARNATION)?,
+            || s.lock.try_lock(byte, 1).unwrap_or(false),
+            || drop(s.lock.unlock(byte, 1)),
+            || self.sweep_session(index),
+        )
     }
 
     /// Gives up what session `index` held: bits, updates, extents, and at last its slot. Its lock
@@ -231,7 +230,7 @@ impl Writer<'_> {
                 continue;
             }
             let word = self.s.bytes.word(self.s.layout.slot(loser.1) + slot::STATE)?;
-            word.store(state::retired(word.load(Ordering::Acquire), 0), Ordering::SeqCst);
+            protocol::retire(word, 0);
             kill::point("rebuild: loser retired");
         }
         Ok(())

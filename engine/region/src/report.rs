@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::arena::granules;
 use crate::error::Result;
+use crate::index::NameIndex;
 use crate::layout::{GRANULE, checksum, class_of, header, session as field, slot};
 use crate::pins::Line;
 use crate::session::Session;

@@ -8,7 +8,7 @@
 //! before the leases are looked at, as a fence comes between a lease and its second look at the
 //! state (see `pins`).
 
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::catalog::Held;
@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::kill;
 use crate::layout::{LOCK_BASE, LOCK_READERS, SESSIONS, session as field, slot};
 use crate::pins::Line;
+use crate::protocol;
 use crate::session::Session;
 use crate::state::{self, State};
 use crate::types::{HoldKind, Holder};
@@ -144,10 +145,10 @@ impl Session {
         {
             let writer = self.write()?;
             writer.expect(held, name, State::Published)?;
-            writer.set_state(held, State::Leased)?;
+            let word = self.bytes.word(self.layout.slot(held.slot) + slot::STATE)?;
+            protocol::shut(word, state::word(State::Leased, held.sequence));
             kill::point("exclusive: shut");
         }
-        fence(Ordering::SeqCst);
         let until = Instant::now() + SHUT;
         let mut spins = 0_u32;
         let free = loop {
@@ -183,12 +184,7 @@ impl Session {
     /// Whether any session holds a lease on a slot.
     pub(crate) fn leased(&self, slot: u32) -> Result<bool> {
         let at = self.layout.slot(slot) + Line::Leases.offset();
-        for i in 0..8 {
-            if self.bytes.word(at + i * 8)?.load(Ordering::SeqCst) != 0 {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        Ok(!protocol::is_unheld(8, |i| self.bytes.word(at + i * 8))?)
     }
 
     /// Takes over from dead sessions that still hold leases on a slot.

@@ -13,6 +13,7 @@ use rustix::thread::futex;
 
 use crate::error::{Error, Result};
 use crate::layout::{LOCK_BASE, SESSIONS, header, session as field};
+use crate::protocol;
 use crate::records::Records;
 use crate::session::{Deferred, Session};
 
@@ -57,7 +58,9 @@ impl Session {
         }
         let local = self.local.try_lock()?;
         let word = self.bytes.word(header::WRITER).ok()?;
-        word.compare_exchange(0, self.token << 1, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        if !protocol::try_take(word, self.token << 1) {
+            return None;
+        }
         let mut writer = Writer { s: self, local, broken: Cell::new(false) };
         writer.enter(None).ok()?;
         Some(writer)
@@ -69,7 +72,7 @@ impl Session {
         let word = self.bytes.word(header::WRITER)?;
         let mine = self.token << 1;
         for _ in 0..SPINS {
-            if word.compare_exchange_weak(0, mine, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            if protocol::try_take(word, mine) {
                 return Ok(None);
             }
             std::hint::spin_loop();
@@ -79,9 +82,7 @@ impl Session {
             let seen = word.load(Ordering::Relaxed);
             if seen == 0 {
                 // Others may be asleep still; keep their bit, so that our release wakes them.
-                let taken =
-                    word.compare_exchange(0, mine | WAITERS, Ordering::Acquire, Ordering::Relaxed);
-                if taken.is_ok() {
+                if protocol::try_take(word, mine | WAITERS) {
                     return Ok(None);
                 }
                 continue;
@@ -108,22 +109,22 @@ impl Session {
         let token = seen >> 1;
         let slot = (token & 0x1ff) as u32;
         let mine = self.token << 1 | WAITERS;
-        let swap = || word.compare_exchange(seen, mine, Ordering::Acquire, Ordering::Relaxed);
         if slot == self.index {
             // The slot is ours, and this process's threads exclude each other: whoever held the
             // word under it is gone.
-            return Ok(swap().is_ok().then_some(None));
+            let taken = protocol::steal(word, seen, mine, || Ok::<_, Error>(true), || Ok(()))?;
+            return Ok(taken.then_some(None));
         }
         let byte = LOCK_BASE + u64::from(slot.min(SESSIONS - 1));
         let io = |e| Error::io("asking whether the holder of the writer lock lives", e);
-        if !self.lock.try_lock(byte, 1).map_err(io)? {
-            return Ok(None);
-        }
-        if swap().is_ok() {
-            return Ok(Some(Some(slot)));
-        }
-        self.lock.unlock(byte, 1).map_err(io)?;
-        Ok(None)
+        let taken = protocol::steal(
+            word,
+            seen,
+            mine,
+            || self.lock.try_lock(byte, 1).map_err(io),
+            || self.lock.unlock(byte, 1).map_err(io),
+        )?;
+        Ok(taken.then_some(Some(slot)))
     }
 
     #[cold]
@@ -151,7 +152,7 @@ impl Session {
 impl Writer<'_> {
     fn enter(&mut self, stolen: Option<u32>) -> Result<()> {
         let dirty = self.s.bytes.word(header::DIRTY)?;
-        let was_dirty = dirty.swap(1, Ordering::AcqRel) != 0;
+        let was_dirty = protocol::enter(dirty);
         let mut ready = Ok(());
         if was_dirty {
             self.broken.set(true);
@@ -206,10 +207,10 @@ impl Drop for Writer<'_> {
         if !self.broken.get()
             && let Ok(dirty) = self.s.bytes.word(header::DIRTY)
         {
-            dirty.store(0, Ordering::Release);
+            protocol::leave(dirty);
         }
         if let Ok(word) = self.s.bytes.word(header::WRITER)
-            && word.swap(0, Ordering::Release) & WAITERS != 0
+            && protocol::release(word) & WAITERS != 0
         {
             let _ = futex::wake(low(word), futex::Flags::empty(), 1);
         }
