@@ -7,6 +7,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, FullCause, Result};
+use crate::kill;
 use crate::layout::{
     ALIGN, CLASSES, GRANULE, GRANULES_PER_BLOCK, class_bytes, class_of, granule, header,
 };
@@ -71,9 +72,11 @@ impl Writer<'_> {
         self.s.make_known(from, from + n)?;
         let warm = self.s.count_warm(from, from + n)?;
         let taken = self.s.set_used(from, from + n, true)?;
+        kill::point("claim: marked used");
         self.put(header::USED, self.get(header::USED)?.saturating_add(taken))?;
         let committed = self.get(header::COMMITTED)?.saturating_add(n - warm);
         self.put(header::COMMITTED, committed)?;
+        kill::point("claim: counted");
         self.set_row(from, granule::KIND, granule::KIND_HEAD)?;
         self.set_row(from, granule::REFS, 1)?;
         self.set_row(from, granule::LEN, n as u32)
@@ -83,10 +86,13 @@ impl Writer<'_> {
     fn give(&self, from: u64, n: u64) -> Result<()> {
         let warm = self.s.count_warm(from, from + n)?;
         let given = self.s.set_used(from, from + n, false)?;
+        kill::point("free: marked free");
         self.put(header::USED, self.get(header::USED)?.saturating_sub(given))?;
         let committed = self.get(header::COMMITTED)?;
         self.put(header::COMMITTED, committed.saturating_sub(n - warm))?;
+        kill::point("free: counted");
         self.set_row(from, granule::KIND, granule::KIND_NONE)?;
+        kill::point("free: row cleared");
         if warm == n {
             self.push_warm(from, n)?;
         }
@@ -230,7 +236,9 @@ impl Writer<'_> {
                 self.s.make_known(from, from + 1)?;
                 let at = self.s.layout.granule_at(from);
                 self.s.ground().reserve(at, GRANULE).map_err(|e| self.s.full(e, GRANULE))?;
+                kill::point("records: reserved");
                 let changed = self.s.set_warm(from, from + 1, true)?;
+                kill::point("records: warm");
                 let committed = self.get(header::COMMITTED)?.saturating_add(changed);
                 self.put(header::COMMITTED, committed)?;
                 from
@@ -253,6 +261,7 @@ impl Writer<'_> {
             return Err(Error::corrupt("idle memory is in use", self.s.layout.granule_at(from)));
         }
         let raw = self.take_recorded(from, to - from, (to - from) * GRANULE)?;
+        kill::point("trim: claimed");
         self.s.set_warm(from, to, false)?;
         Ok(raw)
     }
@@ -299,8 +308,10 @@ impl Writer<'_> {
         let offset = self.s.layout.granule_at(slab) + block * class_bytes(class);
         let record = self.record(offset, bytes)?;
         self.put(at, occupancy | 1 << block)?;
+        kill::point("claim: block marked used");
         let refs = self.s.layout.block_row(slab) + block * 4;
         self.s.bytes.half(refs)?.store(1, Ordering::Relaxed);
+        kill::point("claim: block counted");
         if occupancy | 1 << block == all {
             self.unlink(class, slab)?;
         }
@@ -313,7 +324,9 @@ impl Writer<'_> {
             return Err(Error::corrupt("a slab lies outside the arena", raw.offset));
         };
         self.init_slab(slab, class, 0)?;
+        kill::point("slab: made");
         self.link(class, slab)?;
+        kill::point("slab: listed");
         self.unrecord(raw.record)
     }
 
@@ -338,6 +351,7 @@ impl Writer<'_> {
         if let Some(next) = next.checked_sub(1) {
             self.set_row(next, granule::PREV, slab as u32 + 1)?;
         }
+        kill::point("slab: half listed");
         self.put(hint, slab + 1)
     }
 
@@ -358,6 +372,7 @@ impl Writer<'_> {
             }
         }
         if let Some(next) = next.checked_sub(1) {
+            kill::point("slab: half unlisted");
             self.set_row(u64::from(next), granule::PREV, prev)?;
         }
         Ok(())
@@ -423,6 +438,7 @@ impl Writer<'_> {
             0 => Err(self.damaged("an extent without an owner is given up", index)),
             1 => {
                 refs.store(0, Ordering::Relaxed);
+                kill::point("free: without owner");
                 match block {
                     Some((class, block)) => self.give_small(index, class, block),
                     None => self.give(index, granules(bytes)),
@@ -443,6 +459,7 @@ impl Writer<'_> {
         let before = self.get(at)?;
         let after = before & !(1 << block);
         self.put(at, after)?;
+        kill::point("free: block marked free");
         if before == all {
             self.link(class, slab)?;
         }
@@ -457,6 +474,7 @@ impl Writer<'_> {
     pub(crate) fn release(&mut self, record: u64, offset: u64, bytes: u64) -> Result<()> {
         // The owner count first: if we die in between, the record is counted again.
         let dropped = self.drop_owner(offset, bytes);
+        kill::point("free: owner dropped");
         self.unrecord(record)?;
         self.noting(dropped)
     }

@@ -263,6 +263,7 @@ impl Session {
             .ok_or_else(|| Error::InvalidArgument("a table has too many extents".into()))?;
         let raw = self.allocate(u64::from(count) * 16 + message.len() as u64)?;
         let written = self.write_manifest(raw, extents, message);
+        kill::point("publish: manifest written");
         let mut writer = match written.and_then(|()| self.write()) {
             Ok(writer) => writer,
             Err(e) => {
@@ -504,6 +505,7 @@ impl Writer<'_> {
             }
             let next = s.bytes.word(s.layout.slot(slot) + slot::NEXT_FREE)?;
             head.store(next.load(Ordering::Relaxed), Ordering::Relaxed);
+            kill::point("slot: taken from the list");
             return Ok(slot);
         }
         let high = s.slots_high();
@@ -514,6 +516,7 @@ impl Writer<'_> {
             s.reserve_metadata(s.layout.slot(high), PAGE)?;
         }
         s.bytes.zero(s.layout.slot(high), slot::BYTES)?;
+        kill::point("slot: zeroed");
         s.bytes.word(header::SLOTS_HIGH)?.store(u64::from(high) + 1, Ordering::Release);
         Ok(high)
     }
@@ -534,6 +537,7 @@ impl Writer<'_> {
         let head = self.s.bytes.word(header::FREE_SLOT)?;
         let next = self.s.bytes.word(self.s.layout.slot(slot) + slot::NEXT_FREE)?;
         next.store(head.load(Ordering::Relaxed), Ordering::Relaxed);
+        kill::point("slot: half listed");
         head.store(u64::from(slot) + 1, Ordering::Relaxed);
         Ok(())
     }

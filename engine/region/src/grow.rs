@@ -195,11 +195,13 @@ impl Session {
                 break;
             }
             reserved.push((from, to));
+            kill::point("grow: run reserved");
         }
         let mut writer = self.write().map_err(io)?;
         let done = (|| {
             for (from, to) in reserved {
                 writer.warmed(from, to)?;
+                kill::point("grow: marked warm");
             }
             if outcome.is_err() {
                 writer.make_shorter(raw, old.bytes)?;

@@ -1,12 +1,21 @@
 //! Dying on purpose: named points in the protocols at which a test can have its process killed.
 //!
-//! With the feature `kill-points`, and `INSITU_KILL_AT` set to a point's name, the process sends
-//! itself SIGKILL there, at the pass that `INSITU_KILL_PASS` numbers (from 1; default 1). Without
-//! the feature a point is nothing at all. A point stands between two stores that others can see.
+//! With the feature `kill-points`, and `INSITU_KILL_AT` set to a point's name (or `*`: any), the
+//! process sends itself SIGKILL there, at the pass that `INSITU_KILL_PASS` numbers (from 1; default
+//! 1). Without the feature a point is nothing at all. A point stands between two stores that others can see.
 
 /// All points, so that a harness can show that it died at each.
 #[cfg(feature = "kill-points")]
 pub const POINTS: &[&str] = &[
+    "claim: block counted",
+    "claim: block marked used",
+    "claim: counted",
+    "claim: marked used",
+    "create: complete",
+    "create: header reserved",
+    "create: header written",
+    "create: joined",
+    "create: named",
     "delete: index entry removed",
     "delete: unlocked",
     "exclusive: finished",
@@ -29,24 +38,70 @@ pub const POINTS: &[&str] = &[
     "flush: slot taken",
     "flush: switched",
     "flush: turn taken",
+    "free: block marked free",
+    "free: counted",
+    "free: marked free",
+    "free: owner dropped",
+    "free: row cleared",
+    "free: without owner",
     "grow: begun",
+    "grow: marked warm",
     "grow: recorded",
+    "grow: run reserved",
     "grow: taken",
+    "hold: held",
+    "hold: left over",
+    "hold: let go",
+    "hold: too late",
+    "index: emptied",
+    "index: entry made",
+    "index: even",
+    "index: odd",
+    "index: resized",
+    "join: described",
+    "join: joined",
+    "join: locked",
+    "join: numbered",
+    "join: page counted",
+    "join: page reserved",
+    "join: slot clean",
+    "leave: alone",
+    "leave: marked removed",
+    "leave: swept",
     "link: number stored",
     "link: sequence stored",
     "publish: index entry made",
     "publish: index entry replaced",
     "publish: manifest released",
+    "publish: manifest written",
     "publish: owner counted",
     "publish: published",
     "publish: slot filled",
     "publish: slot taken",
     "publish: unlocked",
+    "rebuild: arena cleared",
+    "rebuild: arena made",
+    "rebuild: index made",
     "rebuild: link made",
     "rebuild: loser retired",
+    "rebuild: records counted",
+    "rebuild: tables counted",
     "reclaim: owner dropped",
     "reclaim: slot freed",
+    "record: cleared",
+    "record: made",
+    "record: size stored",
+    "records: block chained",
+    "records: block made",
+    "records: granule taken",
+    "records: reserved",
+    "records: warm",
+    "recover: epoch raised",
+    "recover: writer lock cleared",
     "repair: repaired",
+    "reserve: marked warm",
+    "reserve: padding released",
+    "reserve: run reserved",
     "restore: emptied",
     "restore: epoch raised",
     "restore: forgotten",
@@ -56,6 +111,13 @@ pub const POINTS: &[&str] = &[
     "restore: slots restored",
     "retire: retired",
     "shrink: recorded",
+    "slab: half listed",
+    "slab: half unlisted",
+    "slab: listed",
+    "slab: made",
+    "slot: half listed",
+    "slot: taken from the list",
+    "slot: zeroed",
     "splice: successor changed",
     "swap: superseded",
     "sweep: chain cut",
@@ -71,9 +133,17 @@ pub const POINTS: &[&str] = &[
     "ticket: pinned",
     "ticket: redeemed",
     "ticket: uncounted",
+    "trim: claimed",
+    "trim: marked cold",
+    "trim: punched",
     "update: begun",
     "update: content version raised",
     "update: ended",
+    "writer: clean",
+    "writer: dirty",
+    "writer: rebuilt",
+    "writer: released over sleepers",
+    "writer: taken",
 ];
 
 /// A point of a protocol.
@@ -100,7 +170,7 @@ pub(crate) fn point(name: &'static str) {
         Some((at, pass.unwrap_or(1)))
     });
     if let Some((at, pass)) = wanted
-        && at == name
+        && (at == name || at == "*")
         && PASSES.fetch_add(1, Ordering::Relaxed) + 1 == *pass
     {
         // SAFETY: ends this process at once, as the caller of the test asked for.

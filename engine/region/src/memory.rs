@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::arena::{Claim, Raw, granules, rounded};
 use crate::error::{Error, FullCause, Result};
+use crate::kill;
 use crate::layout::{GRANULE, class_of};
 use crate::reserve::Failure;
 use crate::session::Session;
@@ -161,14 +162,17 @@ impl Session {
                 break;
             }
             reserved.push((from, to));
+            kill::point("reserve: run reserved");
         }
         let mut writer = self.write().map_err(io)?;
         let done = (|| {
             for (from, to) in reserved {
                 writer.warmed(from, to)?;
+                kill::point("reserve: marked warm");
             }
             for pad in padding {
                 writer.release(pad.record, pad.offset, pad.bytes)?;
+                kill::point("reserve: padding released");
             }
             if outcome.is_err() {
                 writer.release(raw.record, raw.offset, raw.bytes)?;
@@ -193,7 +197,9 @@ impl Session {
             };
             let raw = writer.claim_idle(from, to)?;
             drop(writer);
+            kill::point("trim: marked cold");
             self.ground().punch(raw.offset, raw.bytes);
+            kill::point("trim: punched");
             let mut writer = self.write()?;
             let released = writer.release(raw.record, raw.offset, raw.bytes);
             writer.noting(released)?;

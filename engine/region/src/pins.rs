@@ -9,6 +9,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::error::Result;
+use crate::kill;
 use crate::layout::{session as field, slot};
 use crate::protocol;
 use crate::session::{Deferred, Session};
@@ -61,9 +62,11 @@ impl Session {
         let first = *count == 0;
         if protocol::hold(word, bit, !first, state_word, seen) {
             *count = count.saturating_add(1);
+            kill::point("hold: held");
             return Ok(true);
         }
         if first {
+            kill::point("hold: too late");
             protocol::let_go(word, bit);
         }
         if hold.pins == 0 && hold.leases == 0 {
@@ -94,6 +97,7 @@ impl Session {
         let (word, bit) = self.bit(slot, line, self.index);
         if let Ok(word) = self.bytes.word(word) {
             protocol::let_go(word, bit);
+            kill::point("hold: let go");
         }
         if hold.pins == 0 && hold.leases == 0 {
             holds.remove(&slot);
@@ -110,6 +114,7 @@ impl Session {
         }
         match self.try_write() {
             Some(mut writer) => {
+                kill::point("hold: left over");
                 let _ = writer.reclaim(slot);
             }
             None => self.defer(Deferred::Slot(slot)),

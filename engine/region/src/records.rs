@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 use crate::error::Result;
+use crate::kill;
 use crate::layout::{GRANULE, session as field};
 use crate::writer::Writer;
 
@@ -47,6 +48,7 @@ impl Writer<'_> {
         let page = self.local.page;
         let granule = self.take_for_records()?;
         let block = self.s.layout.granule_at(granule);
+        kill::point("records: granule taken");
         self.s.bytes.zero(block, GRANULE)?;
         // Linked at the head: until then nobody knows the block, and if we die the derived
         // state is rebuilt without it.
@@ -55,7 +57,9 @@ impl Writer<'_> {
             .bytes
             .word(block + field::CHAIN_NEXT)?
             .store(head.load(Ordering::Relaxed), Ordering::Relaxed);
+        kill::point("records: block made");
         head.store(block, Ordering::Release);
+        kill::point("records: block chained");
         self.s.bytes.word(page + field::CHAIN_COUNT)?.fetch_add(1, Ordering::Relaxed);
         // Behind those that are left, so that the session page is used up first.
         self.local.free.splice(
@@ -70,8 +74,10 @@ impl Writer<'_> {
         self.ensure_record()?;
         let Some(place) = self.local.free.pop() else { return Ok(0) };
         self.s.bytes.word(place + 8)?.store(bytes, Ordering::Relaxed);
+        kill::point("record: size stored");
         // The offset is what makes a record count.
         self.s.bytes.word(place)?.store(offset, Ordering::Release);
+        kill::point("record: made");
         self.local.live += 1;
         Ok(place)
     }
@@ -91,6 +97,7 @@ impl Writer<'_> {
             return Ok(());
         }
         self.s.bytes.word(place)?.store(0, Ordering::Release);
+        kill::point("record: cleared");
         self.local.free.push(place);
         self.local.live = self.local.live.saturating_sub(1);
         Ok(())

@@ -29,10 +29,12 @@ impl Session {
             .collect();
         // Nobody lives who could hold the writer lock.
         let held = bytes.word(header::WRITER)?.swap(0, Ordering::AcqRel) != 0;
+        kill::point("recover: writer lock cleared");
         if held || !left.is_empty() {
             bytes.word(header::EPOCH)?.fetch_add(1, Ordering::AcqRel);
         }
         let mut writer = self.write()?;
+        kill::point("recover: epoch raised");
         for index in left {
             writer.sweep_session(index)?;
         }
@@ -164,6 +166,7 @@ impl Writer<'_> {
     pub(crate) fn rebuild(&mut self) -> Result<()> {
         let s = self.s;
         self.clear_arena()?;
+        kill::point("rebuild: arena cleared");
         for slot in 0..s.slots_high() {
             let word = s.bytes.word(s.layout.slot(slot) + slot::STATE)?;
             let seen = word.load(Ordering::Acquire);
@@ -176,6 +179,7 @@ impl Writer<'_> {
                 Some(_) => self.count_slot(slot)?,
             }
         }
+        kill::point("rebuild: tables counted");
         for index in 0..s.sessions_high() {
             if s.bytes.word(s.layout.session(index) + field::INCARNATION)?.load(Ordering::Acquire)
                 == 0
@@ -190,10 +194,13 @@ impl Writer<'_> {
                 self.count_owner(block, GRANULE)?;
             }
         }
+        kill::point("rebuild: records counted");
         self.finish_arena()?;
+        kill::point("rebuild: arena made");
         self.retire_losers()?;
         self.rebuild_links()?;
         self.rebuild_index()?;
+        kill::point("rebuild: index made");
         self.count_slots()?;
         self.shed()
     }

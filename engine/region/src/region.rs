@@ -11,6 +11,7 @@ use crate::catalog::{Fate, Held};
 use crate::error::{Error, Result};
 use crate::extent::Extent;
 use crate::fork;
+use crate::kill;
 use crate::layout::Layout;
 use crate::pin::{Pin, PinInner};
 use crate::registry;
@@ -487,11 +488,13 @@ fn found(
     let key = session::key(session.backing.as_ref(), false)?;
     // Locked before the name appears: another thread that opens it finds this session.
     let mut sessions = registry::lock();
+    kill::point("create: joined");
     if !session.backing.publish()? {
         drop(sessions);
         return Ok(None);
     }
     guard.disarm();
+    kill::point("create: named");
     let session = Arc::new(session);
     sessions.insert(key, Arc::downgrade(&session));
     drop(sessions);

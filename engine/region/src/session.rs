@@ -13,6 +13,7 @@ use crate::catalog::Held;
 use crate::checkpoint::Durable;
 use crate::error::{Error, Result};
 use crate::fork;
+use crate::kill;
 use crate::layout::{
     LOCK_BASE, LOCK_READERS, Layout, MAGIC, PAGE, SESSIONS, header, session as field, slot,
 };
@@ -129,6 +130,7 @@ impl Session {
         let session = Self::map(backing, layout, id, false)?;
         session.reserve_metadata(0, header::BYTES)?;
         let bytes = &session.bytes;
+        kill::point("create: header reserved");
         bytes.write(8, layout.encode(id).get(8..).unwrap_or_default())?;
         bytes.write(header::BOOT_ID, &boot_id().to_le_bytes())?;
         let flags = if ephemeral { header::FLAG_EPHEMERAL } else { 0 };
@@ -143,7 +145,9 @@ impl Session {
         if session.backing.is_durable() {
             session.write_root(&Root::default())?;
         }
+        kill::point("create: header written");
         bytes.word(header::MAGIC)?.store(MAGIC, Ordering::Release);
+        kill::point("create: complete");
         session.join()
     }
 
@@ -233,12 +237,15 @@ impl Session {
             }
             std::thread::sleep(std::time::Duration::from_millis(1));
         };
+        kill::point("join: locked");
         self.self_test()?;
         let page = self.layout.session(self.index);
         // All pages below the mark must be there, also those of slower joiners.
         let from = self.layout.session(self.sessions_high().min(self.index));
         self.reserve_metadata(from, page + field::BYTES - from)?;
+        kill::point("join: page reserved");
         let incarnation = self.bytes.word(header::INCARNATION)?.fetch_add(1, Ordering::AcqRel);
+        kill::point("join: numbered");
         let incarnation = incarnation.saturating_add(1);
         if incarnation > LAST_INCARNATION {
             return Err(Error::corrupt("the incarnations are used up", header::INCARNATION));
@@ -248,6 +255,7 @@ impl Session {
         self.bytes
             .word(header::SESSIONS_HIGH)?
             .fetch_max(u64::from(self.index) + 1, Ordering::AcqRel);
+        kill::point("join: page counted");
         if first {
             self.recover_alone()?;
             // Keep our own byte only.
@@ -260,10 +268,13 @@ impl Session {
             let mut writer = self.write()?;
             writer.sweep_session(self.index)?;
         }
+        kill::point("join: slot clean");
         self.local.lock().clear(page);
         self.bytes.half(page + field::PID)?.store(std::process::id(), Ordering::Relaxed);
         self.bytes.word(page + field::START)?.store(start_time(), Ordering::Relaxed);
+        kill::point("join: described");
         self.bytes.word(page + field::INCARNATION)?.store(incarnation, Ordering::Release);
+        kill::point("join: joined");
         Ok(self)
     }
 
@@ -369,6 +380,7 @@ impl Session {
             let mut writer = self.write()?;
             writer.leave_session()?;
         }
+        kill::point("leave: swept");
         let flags = self.bytes.word(header::FLAGS)?.load(Ordering::Acquire);
         if flags & header::FLAG_EPHEMERAL == 0 || flags & header::FLAG_REMOVED != 0 {
             return Ok(());
@@ -376,7 +388,9 @@ impl Session {
         // Our own byte first: of two that leave at once, one must find itself the last.
         let _ = self.lock.unlock(LOCK_BASE + u64::from(self.index), 1);
         if self.lock.try_lock(LOCK_BASE, u64::from(SESSIONS) + 1).unwrap_or(false) {
+            kill::point("leave: alone");
             self.bytes.word(header::FLAGS)?.fetch_or(header::FLAG_REMOVED, Ordering::AcqRel);
+            kill::point("leave: marked removed");
             self.backing.unlink()?;
         }
         Ok(())

@@ -12,6 +12,7 @@ use parking_lot::MutexGuard;
 use rustix::thread::futex;
 
 use crate::error::{Error, Result};
+use crate::kill;
 use crate::layout::{LOCK_BASE, SESSIONS, header, session as field};
 use crate::protocol;
 use crate::records::Records;
@@ -152,12 +153,15 @@ impl Session {
 impl Writer<'_> {
     fn enter(&mut self, stolen: Option<u32>) -> Result<()> {
         let dirty = self.s.bytes.word(header::DIRTY)?;
+        kill::point("writer: taken");
         let was_dirty = protocol::enter(dirty);
+        kill::point("writer: dirty");
         let mut ready = Ok(());
         if was_dirty {
             self.broken.set(true);
             ready = self.rebuild();
             self.broken.set(ready.is_err());
+            kill::point("writer: rebuilt");
         }
         if let Some(slot) = stolen {
             if ready.is_ok() {
@@ -208,10 +212,12 @@ impl Drop for Writer<'_> {
             && let Ok(dirty) = self.s.bytes.word(header::DIRTY)
         {
             protocol::leave(dirty);
+            kill::point("writer: clean");
         }
         if let Ok(word) = self.s.bytes.word(header::WRITER)
             && protocol::release(word) & WAITERS != 0
         {
+            kill::point("writer: released over sleepers");
             let _ = futex::wake(low(word), futex::Flags::empty(), 1);
         }
     }
