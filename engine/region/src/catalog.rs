@@ -580,12 +580,31 @@ impl Writer<'_> {
         if !self.s.lock.try_lock(LOCK_READERS, 1).unwrap_or(false) {
             return Ok(false);
         }
-        let freed = match self.owned_by(slot) {
-            Some(owned) => self.free_retired(slot, state::sequence(seen), &owned).map(|()| true),
-            None => Ok(false),
-        };
+        let freed = self.free_unheld(slot, seen);
         let _ = self.s.lock.unlock(LOCK_READERS, 1);
         self.noting(freed)
+    }
+
+    fn free_unheld(&mut self, slot: u32, seen: u64) -> Result<bool> {
+        let Some(owned) = self.owned_by(slot) else { return Ok(false) };
+        if !self.shut_out(slot, seen)? {
+            return Ok(false);
+        }
+        self.free_retired(slot, state::sequence(seen), &owned)?;
+        Ok(true)
+    }
+
+    /// Keeps a retired slot from being pinned by who comes to it by a link or with a pass, unless
+    /// somebody has come before.
+    fn shut_out(&self, slot: u32, seen: u64) -> Result<bool> {
+        let word = self.s.bytes.word(self.s.layout.slot(slot) + slot::STATE)?;
+        protocol::shut(word, state::reclaiming(seen));
+        kill::point("reclaim: shut out");
+        if !self.s.held(slot)? {
+            return Ok(true);
+        }
+        word.store(seen, Ordering::SeqCst);
+        Ok(false)
     }
 
     /// Whether a retired slot that no process holds is kept for what leads to it: an older version

@@ -63,6 +63,9 @@ impl Session {
         }
         let link = self.link(from.slot)?;
         let Some((to, word)) = self.linked(from.sequence, link)? else { return Ok(Step::Again) };
+        if state::state(word) == Some(State::Reclaiming) {
+            return Ok(Step::Again);
+        }
         if self.hold(to, Line::Pins, word)? {
             return Ok(Step::To(Held { slot: to, sequence: link.1 }));
         }
@@ -76,8 +79,14 @@ impl Session {
         let mut tries = 0;
         loop {
             let here = reached.unwrap_or(from);
-            let next = self.step(here);
-            let step = match next {
+            let step = if tries < TRIES || self.read_only {
+                self.step(here)
+            } else {
+                // Versions come faster than we follow, or a writer died as it changed the link:
+                // under the lock it is still, and mended.
+                self.write().and_then(|_writer| self.step(here))
+            };
+            let step = match step {
                 Ok(step) => step,
                 Err(e) => {
                     self.let_go(reached);
@@ -94,11 +103,6 @@ impl Session {
                 Step::Again if tries < TRIES || (self.read_only && tries < 100 * TRIES) => {
                     tries += 1;
                     std::thread::yield_now();
-                }
-                Step::Again if tries == TRIES && !self.read_only => {
-                    // A writer may have died as it changed the link; the lock mends it.
-                    tries += 1;
-                    drop(self.write()?);
                 }
                 // Damage: the version we reached is the last that can be found.
                 Step::Again => return Ok(reached),

@@ -129,6 +129,12 @@ impl Session {
         protocol::reclaimable(self.bytes.word(at + slot::STATE)?, 16, word)
     }
 
+    /// Whether any session holds a slot: sound after it was shut.
+    pub(crate) fn held(&self, slot: u32) -> Result<bool> {
+        let at = self.layout.slot(slot) + slot::PINS;
+        Ok(!protocol::is_unheld(16, |i| self.bytes.word(at + i * 8))?)
+    }
+
     /// Clears a dead (or leaving) session's bits in a slot; whether there were any.
     pub(crate) fn clear_bits(&self, slot: u32, index: u32) -> Result<bool> {
         let mut any = false;

@@ -28,11 +28,12 @@ pub(crate) fn let_go<W: Word>(line: &W, bit: u64) {
 }
 
 /// Whether the slot whose bit we have just cleared is retired, so that we may have been the last
-/// to hold it, and it is upon us to reclaim it.
+/// to hold it, and it is upon us to reclaim it: who was about to may have seen our bit.
 #[inline]
 pub(crate) fn is_left_over<W: Word>(state: &W) -> bool {
     W::fence(Ordering::SeqCst);
-    state::state(state.load(Ordering::Acquire)) == Some(State::Retired)
+    let state = state::state(state.load(Ordering::Acquire));
+    matches!(state, Some(State::Retired | State::Reclaiming))
 }
 
 /// Whether no bit is set in `count` words of lines: sound after the state was changed and a fence.
@@ -71,11 +72,11 @@ pub(crate) fn reclaimable<'a, W: Word + 'a, E>(
     Ok(free.then_some(seen))
 }
 
-/// Shuts new leases out, by making the state `leased`, under the writer lock. Afterwards the words of
-/// leases say truly whether there are older ones ([`is_unheld`]).
+/// Shuts new holders out, by making the state another, under the writer lock. Afterwards the words of
+/// pins and leases say truly whether there are older ones ([`is_unheld`]).
 #[inline]
-pub(crate) fn shut<W: Word>(state: &W, leased: u64) {
-    state.store(leased, Ordering::Release);
+pub(crate) fn shut<W: Word>(state: &W, shut: u64) {
+    state.store(shut, Ordering::Release);
     W::fence(Ordering::SeqCst);
 }
 

@@ -176,6 +176,12 @@ impl Writer<'_> {
                     word.store(state::word(State::Free, state::sequence(seen)), Ordering::Release);
                 }
                 Some(State::Free) => {}
+                Some(State::Reclaiming) => {
+                    // Somebody may have pinned it before it was shut.
+                    word.store(state::not_reclaimed(seen), Ordering::SeqCst);
+                    kill::point("rebuild: not freed");
+                    self.count_slot(slot)?;
+                }
                 Some(_) => self.count_slot(slot)?,
             }
         }
@@ -264,7 +270,7 @@ impl Writer<'_> {
                 Some(State::Free) if slot < slot::HIDDEN => {}
                 Some(State::Free) => self.list_free(slot)?,
                 Some(State::Retired) if self.s.is_kept(slot, self.s.state_word(slot)?)? => {}
-                Some(State::Retired) => retired += 1,
+                Some(State::Retired | State::Reclaiming) => retired += 1,
                 _ => tables += 1,
             }
         }

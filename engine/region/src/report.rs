@@ -186,7 +186,7 @@ impl Session {
     fn verify_holds(&self, slot: u32, word: u64) -> Result<Option<String>> {
         let flags = state::SUPERSEDED | state::TICKET | state::CHECKPOINT | state::TORN;
         let state = state::state(word);
-        if word & flags != 0 && state != Some(State::Retired) {
+        if word & flags != 0 && !matches!(state, Some(State::Retired | State::Reclaiming)) {
             return Ok(Some("it is marked as only a retired table can be".into()));
         }
         for (token, what) in [(self.updater_of(slot)?, "updated"), (self.ticket_of(slot)?, "sent")]
@@ -218,6 +218,12 @@ impl Session {
                 }
                 Some(State::Retired) if self.is_kept(slot, word)? => {}
                 Some(State::Retired) => retired += 1,
+                Some(State::Reclaiming) => {
+                    retired += 1;
+                    if !self.read_only {
+                        report.problems.push(format!("slot {slot} was left half freed"));
+                    }
+                }
                 Some(State::Published | State::Leased | State::Writing | State::Poisoned) => {
                     tables += 1;
                 }

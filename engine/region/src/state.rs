@@ -20,6 +20,8 @@ pub(crate) enum State {
     Poisoned,
     /// Replaced or deleted; kept while handles hold it.
     Retired,
+    /// Retired, and about to be freed; nobody can pin it any more.
+    Reclaiming,
 }
 
 const MASK: u64 = 0x0f;
@@ -35,6 +37,7 @@ pub(crate) fn state(word: u64) -> Option<State> {
         4 => State::Writing,
         5 => State::Poisoned,
         6 => State::Retired,
+        7 => State::Reclaiming,
         _ => return None,
     })
 }
@@ -68,6 +71,7 @@ pub(crate) fn word(state: State, sequence: u64) -> u64 {
         State::Writing => 4,
         State::Poisoned => 5,
         State::Retired => 6,
+        State::Reclaiming => 7,
     };
     sequence << BITS | state
 }
@@ -80,6 +84,16 @@ pub(crate) fn retired(seen: u64, flags: u64) -> u64 {
         _ => seen & TORN,
     };
     word(State::Retired, sequence(seen)) | torn | flags
+}
+
+/// What a retired slot's word is while it is being freed; its flags stay.
+pub(crate) fn reclaiming(seen: u64) -> u64 {
+    seen & !MASK | word(State::Reclaiming, 0)
+}
+
+/// What a slot's word was before it was to be freed.
+pub(crate) fn not_reclaimed(seen: u64) -> u64 {
+    seen & !MASK | word(State::Retired, 0)
 }
 
 /// What becomes of a table's word when its updater ends without having finished: a table that was
@@ -101,7 +115,7 @@ mod tests {
     fn words_round_trip() {
         for (i, s) in [State::Free, State::Building, State::Published, State::Leased]
             .into_iter()
-            .chain([State::Writing, State::Poisoned, State::Retired])
+            .chain([State::Writing, State::Poisoned, State::Retired, State::Reclaiming])
             .enumerate()
         {
             let w = word(s, 1 << 40 | i as u64);
@@ -121,6 +135,8 @@ mod tests {
             let after = retired(word(before, 7), SUPERSEDED);
             assert_eq!(after, word(State::Retired, 7) | SUPERSEDED | flags, "{before:?}");
             assert_eq!(retired(after, 0) & TORN, flags);
+            assert_eq!(state(reclaiming(after)), Some(State::Reclaiming));
+            assert_eq!(not_reclaimed(reclaiming(after)), after);
         }
     }
 }

@@ -51,9 +51,11 @@ impl Session {
             {
                 return Err(gone());
             }
-            if self.hold(slot, Line::Pins, seen)? {
+            // Who is about to free it either does or leaves it.
+            if state::state(seen) != Some(State::Reclaiming) && self.hold(slot, Line::Pins, seen)? {
                 break;
             }
+            std::thread::yield_now();
         }
         kill::point("ticket: pinned");
         if !self.read_only
