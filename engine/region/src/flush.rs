@@ -139,8 +139,11 @@ impl Session {
                 "an earlier write of it failed, and what reached the disk is not known",
             )));
         }
+        let mut bytes = 0;
         loop {
-            let (number, flushed) = self.flush_once(patience, interrupt)?;
+            let (number, mut flushed) = self.flush_once(patience, interrupt)?;
+            bytes += flushed.bytes;
+            flushed.bytes = bytes;
             // Beside the first checkpoint's root stands the one that says that nothing was flushed.
             // It must not be what a damaged root falls back to.
             if number != 1 {
@@ -481,6 +484,7 @@ impl Snapshot {
     }
 
     fn settle(&mut self) {
+        self.left_out.sort_unstable();
         self.tables.sort_unstable_by_key(|table| table.sequence);
         self.extents.sort_unstable();
         self.extents.dedup();
@@ -803,3 +807,6 @@ impl Session {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use rustix::fs::SeekFrom;
+
 use crate::kill::watching;
 use crate::layout::header;
 use crate::{CreateOptions, Error, Extent, Location, Part, Region};
@@ -51,10 +53,28 @@ impl Random {
     }
 }
 
+/// What a file has in its pages; one that is not here is all zeros.
+type Pages = BTreeMap<usize, Vec<u8>>;
+
+fn pages(file: &std::fs::File) -> Pages {
+    let mut pages = Pages::new();
+    let mut at = 0;
+    // Holes are skipped: most of a region is one.
+    while let Ok(from) = rustix::fs::seek(file, SeekFrom::Data(at)) {
+        at = rustix::fs::seek(file, SeekFrom::Hole(from)).unwrap();
+        let mut bytes = vec![0; (at - from) as usize];
+        file.read_exact_at(&mut bytes, from).unwrap();
+        let found = bytes.chunks(PAGE).enumerate().filter(|(_, page)| **page != [0; PAGE]);
+        pages.extend(found.map(|(i, page)| (from as usize / PAGE + i, page.to_vec())));
+    }
+    pages
+}
+
 /// The versions of a file's pages since the last barrier.
 struct Disk {
     file: std::fs::File,
-    now: Vec<u8>,
+    bytes: u64,
+    now: Pages,
     /// Of each page that has several: all of them, the oldest first.
     versions: BTreeMap<usize, Vec<Vec<u8>>>,
 }
@@ -62,19 +82,22 @@ struct Disk {
 impl Disk {
     fn watch(path: &Path) -> Self {
         let file = std::fs::File::open(path).unwrap();
-        let mut now = vec![0; file.metadata().unwrap().len() as usize];
-        file.read_exact_at(&mut now, 0).unwrap();
-        Self { file, now, versions: BTreeMap::new() }
+        let bytes = file.metadata().unwrap().len();
+        Self { bytes, now: pages(&file), file, versions: BTreeMap::new() }
     }
 
     fn observe(&mut self) {
-        let mut after = vec![0; self.now.len()];
-        self.file.read_exact_at(&mut after, 0).unwrap();
-        for (i, (old, new)) in self.now.chunks(PAGE).zip(after.chunks(PAGE)).enumerate() {
+        let after = pages(&self.file);
+        let zero = vec![0; PAGE];
+        let touched = after.keys().chain(self.now.keys().filter(|page| !after.contains_key(page)));
+        for page in touched {
+            let (old, new) = (self.now.get(page), after.get(page));
             if old != new {
-                let versions = self.versions.entry(i).or_insert_with(|| vec![old.to_vec()]);
-                if !versions.iter().any(|v| v == new) {
-                    versions.push(new.to_vec());
+                let old = || vec![old.unwrap_or(&zero).clone()];
+                let versions = self.versions.entry(*page).or_insert_with(old);
+                let new = new.unwrap_or(&zero);
+                if !versions.contains(new) {
+                    versions.push(new.clone());
                 }
             }
         }
@@ -97,25 +120,21 @@ impl Disk {
             _ => random.below(n),
         };
         for (page, versions) in &self.versions {
-            let at = page * PAGE;
+            let mut chosen = versions[pick(versions.len())].clone();
             if *page == 0 {
                 for sector in 0..PAGE / SECTOR {
                     let part = sector * SECTOR..(sector + 1) * SECTOR;
-                    let chosen = &versions[pick(versions.len())][part.clone()];
-                    image[part].copy_from_slice(chosen);
+                    chosen[part.clone()].copy_from_slice(&versions[pick(versions.len())][part]);
                 }
-            } else {
-                image[at..at + PAGE].copy_from_slice(&versions[pick(versions.len())]);
             }
+            image.insert(*page, chosen);
         }
-        let boot = random.bytes(16);
-        image[header::BOOT_ID as usize..][..16].copy_from_slice(&boot);
+        let first = image.get_mut(&0).unwrap();
+        first[header::BOOT_ID as usize..][..16].copy_from_slice(&random.bytes(16));
         let file = std::fs::File::create(to).unwrap();
-        file.set_len(image.len() as u64).unwrap();
-        for (i, page) in image.chunks(PAGE).enumerate() {
-            if page != [0; PAGE] {
-                file.write_all_at(page, (i * PAGE) as u64).unwrap();
-            }
+        file.set_len(self.bytes).unwrap();
+        for (page, bytes) in image {
+            file.write_all_at(&bytes, (page * PAGE) as u64).unwrap();
         }
     }
 }
