@@ -194,7 +194,7 @@ pub(crate) fn ingest_columns(
     let mut extents = Vec::new();
     let mut base = (0u64, std::ptr::null_mut());
     if arranger.total() > 0 {
-        let extent = shared.allocate(arranger.total() as u64)?;
+        let extent = shared.allocate_with(arranger.total() as u64, interrupt)?;
         base = (extent.offset(), extent.as_mut_ptr());
         if (extent.len() as usize) < arranger.total() || base.1.is_null() {
             return Err(Error::corrupt("an extent is shorter than was asked for"));

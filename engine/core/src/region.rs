@@ -455,6 +455,11 @@ impl Shared {
         Ok(self.region.allocate(bytes)?)
     }
 
+    /// The same; `interrupt` is asked now and then while much of it is made present.
+    pub fn allocate_with(&self, bytes: u64, interrupt: &dyn Fn() -> bool) -> Result<Extent> {
+        Ok(self.region.allocate_with(bytes, interrupt)?)
+    }
+
     /// Whether it is a file: durable, and possibly made by anyone.
     pub fn is_file(&self) -> bool {
         self.place.is_file()

@@ -235,7 +235,10 @@ impl Writer<'_> {
                 }
                 self.s.make_known(from, from + 1)?;
                 let at = self.s.layout.granule_at(from);
-                self.s.ground().reserve(at, GRANULE).map_err(|e| self.s.full(e, GRANULE))?;
+                self.s
+                    .ground()
+                    .reserve(at, GRANULE, &|| false)
+                    .map_err(|e| self.s.full(e, GRANULE))?;
                 kill::point("records: reserved");
                 let changed = self.s.set_warm(from, from + 1, true)?;
                 kill::point("records: warm");

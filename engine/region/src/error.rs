@@ -13,8 +13,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum FullCause {
     /// The region's own capacity is in use by live tables and unpublished memory.
     Capacity,
-    /// The file system under the region (`/dev/shm`, a disk) has no blocks left.
+    /// The file system under the region has no blocks left.
     Backing,
+    /// The file system of named shared memory, `/dev/shm`, has no blocks left.
+    SharedMemory,
     /// The memory control group of this process is at its limit.
     Cgroup,
     /// Memory of deleted or replaced tables is still pinned by handles or views.
@@ -33,6 +35,7 @@ impl std::fmt::Display for FullCause {
         f.write_str(match self {
             Self::Capacity => "capacity",
             Self::Backing => "the file system under the region",
+            Self::SharedMemory => "/dev/shm",
             Self::Cgroup => "cgroup",
             Self::Pins => "pins",
             Self::ReadOnlyOpener => "a read-only opener",

@@ -147,7 +147,7 @@ impl Session {
         let Some(size) = size.filter(|&size| size <= self.layout.capacity) else {
             return Err(self.full(Failure::Full(FullCause::Capacity), bytes));
         };
-        self.obtain(size, |writer, pad| writer.claim_growing(size, pad))
+        self.obtain(size, &|| false, |writer, pad| writer.claim_growing(size, pad))
     }
 
     /// Makes an extent longer where it lies: to `generous` bytes if there is room, to `bytes` at
@@ -164,8 +164,8 @@ impl Session {
             let failure = match longer? {
                 Longer::Done => match self.reserve_longer(raw, old) {
                     Ok(()) => return Ok(true),
-                    Err(failure @ Failure::Io(_)) => return Err(self.full(failure, bytes)),
-                    Err(failure) => failure,
+                    Err(failure @ Failure::Full(_)) => failure,
+                    Err(failure) => return Err(self.full(failure, bytes)),
                 },
                 Longer::Met if wanted == bytes => return Ok(false),
                 Longer::Met => {
@@ -190,7 +190,8 @@ impl Session {
         let mut reserved = Vec::new();
         let mut outcome = Ok(());
         for (from, to) in self.runs(lo, hi, false).map_err(io)? {
-            outcome = self.ground().reserve(self.layout.granule_at(from), (to - from) * GRANULE);
+            let at = self.layout.granule_at(from);
+            outcome = self.ground().reserve(at, (to - from) * GRANULE, &|| false);
             if outcome.is_err() {
                 break;
             }

@@ -21,6 +21,11 @@ const PASSING: Duration = Duration::from_millis(200);
 impl Session {
     /// Memory for `bytes` bytes, reserved, on 64 bytes; the result counts a multiple of 64.
     pub(crate) fn allocate(&self, bytes: u64) -> Result<Raw> {
+        self.allocate_with(bytes, &|| false)
+    }
+
+    /// The same; `interrupt` is asked now and then while much is reserved.
+    pub(crate) fn allocate_with(&self, bytes: u64, interrupt: &dyn Fn() -> bool) -> Result<Raw> {
         let Some(size) = rounded(bytes).filter(|&b| b <= self.layout.capacity) else {
             self.check_fork()?;
             if self.read_only {
@@ -28,7 +33,9 @@ impl Session {
             }
             return Err(self.full(Failure::Full(FullCause::Capacity), bytes));
         };
-        let Some(class) = class_of(size) else { return self.allocate_granules(size) };
+        let Some(class) = class_of(size) else {
+            return self.allocate_granules(size, interrupt);
+        };
         for _ in 0..4 {
             let mut writer = self.write()?;
             let taken = writer.take_small(class, size);
@@ -36,7 +43,7 @@ impl Session {
                 return Ok(raw);
             }
             drop(writer);
-            let slab = self.allocate_granules(GRANULE)?;
+            let slab = self.allocate_granules(GRANULE, interrupt)?;
             let mut writer = self.write()?;
             let made = writer.make_slab(slab, class);
             if let Err(e) = writer.noting(made) {
@@ -54,11 +61,11 @@ impl Session {
 
     /// Memory for a checkpoint: whole granules, which come on top of the capacity.
     pub(crate) fn allocate_checkpoint(&self, bytes: u64) -> Result<Raw> {
-        self.obtain(bytes, |writer, pad| writer.claim(bytes, pad, true))
+        self.obtain(bytes, &|| false, |writer, pad| writer.claim(bytes, pad, true))
     }
 
-    fn allocate_granules(&self, bytes: u64) -> Result<Raw> {
-        self.obtain(bytes, |writer, pad| writer.claim(bytes, pad, false))
+    fn allocate_granules(&self, bytes: u64, interrupt: &dyn Fn() -> bool) -> Result<Raw> {
+        self.obtain(bytes, interrupt, |writer, pad| writer.claim(bytes, pad, false))
     }
 
     /// Claims granules and reserves them; tries to make room where there is none. `claim` is told
@@ -66,11 +73,13 @@ impl Session {
     pub(crate) fn obtain(
         &self,
         bytes: u64,
+        interrupt: &dyn Fn() -> bool,
         claim: impl Fn(&mut Writer<'_>, bool) -> Result<Claim>,
     ) -> Result<Raw> {
         let mut pad = true;
         let mut swept = false;
         let mut trims = 0;
+        let mut tries = 0;
         let mut obstructed = None;
         loop {
             let mut writer = self.write()?;
@@ -79,13 +88,23 @@ impl Session {
                 Claim::Warm(raw) => return Ok(raw),
                 Claim::Cold { raw, padding } => {
                     drop(writer);
-                    match self.reserve_claim(raw, &padding) {
+                    match self.reserve_claim(raw, &padding, interrupt) {
                         Ok(()) => return Ok(raw),
                         // Perhaps only the padding did not fit.
                         Err(Failure::Full(_)) if pad => pad = false,
                         Err(Failure::Full(_)) if !swept => {
                             swept = true;
                             self.write()?.collect()?;
+                        }
+                        // Idle memory in other places takes the system's room.
+                        Err(Failure::Full(_)) if trims < 3 && self.trim(granules(bytes))? > 0 => {
+                            trims += 1;
+                        }
+                        // Another process may have taken the last of it for a moment, to find that
+                        // it does not suffice.
+                        Err(Failure::Full(_)) if tries < 3 => {
+                            tries += 1;
+                            std::thread::sleep(Duration::from_millis(1 << tries));
                         }
                         Err(failure) => return Err(self.full(failure, bytes)),
                     }
@@ -124,15 +143,20 @@ impl Session {
     pub(crate) fn relieve(&self, tried: &mut u32, failure: &Failure, bytes: u64) -> Result<bool> {
         *tried += 1;
         match (*tried, failure) {
-            (_, Failure::Io(_)) => Ok(false),
+            (_, Failure::Io(_) | Failure::Cancelled) => Ok(false),
             (1, _) => {
                 self.write()?.collect()?;
                 Ok(true)
             }
-            (2..=4, Failure::Full(FullCause::Capacity)) if self.fits(bytes)? => {
-                self.trim(granules(bytes))?;
-                Ok(true)
+            (2..=4, Failure::Full(FullCause::Capacity)) => {
+                let fits = self.fits(bytes)?;
+                if fits {
+                    self.trim(granules(bytes))?;
+                }
+                Ok(fits)
             }
+            // Idle memory in other places takes the system's room.
+            (2..=4, Failure::Full(_)) => Ok(self.trim(granules(bytes))? > 0),
             _ => Ok(false),
         }
     }
@@ -145,7 +169,12 @@ impl Session {
     }
 
     /// Reserves what a claim left cold. On failure the claim is given up.
-    fn reserve_claim(&self, raw: Raw, padding: &[Raw]) -> Result<(), Failure> {
+    fn reserve_claim(
+        &self,
+        raw: Raw,
+        padding: &[Raw],
+        interrupt: &dyn Fn() -> bool,
+    ) -> Result<(), Failure> {
         let io = |e: Error| Failure::Io(std::io::Error::other(e.to_string()));
         let first = |raw: &Raw| self.layout.granule_of(raw.offset).unwrap_or(0);
         let lo = padding.iter().map(first).fold(first(&raw), u64::min);
@@ -157,7 +186,7 @@ impl Session {
         let mut outcome = Ok(());
         for (from, to) in self.runs(lo, hi, false).map_err(io)? {
             let at = self.layout.granule_at(from);
-            outcome = self.ground().reserve(at, (to - from) * GRANULE);
+            outcome = self.ground().reserve(at, (to - from) * GRANULE, interrupt);
             if outcome.is_err() {
                 break;
             }

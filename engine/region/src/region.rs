@@ -214,8 +214,16 @@ impl Region {
     /// [`Error::RegionFull`], [`Error::ReadOnly`], [`Error::Stale`], [`Error::Timeout`] if a
     /// stopped process holds the writer lock.
     pub fn allocate(&self, bytes: u64) -> Result<Extent> {
+        self.allocate_with(bytes, &|| false)
+    }
+
+    /// The same; `interrupt` is asked now and then while much memory is reserved.
+    ///
+    /// # Errors
+    /// As for [`Region::allocate`], and [`Error::Cancelled`] if it said so.
+    pub fn allocate_with(&self, bytes: u64, interrupt: &dyn Fn() -> bool) -> Result<Extent> {
         let session = self.session()?;
-        let raw = session.allocate(bytes)?;
+        let raw = session.allocate_with(bytes, interrupt)?;
         let extent = |writable| session.address(raw.offset, raw.bytes, writable);
         match (extent(true), extent(false)) {
             (Ok(writable), Ok(exported)) => Ok(Extent {

@@ -11,7 +11,7 @@ use crate::access::Bytes;
 use crate::backing::{self, Backing};
 use crate::catalog::Held;
 use crate::checkpoint::Durable;
-use crate::error::{Error, Result};
+use crate::error::{Error, FullCause, Result};
 use crate::fork;
 use crate::kill;
 use crate::layout::{
@@ -340,7 +340,17 @@ impl Session {
             base: self.writable.as_ref().map_or(std::ptr::null_mut(), Mapping::base),
             fd: self.backing.fd(),
             collapses: self.backing.collapses(),
+            peers: self.living(),
         }
+    }
+
+    /// How many sessions there are, as far as their pages say.
+    fn living(&self) -> u64 {
+        let lives = |index| {
+            let word = self.bytes.word(self.layout.session(index) + field::INCARNATION);
+            word.is_ok_and(|word| word.load(Ordering::Relaxed) != 0)
+        };
+        (0..self.sessions_high()).filter(|index| lives(*index)).count() as u64
     }
 
     /// Reserves the pages of some metadata before its first use.
@@ -354,7 +364,13 @@ impl Session {
     pub(crate) fn full(&self, failure: Failure, needed: u64) -> Error {
         match failure {
             Failure::Io(e) => Error::io("reserving memory", e),
+            Failure::Cancelled => Error::Cancelled,
             Failure::Full(cause) => {
+                let shm = self.backing.collapses() && self.backing.handed_on().is_none();
+                let cause = match cause {
+                    FullCause::Backing if shm => FullCause::SharedMemory,
+                    cause => cause,
+                };
                 let used = self.bytes.word(header::USED).map_or(0, |w| w.load(Ordering::Relaxed));
                 let capacity = self.layout.capacity;
                 let free = capacity.saturating_sub(used.saturating_mul(crate::layout::GRANULE));

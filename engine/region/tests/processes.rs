@@ -102,7 +102,7 @@ fn role() {
         Region::create(Location::Shm(name.clone()), options).unwrap()
     } else if role == "join a full one" {
         match Region::open(Location::Shm(name), false) {
-            Err(Error::RegionFull { cause: FullCause::Backing, .. }) => say("refused"),
+            Err(Error::RegionFull { cause: FullCause::SharedMemory, .. }) => say("refused"),
             other => panic!("{other:?}"),
         }
         return;
@@ -199,7 +199,7 @@ fn role() {
             while rest.write_all(&[1; 4096]).is_ok() {}
             // Not even the allocator's own rows fit: nothing may stay recorded.
             match region.allocate(3 << 20) {
-                Err(Error::RegionFull { cause: FullCause::Backing, .. }) => {}
+                Err(Error::RegionFull { cause: FullCause::SharedMemory, .. }) => {}
                 other => panic!("{other:?}"),
             }
             assert_eq!(region.stats().unwrap().extents, 0);
@@ -212,7 +212,7 @@ fn role() {
             let pin = region.publish("kept", &[Part::Owned(&extent)], b"m", false).unwrap();
             // The capacity would allow it, the file system does not.
             match region.allocate(16 << 20) {
-                Err(Error::RegionFull { cause: FullCause::Backing, .. }) => {}
+                Err(Error::RegionFull { cause: FullCause::SharedMemory, .. }) => {}
                 other => panic!("{other:?}"),
             }
             // What the attempt took went back: there is room for more, to nearly the last block.

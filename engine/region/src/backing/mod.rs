@@ -152,7 +152,8 @@ fn map_failed(span: u64, source: std::io::Error) -> Error {
     Error::io(
         format!(
             "mapping a region's address span of {span} bytes (it is four times the capacity, is \
-             mapped twice, and counts twice against a limit of address space, `ulimit -v`)"
+             mapped twice, and counts twice against a limit of address space, `ulimit -v`: raise \
+             the limit, or create the region with less capacity)"
         ),
         source,
     )

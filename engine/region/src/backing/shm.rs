@@ -68,11 +68,15 @@ impl ShmBacking {
         let size = usize::try_from(span).map_err(|_| {
             Error::InvalidArgument("the capacity exceeds this machine's address space".into())
         })?;
-        let mut segment = ShmemConf::new()
-            .os_id(format!("/{object}"))
-            .size(size)
-            .create()
-            .map_err(|e| from_crate(&context, &e))?;
+        let mut segment =
+            ShmemConf::new().os_id(format!("/{object}")).size(size).create().map_err(
+                |e| match e {
+                    ShmemError::MapCreateFailed(code) if code == libc::ENOMEM as u32 => {
+                        map_failed(span, std::io::Error::from_raw_os_error(libc::ENOMEM))
+                    }
+                    e => from_crate(&context, &e),
+                },
+            )?;
         // A region lives until it is removed, not until its creator goes.
         segment.set_owner(false);
         let made = Self::open_object(name, object.clone(), true).and_then(|made| {
