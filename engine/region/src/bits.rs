@@ -336,7 +336,7 @@ mod tests {
         let options = CreateOptions { capacity: Some(8 << 30), ..CreateOptions::default() };
         let region = Region::create(Location::Memfd, options).unwrap();
         let s = region.for_tests();
-        let before = rustix::fs::fstat(s.backing.fd()).unwrap().st_blocks;
+        let before = rustix::fs::fstat(s.backing.fd().unwrap()).unwrap().st_blocks;
         let far = 400_000;
         {
             let _writer = s.write().unwrap();
@@ -346,7 +346,7 @@ mod tests {
             assert_eq!(s.set_used(3, 5, true).unwrap(), 2);
             assert!(s.set_used(GRANULES_PER_PAGE, GRANULES_PER_PAGE + 1, true).is_err());
         }
-        let grown = rustix::fs::fstat(s.backing.fd()).unwrap().st_blocks - before;
+        let grown = rustix::fs::fstat(s.backing.fd().unwrap()).unwrap().st_blocks - before;
         assert!(grown * 512 <= 64 << 10, "{grown} blocks");
         assert!(s.is_known(far) && s.is_known(0) && !s.is_known(1000));
         assert!(s.high() > far && s.high() <= far + GRANULES_PER_PAGE);

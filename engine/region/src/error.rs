@@ -150,7 +150,12 @@ pub enum Error {
 impl Error {
     /// An [`Error::Io`], or [`Error::PermissionDenied`] when that is what the system said.
     pub(crate) fn io(context: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
-        let (context, source) = (context.into(), source.into());
+        let context = context.into();
+        // An error of ours on its way through the system's type.
+        let source = match source.into().downcast::<Self>() {
+            Ok(own) => return own,
+            Err(source) => source,
+        };
         if source.kind() == std::io::ErrorKind::PermissionDenied {
             return Self::PermissionDenied { what: context };
         }

@@ -81,7 +81,7 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let s = self.0;
         if let Ok(word) = s.bytes.word(header::FLUSHER) {
-            let _ = word.compare_exchange(s.token, 0, Ordering::AcqRel, Ordering::Relaxed);
+            let _ = word.compare_exchange(s.token(), 0, Ordering::AcqRel, Ordering::Relaxed);
         }
         s.flushing.store(0, Ordering::Release);
     }
@@ -195,11 +195,11 @@ impl Session {
         };
         loop {
             let seen = self.flushing.load(Ordering::Acquire);
-            let free = seen != self.generation;
+            let free = seen != self.generation();
             if free
                 && self
                     .flushing
-                    .compare_exchange(seen, self.generation, Ordering::AcqRel, Ordering::Relaxed)
+                    .compare_exchange(seen, self.generation(), Ordering::AcqRel, Ordering::Relaxed)
                     .is_ok()
             {
                 break;
@@ -211,9 +211,9 @@ impl Session {
         let word = self.bytes.word(header::FLUSHER)?;
         loop {
             let seen = word.load(Ordering::Acquire);
-            if (seen == 0 || seen == self.token || !self.session_lives(seen)?)
+            if (seen == 0 || seen == self.token() || !self.session_lives(seen)?)
                 && word
-                    .compare_exchange(seen, self.token, Ordering::AcqRel, Ordering::Relaxed)
+                    .compare_exchange(seen, self.token(), Ordering::AcqRel, Ordering::Relaxed)
                     .is_ok()
             {
                 return Ok(turn);
@@ -230,7 +230,7 @@ impl Session {
         let page = self.layout.session(slot.min(SESSIONS - 1));
         let current = || {
             let word = self.bytes.word(page + field::INCARNATION)?;
-            Ok::<_, Error>(slot != self.index && word.load(Ordering::Acquire) == token >> 9)
+            Ok::<_, Error>(slot != self.index() && word.load(Ordering::Acquire) == token >> 9)
         };
         if current()? {
             self.write()?.sweep_dead()?;
@@ -404,7 +404,7 @@ impl Session {
         let known: HashMap<_, _> = last.extents.iter().zip(&last.sums).collect();
         // The disk works while we sum.
         for &(offset, bytes) in content.extents.iter().filter(|e| !known.contains_key(e)) {
-            sync::begin(self.backing.fd(), offset, bytes);
+            sync::begin(self.backing.fd()?, offset, bytes);
             flushed.bytes = flushed.bytes.saturating_add(bytes);
         }
         for extent in &content.extents {
@@ -429,7 +429,7 @@ impl Session {
     /// Waits until what was written is on the disk. A failure is final: the system forgets which
     /// pages it could not write, and would call the next attempt a success.
     fn barrier(&self, what: &'static str) -> Result<()> {
-        sync::barrier(self.backing.fd(), what).map_err(|e| {
+        sync::barrier(self.backing.fd()?, what).map_err(|e| {
             if let Ok(flags) = self.bytes.word(header::FLAGS) {
                 flags.fetch_or(header::FLAG_SYNC_FAILED, Ordering::AcqRel);
             }

@@ -18,7 +18,6 @@ use crate::region::Region;
 use crate::reserve::Failure;
 use crate::session::Session;
 use crate::writer::Writer;
-use std::sync::Arc;
 
 /// The least that an extent grows by, if the capacity allows: a large page.
 const STEP: u64 = 2 << 20;
@@ -59,22 +58,7 @@ impl Region {
     pub fn grow(&self, bytes: u64) -> Result<Growable> {
         let session = self.session()?;
         let raw = session.begin_growing(bytes)?;
-        self.growable(session, raw)
-    }
-
-    fn growable(&self, session: Arc<Session>, raw: Raw) -> Result<Growable> {
-        let address = |writable| session.address(raw.offset, raw.bytes, writable);
-        match (address(true), address(false)) {
-            (Ok(writable), Ok(exported)) => {
-                let exported = exported.cast_const();
-                let region = self.clone();
-                Ok(Growable { extent: Extent { raw, writable, exported, session, region } })
-            }
-            (Err(e), _) | (_, Err(e)) => {
-                session.free(raw);
-                Err(e)
-            }
-        }
+        Ok(Growable { extent: Extent::new(self.clone(), session, raw)? })
     }
 }
 
@@ -92,7 +76,7 @@ impl Growable {
 
     /// Its address in the read-write mapping; changes when it moves.
     pub fn as_mut_ptr(&self) -> *mut u8 {
-        self.extent.writable
+        self.extent.as_mut_ptr()
     }
 
     /// Makes room for `bytes` bytes in all, of which the first `filled` are to be kept. Gives the
@@ -105,6 +89,7 @@ impl Growable {
         if bytes <= len {
             return Ok(0);
         }
+        self.extent.check()?;
         let session = self.extent.session.clone();
         let generous = bytes.max(len.saturating_add((len / 4).clamp(STEP, MOST)));
         let generous = generous.checked_next_multiple_of(STEP).unwrap_or(bytes);
@@ -113,12 +98,12 @@ impl Growable {
         }
         // Twice as much room, or it would meet the next one soon.
         let wanted = bytes.max(len.saturating_mul(2));
-        let region = self.extent.region.clone();
+        let region = self.extent.region().clone();
         let raw = match session.begin_growing(wanted) {
             Err(Error::RegionFull { .. }) if wanted > bytes => session.begin_growing(bytes)?,
             begun => begun?,
         };
-        let moved = region.growable(session, raw)?;
+        let moved = Growable { extent: Extent::new(region, session, raw)? };
         let filled = filled.min(len);
         // SAFETY: both extents are this value's own, different ones, and long enough.
         unsafe {
@@ -134,6 +119,7 @@ impl Growable {
     /// # Errors
     /// [`Error::Timeout`], [`Error::RegionCorrupt`]; the memory is freed then.
     pub fn seal(mut self, bytes: u64) -> Result<Extent> {
+        self.extent.check()?;
         let session = self.extent.session.clone();
         session.shorten(&mut self.extent.raw, bytes)?;
         Ok(self.extent)
@@ -184,7 +170,7 @@ impl Session {
 
     /// Reserves what made an extent longer; on failure it is as it was before.
     fn reserve_longer(&self, raw: &mut Raw, old: Raw) -> Result<(), Failure> {
-        let io = |e: Error| Failure::Io(std::io::Error::other(e.to_string()));
+        let io = |e: Error| Failure::Io(std::io::Error::other(e));
         let first = self.layout.granule_of(raw.offset).unwrap_or(0);
         let (lo, hi) = (first + granules(old.bytes), first + granules(raw.bytes));
         let mut reserved = Vec::new();

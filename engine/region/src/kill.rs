@@ -5,7 +5,7 @@
 //! 1). Without the feature a point is nothing at all. A point stands between two stores that others can see.
 
 /// All points, so that a harness can show that it died at each.
-#[cfg(feature = "kill-points")]
+#[cfg(any(test, feature = "kill-points"))]
 pub const POINTS: &[&str] = &[
     "claim: block counted",
     "claim: block marked used",
@@ -38,6 +38,14 @@ pub const POINTS: &[&str] = &[
     "flush: slot taken",
     "flush: switched",
     "flush: turn taken",
+    "fork: all ready",
+    "fork: bit set",
+    "fork: extent recorded",
+    "fork: in the child",
+    "fork: owner counted",
+    "fork: session taken",
+    "fork: slot locked",
+    "fork: slot taken",
     "free: block marked free",
     "free: counted",
     "free: marked free",

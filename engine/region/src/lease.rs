@@ -9,7 +9,7 @@ use crate::pins::Line;
 #[derive(Clone)]
 pub struct Lease(Arc<LeaseInner>);
 
-struct LeaseInner(Pin);
+struct LeaseInner(Pin, Line);
 
 impl std::fmt::Debug for Lease {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -20,14 +20,14 @@ impl std::fmt::Debug for Lease {
 impl Drop for LeaseInner {
     fn drop(&mut self) {
         let pin = &self.0;
-        pin.0.session.unhold(pin.0.held.slot, Line::Leases);
+        pin.0.session.unhold(pin.0.held.slot, self.1);
     }
 }
 
 impl Lease {
-    /// For a pin whose slot the session has just leased.
-    pub(crate) fn new(pin: Pin) -> Self {
-        Self(Arc::new(LeaseInner(pin)))
+    /// For a pin whose slot the session has just leased, and how that is counted.
+    pub(crate) fn new(pin: Pin, line: Line) -> Self {
+        Self(Arc::new(LeaseInner(pin, line)))
     }
 
     /// The pin it implies.

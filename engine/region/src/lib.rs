@@ -24,11 +24,13 @@ mod bits;
 mod catalog;
 mod cgroup;
 mod checkpoint;
+mod descriptor;
 mod error;
 mod extent;
 mod flush;
 mod fork;
 mod grow;
+mod handover;
 mod index;
 mod kill;
 mod layout;
@@ -40,6 +42,7 @@ mod mapping;
 mod memory;
 #[cfg(all(loom, test))]
 mod models;
+mod mutex;
 mod nearest;
 mod pin;
 mod pins;
@@ -70,10 +73,12 @@ mod writer;
 
 pub use error::{Error, FullCause, Result};
 pub use extent::Extent;
+pub use fork::fork_epoch;
 pub use grow::Growable;
 #[cfg(feature = "kill-points")]
 pub use kill::POINTS as KILL_POINTS;
 pub use lease::Lease;
+pub use mutex::{ForkGuard, ForkMutex};
 pub use pin::Pin;
 pub use region::{Part, Region};
 pub use types::{

@@ -36,12 +36,12 @@ pub(crate) fn remove(location: &Location) -> Result<()> {
     let made = backing::open(again, true)?;
     match read_header(made.as_ref()) {
         Ok(_) => {
-            let flags = backing::head(made.fd(), header::BYTES as usize)?
+            let flags = backing::head(made.fd()?, header::BYTES as usize)?
                 .get(header::FLAGS as usize)
                 .copied()
                 .unwrap_or(0);
             let removed = [flags | header::FLAG_REMOVED as u8];
-            rustix::io::pwrite(made.fd(), &removed, header::FLAGS)
+            rustix::io::pwrite(made.fd()?, &removed, header::FLAGS)
                 .map_err(|e| Error::io(format!("removing region {}", described(location)), e))?;
         }
         // Ours by its name, whatever is in it; and a version we do not know is still a region.
@@ -66,7 +66,10 @@ pub(crate) fn list() -> Result<Vec<RegionRecord>> {
             .and_then(|made| read_header(made.as_ref()).map(|(layout, _)| (made, layout)));
         let (capacity, ephemeral, problem) = match opened {
             Ok((made, layout)) => {
-                let head = backing::head(made.fd(), header::BYTES as usize).unwrap_or_default();
+                let head = made
+                    .fd()
+                    .and_then(|fd| backing::head(fd, header::BYTES as usize))
+                    .unwrap_or_default();
                 let flags = head.get(header::FLAGS as usize).copied().unwrap_or(0);
                 let ephemeral = u64::from(flags) & header::FLAG_EPHEMERAL != 0;
                 (Some(layout.capacity), ephemeral, None)
@@ -90,7 +93,9 @@ pub(crate) fn sweep_leftovers() -> Result<()> {
     for (name, path) in objects(SHM_PREFIX)? {
         let ephemeral = backing::open(Location::Shm(name), false).is_ok_and(|made| {
             read_header(made.as_ref()).is_ok()
-                && backing::head(made.fd(), header::BYTES as usize)
+                && made
+                    .fd()
+                    .and_then(|fd| backing::head(fd, header::BYTES as usize))
                     .ok()
                     .and_then(|head| head.get(header::FLAGS as usize).copied())
                     .is_some_and(|flags| u64::from(flags) & header::FLAG_EPHEMERAL != 0)

@@ -175,7 +175,7 @@ impl Session {
         padding: &[Raw],
         interrupt: &dyn Fn() -> bool,
     ) -> Result<(), Failure> {
-        let io = |e: Error| Failure::Io(std::io::Error::other(e.to_string()));
+        let io = |e: Error| Failure::Io(std::io::Error::other(e));
         let first = |raw: &Raw| self.layout.granule_of(raw.offset).unwrap_or(0);
         let lo = padding.iter().map(first).fold(first(&raw), u64::min);
         let hi = padding

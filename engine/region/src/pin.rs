@@ -149,18 +149,31 @@ impl Pin {
         self.lease_within(&Patience::reader(what))
     }
 
-    /// The same, with a patience of the caller's.
+    /// The same for as long as something runs on the calling thread: a child that another thread
+    /// forks meanwhile does not inherit it.
+    ///
+    /// # Errors
+    /// As [`Pin::lease`].
+    pub fn lease_while(&self, what: &str) -> Result<Lease> {
+        self.lease_as(&Patience::reader(what), Line::Running)
+    }
+
+    /// As [`Pin::lease_for`], with a patience of the caller's.
     ///
     /// # Errors
     /// As [`Pin::lease`], and [`Error::Cancelled`].
     pub fn lease_within(&self, patience: &Patience<'_>) -> Result<Lease> {
+        self.lease_as(patience, Line::Leases)
+    }
+
+    fn lease_as(&self, patience: &Patience<'_>, line: Line) -> Result<Lease> {
         self.0.check()?;
         let (session, held) = (&self.0.session, self.0.held);
-        if !self.try_lease()? {
+        if !self.try_lease(line)? {
             let mut waiting = Waiting::new(patience);
             loop {
                 let rung = session.rung()?;
-                if self.try_lease()? {
+                if self.try_lease(line)? {
                     break;
                 }
                 if session.updates_here(held.slot) || !waiting.sleep(session, rung)? {
@@ -174,11 +187,11 @@ impl Pin {
             }
         }
         session.note(held.sequence, patience.what);
-        Ok(Lease::new(self.clone()))
+        Ok(Lease::new(self.clone(), line))
     }
 
     /// Holds the content unless it is being changed.
-    fn try_lease(&self) -> Result<bool> {
+    fn try_lease(&self, line: Line) -> Result<bool> {
         let (session, held) = (&self.0.session, self.0.held);
         for _ in 0..1_000 {
             let seen = session.state_word(held.slot)?;
@@ -196,7 +209,7 @@ impl Pin {
                     }
                 }
                 Some(State::Published | State::Retired) => {
-                    if session.hold(held.slot, Line::Leases, seen)? {
+                    if session.hold(held.slot, line, seen)? {
                         return Ok(true);
                     }
                 }
@@ -212,10 +225,10 @@ impl Pin {
 
     /// A lease while a table is published that shares this one's memory.
     pub(crate) fn share(&self) -> Result<Lease> {
-        if self.try_lease()? {
-            return Ok(Lease::new(self.clone()));
+        if self.try_lease(Line::Running)? {
+            return Ok(Lease::new(self.clone(), Line::Running));
         }
-        self.lease_for("sharing its memory")
+        self.lease_while("sharing its memory")
     }
 
     /// Whether it is newer than what somebody has seen, and not being changed.

@@ -19,20 +19,58 @@ use crate::session::{Deferred, Session};
 pub(crate) struct Hold {
     pins: u32,
     leases: u32,
+    /// Leases for as long as something runs on the thread that took them.
+    running: u32,
 }
 
-/// Which of the two lines.
+impl Hold {
+    fn count(&mut self, line: Line) -> &mut u32 {
+        match line {
+            Line::Pins => &mut self.pins,
+            Line::Leases => &mut self.leases,
+            Line::Running => &mut self.running,
+        }
+    }
+
+    /// Whether the bit of a line stands for something.
+    fn needs(&self, line: Line) -> bool {
+        match line {
+            Line::Pins => self.pins != 0,
+            Line::Leases | Line::Running => self.leases != 0 || self.running != 0,
+        }
+    }
+
+    fn is_none(&self) -> bool {
+        !self.needs(Line::Pins) && !self.needs(Line::Leases)
+    }
+
+    /// The lines in which a forked child holds the slot as well. What runs does not run there.
+    pub(crate) fn passed_on(&self) -> impl Iterator<Item = Line> {
+        let pins = (self.pins != 0).then_some(Line::Pins);
+        pins.into_iter().chain((self.leases != 0).then_some(Line::Leases))
+    }
+
+    /// Becomes what a forked child holds; whether that is anything.
+    pub(crate) fn pass_on(&mut self) -> bool {
+        self.running = 0;
+        !self.is_none()
+    }
+}
+
+/// What is counted, and in which of the two lines it shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Line {
     Pins,
     Leases,
+    /// In the line of leases: for as long as something runs. A forked child does not inherit it.
+    Running,
 }
 
 impl Line {
     pub(crate) fn offset(self) -> u64 {
         match self {
             Self::Pins => slot::PINS,
-            Self::Leases => slot::LEASES,
+            Self::Leases | Self::Running => slot::LEASES,
         }
     }
 }
@@ -51,16 +89,13 @@ impl Session {
             // The readers' lock keeps everything from being recycled.
             return Ok(state_word.load(Ordering::Acquire) == seen);
         }
-        let (word, bit) = self.bit(slot, line, self.index);
+        let (word, bit) = self.bit(slot, line, self.index());
         let word = self.bytes.word(word)?;
         let mut holds = self.holds.lock();
         let hold = holds.entry(slot).or_default();
-        let count = match line {
-            Line::Pins => &mut hold.pins,
-            Line::Leases => &mut hold.leases,
-        };
-        let first = *count == 0;
+        let first = !hold.needs(line);
         if protocol::hold(word, bit, !first, state_word, seen) {
+            let count = hold.count(line);
             *count = count.saturating_add(1);
             kill::point("hold: held");
             return Ok(true);
@@ -69,7 +104,7 @@ impl Session {
             kill::point("hold: too late");
             protocol::let_go(word, bit);
         }
-        if hold.pins == 0 && hold.leases == 0 {
+        if hold.is_none() {
             holds.remove(&slot);
         }
         drop(holds);
@@ -86,20 +121,21 @@ impl Session {
         }
         let mut holds = self.holds.lock();
         let Some(hold) = holds.get_mut(&slot) else { return };
-        let count = match line {
-            Line::Pins => &mut hold.pins,
-            Line::Leases => &mut hold.leases,
-        };
-        *count = count.saturating_sub(1);
-        if *count != 0 {
+        let count = hold.count(line);
+        if *count == 0 {
+            // It ran in the parent when this process was forked.
             return;
         }
-        let (word, bit) = self.bit(slot, line, self.index);
+        *count -= 1;
+        if hold.needs(line) {
+            return;
+        }
+        let (word, bit) = self.bit(slot, line, self.index());
         if let Ok(word) = self.bytes.word(word) {
             protocol::let_go(word, bit);
             kill::point("hold: let go");
         }
-        if hold.pins == 0 && hold.leases == 0 {
+        if hold.is_none() {
             holds.remove(&slot);
         }
         drop(holds);
@@ -119,6 +155,13 @@ impl Session {
             }
             None => self.defer(Deferred::Slot(slot)),
         }
+    }
+
+    /// Sets the bit of session `index` in a slot that our own session holds.
+    pub(crate) fn set_bit(&self, slot: u32, line: Line, index: u32) -> Result<()> {
+        let (word, bit) = self.bit(slot, line, index);
+        self.bytes.word(word)?.fetch_or(bit, Ordering::SeqCst);
+        Ok(())
     }
 
     /// The state word of a slot if it is retired and no session holds it; under the writer lock.
@@ -156,7 +199,7 @@ impl Session {
         if self.read_only {
             return;
         }
-        let entry = self.layout.session(self.index)
+        let entry = self.layout.session(self.index())
             + field::LOG
             + sequence % field::LOG_ENTRIES * field::LOG_BYTES;
         let now = crate::types::now_millis();

@@ -58,7 +58,7 @@ impl Writer<'_> {
     /// Takes over from another session if its process is gone.
     pub(crate) fn take_over(&mut self, index: u32) -> Result<()> {
         let index = index.min(SESSIONS - 1);
-        if index == self.s.index {
+        if index == self.s.index() {
             return Ok(());
         }
         let s = self.s;
@@ -84,12 +84,12 @@ impl Writer<'_> {
     /// Gives up what our own session still holds, in an orderly way: its pins are gone by then,
     /// so that (unless it has sent results away) no slot need be looked at, and leaving costs the same whatever the region's size.
     pub(crate) fn leave_session(&mut self) -> Result<()> {
-        let at = self.s.layout.session(self.s.index) + field::INCARNATION;
-        let ours = self.s.bytes.word(at)?.load(Ordering::Acquire) == self.s.token >> 9;
+        let at = self.s.layout.session(self.s.index()) + field::INCARNATION;
+        let ours = self.s.bytes.word(at)?.load(Ordering::Acquire) == self.s.token() >> 9;
         // A session that failed while it was being opened may leave the corpse it found.
         let held =
             !ours || self.s.has_issued.load(Ordering::Relaxed) || !self.s.holds.lock().is_empty();
-        let left = self.sweep(self.s.index, held);
+        let left = self.sweep(self.s.index(), held);
         if left.is_err() {
             self.broken.set(true);
         }
@@ -112,9 +112,9 @@ impl Writer<'_> {
         kill::point("sweep: slots swept");
         let (records, chain) = self.session_records(index)?;
         for (place, offset, bytes) in records {
-            // Half-reserved memory is not known to be warm; its pages go back. A record that the
-            // counts contradict says nothing about pages.
-            let counted = self.owners(offset, bytes).is_ok_and(|n| n > 0);
+            // Half-reserved memory is not known to be warm; its pages go back, unless another owner
+            // is reserving it. A record that the counts contradict says nothing about pages.
+            let counted = self.owners(offset, bytes).is_ok_and(|n| n == 1);
             if let Some(from) = s.layout.granule_of(offset).filter(|_| counted) {
                 let to = from + if bytes > GRANULE / 2 { crate::arena::granules(bytes) } else { 1 };
                 for (lo, hi) in s.runs(from, to.min(s.layout.granule_count), false)? {
@@ -139,7 +139,7 @@ impl Writer<'_> {
             }
         }
         s.bytes.zero(s.layout.session(index) + field::LOG, field::RECORDS - field::LOG)?;
-        if index != s.index {
+        if index != s.index() {
             s.bytes.word(header::RECOVERIES)?.fetch_add(1, Ordering::Relaxed);
         }
         kill::point("sweep: ready");

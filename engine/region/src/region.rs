@@ -4,13 +4,12 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use arc_swap::ArcSwapOption;
 
 use crate::backing::{self, Backing};
 use crate::catalog::{Fate, Held};
 use crate::error::{Error, Result};
 use crate::extent::Extent;
-use crate::fork;
 use crate::kill;
 use crate::layout::Layout;
 use crate::pin::{Pin, PinInner};
@@ -30,13 +29,13 @@ const LEAST_CAPACITY: u64 = 1 << 20;
 pub struct Region(Arc<Handle>);
 
 struct Handle {
-    session: Mutex<Option<Arc<Session>>>,
+    /// Without a lock, which a fork could leave locked.
+    session: ArcSwapOption<Session>,
     /// Kept here, since they are asked for after closing as well.
     name: String,
     id: u128,
     capacity: u64,
     read_only: bool,
-    generation: u64,
 }
 
 impl std::fmt::Debug for Region {
@@ -52,20 +51,31 @@ impl Region {
             id: session.id,
             capacity: session.layout.capacity,
             read_only: session.read_only,
-            generation: session.generation,
-            session: Mutex::new(Some(session)),
+            session: ArcSwapOption::new(Some(session)),
         }))
     }
 
     pub(crate) fn session(&self) -> Result<Arc<Session>> {
-        // Before the lock: another thread of the parent may have held it at the fork.
-        if self.0.generation != fork::generation() {
-            return Err(session::forked());
-        }
-        let session = self.0.session.lock().clone();
-        let session = session.ok_or_else(|| self.closed())?;
-        session.check_fork()?;
-        Ok(session)
+        let session = self.0.session.load_full().ok_or_else(|| self.closed())?;
+        if session.is_ours() { Ok(session) } else { self.rejoin(session) }
+    }
+
+    /// Opens the session of a forked child, whose parent passed none on: it held nothing.
+    #[cold]
+    fn rejoin(&self, parents: Arc<Session>) -> Result<Arc<Session>> {
+        let mut sessions = registry::lock();
+        let own = match registry::find(&sessions, parents.key) {
+            Some(own) => own,
+            None => {
+                let own = Arc::new(Session::again(&parents)?);
+                registry::add(&mut sessions, &own);
+                own
+            }
+        };
+        drop(sessions);
+        // Unless the handle was closed meanwhile.
+        self.0.session.compare_and_swap(&parents, Some(own.clone()));
+        Ok(own)
     }
 
     /// The session, for tests that look inside.
@@ -138,9 +148,8 @@ impl Region {
         if let Some(session) = registry::find(&sessions, key) {
             return Ok(Self::wrap(session));
         }
-        let session = Arc::new(Session::open(made, read_only)?);
-        sessions.retain(|_, session| session.strong_count() != 0);
-        sessions.insert(key, Arc::downgrade(&session));
+        let session = Arc::new(Session::open(made.into(), read_only)?);
+        registry::add(&mut sessions, &session);
         Ok(Self::wrap(session))
     }
 
@@ -186,7 +195,7 @@ impl Region {
 
     /// The descriptor to hand on, for anonymous regions.
     pub fn raw_fd(&self) -> Option<RawFd> {
-        self.0.session.lock().as_ref().and_then(|session| session.backing.handed_on())
+        self.0.session.load().as_ref().and_then(|session| session.backing.handed_on())
     }
 
     /// Whether the region was opened read-only.
@@ -196,15 +205,14 @@ impl Region {
 
     /// Whether this handle was closed.
     pub fn is_closed(&self) -> bool {
-        self.0.session.lock().is_none()
+        self.0.session.load().is_none()
     }
 
     /// Closes the handle and its clones. Extents, pins and leases stay good; asking the handle
     /// for anything is [`Error::Stale`] from now on. Closing again does nothing.
     pub fn close(&self) {
-        let session = self.0.session.lock().take();
-        // Dropped outside the lock: it may be the last.
-        drop(session);
+        // It may be the last.
+        drop(self.0.session.swap(None));
     }
 
     /// Memory for `bytes` bytes: reserved, on 64 bytes, warm pages first, arbitrary content. It
@@ -224,20 +232,7 @@ impl Region {
     pub fn allocate_with(&self, bytes: u64, interrupt: &dyn Fn() -> bool) -> Result<Extent> {
         let session = self.session()?;
         let raw = session.allocate_with(bytes, interrupt)?;
-        let extent = |writable| session.address(raw.offset, raw.bytes, writable);
-        match (extent(true), extent(false)) {
-            (Ok(writable), Ok(exported)) => Ok(Extent {
-                raw,
-                writable,
-                exported: exported.cast_const(),
-                session,
-                region: self.clone(),
-            }),
-            (Err(e), _) | (_, Err(e)) => {
-                session.free(raw);
-                Err(e)
-            }
-        }
+        Extent::new(self.clone(), session, raw)
     }
 
     /// Publishes a table under a name, by one store: others see all of it or nothing. It owns the
@@ -294,10 +289,14 @@ impl Region {
         for part in parts {
             let theirs = match part {
                 Part::Owned(extent) => {
+                    extent.check()?;
                     extents.push((extent.raw.offset, extent.raw.bytes));
                     &extent.session
                 }
-                Part::Of(pin) | Part::Extents(pin, _) => &pin.0.session,
+                Part::Of(pin) | Part::Extents(pin, _) => {
+                    pin.0.session.check_fork()?;
+                    &pin.0.session
+                }
             };
             if !Arc::ptr_eq(theirs, &session) {
                 return Err(Error::InvalidArgument(
@@ -492,8 +491,7 @@ fn found(
     ephemeral: bool,
 ) -> Result<Option<Region>> {
     let guard = Unpublished::new(made.as_ref())?;
-    let mut session = Session::found(made, layout, id, ephemeral)?;
-    let key = session::key(session.backing.as_ref(), false)?;
+    let session = Session::found(made.into(), layout, id, ephemeral)?;
     // Locked before the name appears: another thread that opens it finds this session.
     let mut sessions = registry::lock();
     kill::point("create: joined");
@@ -504,7 +502,7 @@ fn found(
     guard.disarm();
     kill::point("create: named");
     let session = Arc::new(session);
-    sessions.insert(key, Arc::downgrade(&session));
+    registry::add(&mut sessions, &session);
     drop(sessions);
     Ok(Some(Region::wrap(session)))
 }

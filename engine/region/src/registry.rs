@@ -2,56 +2,52 @@
 //!
 //! Keyed by device and inode, since a copied file has the same random id.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
-
+use crate::descriptor::Identity;
+use crate::mutex::{ForkGuard, ForkMutex};
 use crate::session::Session;
 
 /// What tells regions apart within this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
-    pub(crate) device: u64,
-    pub(crate) inode: u64,
+    pub(crate) file: Identity,
     pub(crate) read_only: bool,
 }
 
-type Sessions = HashMap<Key, Weak<Session>>;
+/// The sessions by region; a process has few.
+pub(crate) type Sessions = Vec<(Key, Weak<Session>)>;
 
-static SESSIONS: AtomicPtr<Mutex<Sessions>> = AtomicPtr::new(std::ptr::null_mut());
+static SESSIONS: ForkMutex<Sessions> = ForkMutex::new(Vec::new());
 
 /// The registry, locked. Held while a session is opened, so that two threads open one.
-pub(crate) fn lock() -> MutexGuard<'static, Sessions> {
-    let mut current = SESSIONS.load(Ordering::Acquire);
-    if current.is_null() {
-        let fresh = Box::into_raw(Box::new(Mutex::new(Sessions::new())));
-        match SESSIONS.compare_exchange(
-            std::ptr::null_mut(),
-            fresh,
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        ) {
-            Ok(_) => current = fresh,
-            Err(other) => {
-                // SAFETY: `fresh` was made above and nobody has seen it.
-                drop(unsafe { Box::from_raw(fresh) });
-                current = other;
-            }
-        }
-    }
-    // SAFETY: a registry is never freed once it is in `SESSIONS`.
-    unsafe { &*current }.lock()
+pub(crate) fn lock() -> ForkGuard<'static, Sessions> {
+    SESSIONS.lock()
 }
 
-/// The living session of a region, if this process has one.
+/// The registry, if it can be locked within a time.
+pub(crate) fn try_lock_for(patience: Duration) -> Option<ForkGuard<'static, Sessions>> {
+    SESSIONS.try_lock_for(patience)
+}
+
+/// Unlocks the registry that was kept locked over a fork.
+///
+/// # Safety
+/// As [`ForkMutex::unlock_kept`].
+pub(crate) unsafe fn unlock_kept() {
+    // SAFETY: the caller's promise.
+    unsafe { SESSIONS.unlock_kept() };
+}
+
+/// The living session of a region, if this process has one. A parent's session is not ours.
 pub(crate) fn find(sessions: &Sessions, key: Key) -> Option<Arc<Session>> {
-    sessions.get(&key).and_then(Weak::upgrade)
+    let found = sessions.iter().find(|(k, _)| *k == key);
+    found.and_then(|(_, session)| session.upgrade()).filter(|session| session.is_ours())
 }
 
-/// Leaves the parent's registry behind: another thread may have held its lock at the fork, and
-/// its sessions are not ours.
-pub(crate) fn abandon() {
-    SESSIONS.store(std::ptr::null_mut(), Ordering::Release);
+/// Adds a session, and forgets what is gone.
+pub(crate) fn add(sessions: &mut Sessions, session: &Arc<Session>) {
+    sessions.retain(|(key, known)| *key != session.key && known.strong_count() != 0);
+    sessions.push((session.key, Arc::downgrade(session)));
 }

@@ -16,6 +16,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::FallocateFlags;
 
+use crate::backing::Backing;
 use crate::cgroup;
 use crate::error::FullCause;
 use crate::layout::{BLOCK, GRANULE, PAGE};
@@ -55,7 +56,7 @@ pub(crate) struct Ground<'a> {
     /// The read-write mapping's base, 2 MiB-aligned.
     pub(crate) base: *mut u8,
     /// The file.
-    pub(crate) fd: BorrowedFd<'a>,
+    pub(crate) file: &'a dyn Backing,
     /// Whether the file is on tmpfs, where large pages can be had.
     pub(crate) collapses: bool,
     /// How many processes take from the same memory.
@@ -106,9 +107,9 @@ impl Ground<'_> {
     /// What the file system under the region has left. Asked first, so that who cannot succeed does
     /// not take the last blocks from others for as long as it takes to fail.
     pub(crate) fn room(&self) -> u64 {
-        match rustix::fs::fstatfs(self.fd) {
+        match self.file.fd().ok().map(rustix::fs::fstatfs) {
             // Without a limit it counts no blocks.
-            Ok(stat) if stat.f_blocks > 0 => {
+            Some(Ok(stat)) if stat.f_blocks > 0 => {
                 stat.f_bavail.saturating_mul(u64::try_from(stat.f_bsize).unwrap_or(1))
             }
             _ => u64::MAX,
@@ -118,12 +119,19 @@ impl Ground<'_> {
     /// Gives pages back to the system; what was there reads as zero afterwards.
     pub(crate) fn punch(&self, offset: u64, len: u64) {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        let _ = rustix::fs::fallocate(self.fd, flags, offset, len);
+        if let Ok(fd) = self.file.fd() {
+            let _ = rustix::fs::fallocate(fd, flags, offset, len);
+        }
+    }
+
+    fn fd(&self) -> Result<BorrowedFd<'_>, Failure> {
+        self.file.fd().map_err(|e| Failure::Io(io::Error::other(e)))
     }
 
     fn allocate(&self, offset: u64, len: u64) -> Result<(), Failure> {
+        let fd = self.fd()?;
         loop {
-            match rustix::fs::fallocate(self.fd, FallocateFlags::KEEP_SIZE, offset, len) {
+            match rustix::fs::fallocate(fd, FallocateFlags::KEEP_SIZE, offset, len) {
                 Ok(()) => return Ok(()),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
@@ -282,8 +290,9 @@ impl Ground<'_> {
 
     /// As `allocate`, but without punching on failure: some of it may be in use.
     fn allocate_keep(&self, offset: u64, len: u64) -> Result<(), Failure> {
+        let fd = self.fd()?;
         loop {
-            match rustix::fs::fallocate(self.fd, FallocateFlags::KEEP_SIZE, offset, len) {
+            match rustix::fs::fallocate(fd, FallocateFlags::KEEP_SIZE, offset, len) {
                 Ok(()) => return Ok(()),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {

@@ -118,7 +118,7 @@ impl Session {
         // should we fail on the way, leaving touches it.
         let from = l.session(0) + field::BYTES;
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        rustix::fs::fallocate(self.backing.fd(), flags, from, l.arena - from)
+        rustix::fs::fallocate(self.backing.fd()?, flags, from, l.arena - from)
             .map_err(|e| Error::io(format!("clearing {}", self.backing.describe()), e))?;
         self.bytes.zero(l.session(0), field::BYTES)?;
         kill::point("restore: forgotten");

@@ -1,16 +1,17 @@
 //! A process's presence in a region: its slot, its lock byte, its mappings.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-
 use crate::access::Bytes;
+use crate::arena::Raw;
 use crate::backing::{self, Backing};
 use crate::catalog::Held;
 use crate::checkpoint::Durable;
+use crate::descriptor::Identity;
 use crate::error::{Error, FullCause, Result};
 use crate::fork;
 use crate::kill;
@@ -19,6 +20,7 @@ use crate::layout::{
 };
 use crate::lock::LockFile;
 use crate::mapping::Mapping;
+use crate::mutex::ForkMutex;
 use crate::pins::Hold;
 use crate::records::Records;
 use crate::registry::Key;
@@ -42,50 +44,53 @@ pub(crate) enum Deferred {
     Reopen(Held),
 }
 
-/// One process's session in one region. Dropped with its last handle, extent and pin.
+/// One process's session in one region. Dropped with its last handle, extent and pin. In a forked
+/// child the same object becomes the child's session, if the fork passed one on (see `handover`).
 pub(crate) struct Session {
     /// The bytes for reading metadata, and for writing when `read_only` is false.
     pub(crate) bytes: Bytes,
     pub(crate) layout: Layout,
     pub(crate) id: u128,
     pub(crate) read_only: bool,
-    /// The session slot.
-    pub(crate) index: u32,
-    /// What the writer lock holds while it is ours: incarnation and slot.
-    pub(crate) token: u64,
-    pub(crate) generation: u64,
+    pub(crate) key: Key,
+    index: AtomicU32,
+    token: AtomicU64,
+    /// The process that it belongs to.
+    generation: AtomicU64,
     pub(crate) lock: LockFile,
-    pub(crate) backing: Box<dyn Backing>,
+    pub(crate) backing: Arc<dyn Backing>,
     /// Excludes this process's threads from each other; guards what only writers use.
-    pub(crate) local: Mutex<Records>,
-    pub(crate) holds: Mutex<HashMap<u32, Hold>>,
+    pub(crate) local: ForkMutex<Records>,
+    pub(crate) holds: ForkMutex<HashMap<u32, Hold>>,
+    /// The extents that a fork passes on, by their objects' numbers, and their records.
+    pub(crate) kept: ForkMutex<HashMap<u64, Raw>>,
     /// Which thread of this process updates the table in a slot.
-    pub(crate) updates: Mutex<HashMap<u32, ThreadId>>,
+    pub(crate) updates: ForkMutex<HashMap<u32, ThreadId>>,
     /// Whether passes were issued that may be outstanding.
     pub(crate) has_issued: AtomicBool,
-    pub(crate) deferred: Mutex<Vec<Deferred>>,
+    pub(crate) deferred: ForkMutex<Vec<Deferred>>,
     pub(crate) has_deferred: AtomicBool,
     /// The generation whose thread flushes, or 0: one left by the parent of a fork counts as none.
     pub(crate) flushing: AtomicU64,
-    pub(crate) durable: Mutex<Durable>,
-    exported: Mapping,
-    writable: Option<Mapping>,
+    pub(crate) durable: ForkMutex<Durable>,
+    exported: Arc<Mapping>,
+    writable: Option<Arc<Mapping>>,
 }
 
 /// What tells the region behind a backing apart.
 pub(crate) fn key(backing: &dyn Backing, read_only: bool) -> Result<Key> {
-    let stat = rustix::fs::fstat(backing.fd())
+    let file = Identity::of(backing.fd()?)
         .map_err(|e| Error::io(format!("opening region {}", backing.describe()), e))?;
-    Ok(Key { device: stat.st_dev, inode: stat.st_ino, read_only })
+    Ok(Key { file, read_only })
 }
 
 /// Reads and checks the header of what a backing holds, without mapping it.
 pub(crate) fn read_header(backing: &dyn Backing) -> Result<(Layout, u128)> {
-    let bytes = backing::file_bytes(backing.fd())?;
+    let bytes = backing::file_bytes(backing.fd()?)?;
     if bytes == 0 {
         return Err(Error::corrupt("it is empty", 0));
     }
-    Layout::decode(&backing::head(backing.fd(), 160)?, bytes)
+    Layout::decode(&backing::head(backing.fd()?, 160)?, bytes)
 }
 
 /// This boot's identity.
@@ -110,7 +115,7 @@ impl Session {
 }
 
 /// When this process started, in clock ticks since boot.
-fn start_time() -> u64 {
+pub(crate) fn start_time() -> u64 {
     // The command's name, in parentheses, may hold anything; fields are counted after it.
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     stat.rsplit_once(')')
@@ -122,7 +127,7 @@ fn start_time() -> u64 {
 impl Session {
     /// Initialises a created region and opens the first session in it. Nobody else can see it.
     pub(crate) fn found(
-        backing: Box<dyn Backing>,
+        backing: Arc<dyn Backing>,
         layout: Layout,
         id: u128,
         ephemeral: bool,
@@ -152,7 +157,7 @@ impl Session {
     }
 
     /// Opens a session in an existing region.
-    pub(crate) fn open(backing: Box<dyn Backing>, read_only: bool) -> Result<Self> {
+    pub(crate) fn open(backing: Arc<dyn Backing>, read_only: bool) -> Result<Self> {
         let (layout, id) = read_header(backing.as_ref())?;
         let session = Self::map(backing, layout, id, read_only)?;
         let session = if read_only { session.join_read_only()? } else { session.join()? };
@@ -163,33 +168,60 @@ impl Session {
         Ok(session)
     }
 
-    fn map(backing: Box<dyn Backing>, layout: Layout, id: u128, read_only: bool) -> Result<Self> {
-        let exported = backing.map(layout.span, false)?;
-        let writable = if read_only { None } else { Some(backing.map(layout.span, true)?) };
-        let base = writable.as_ref().map_or(exported.base(), Mapping::base);
+    /// A session of this process in the region of one that is not: a forked child's, whose parent
+    /// passed nothing on. The mappings are inherited.
+    pub(crate) fn again(old: &Self) -> Result<Self> {
+        let session = Self::with(
+            old.backing.clone(),
+            old.layout,
+            old.id,
+            old.exported.clone(),
+            old.writable.clone(),
+        )?;
+        if old.read_only { session.join_read_only() } else { session.join() }
+    }
+
+    fn map(backing: Arc<dyn Backing>, layout: Layout, id: u128, read_only: bool) -> Result<Self> {
+        let exported = Arc::new(backing.map(layout.span, false)?);
+        let writable =
+            if read_only { None } else { Some(Arc::new(backing.map(layout.span, true)?)) };
+        Self::with(backing, layout, id, exported, writable)
+    }
+
+    fn with(
+        backing: Arc<dyn Backing>,
+        layout: Layout,
+        id: u128,
+        exported: Arc<Mapping>,
+        writable: Option<Arc<Mapping>>,
+    ) -> Result<Self> {
+        let read_only = writable.is_none();
+        let base = writable.as_ref().map_or(exported.base(), |mapping| mapping.base());
         // SAFETY: the mapping spans `layout.span` bytes, is page-aligned and lives as long as
         // the session; with `read_only` nothing stores through it (`write` refuses).
         let bytes = unsafe { Bytes::new(base, layout.span) };
-        let lock = LockFile::reopen(backing.fd(), !read_only)
+        let lock = LockFile::of(backing.clone(), !read_only)
             .map_err(|e| Error::io(format!("locking region {}", backing.describe()), e))?;
         Ok(Self {
+            key: key(backing.as_ref(), read_only)?,
             bytes,
             layout,
             id,
             read_only,
-            index: 0,
-            token: 0,
-            generation: fork::generation(),
+            index: AtomicU32::new(0),
+            token: AtomicU64::new(0),
+            generation: AtomicU64::new(fork::generation()),
             lock,
             backing,
-            local: Mutex::new(Records::default()),
-            holds: Mutex::new(HashMap::new()),
-            updates: Mutex::new(HashMap::new()),
+            local: ForkMutex::default(),
+            holds: ForkMutex::default(),
+            kept: ForkMutex::default(),
+            updates: ForkMutex::default(),
             has_issued: AtomicBool::new(false),
-            deferred: Mutex::new(Vec::new()),
+            deferred: ForkMutex::default(),
             has_deferred: AtomicBool::new(false),
             flushing: AtomicU64::new(0),
-            durable: Mutex::new(Durable::default()),
+            durable: ForkMutex::default(),
             exported,
             writable,
         })
@@ -218,16 +250,15 @@ impl Session {
         Err(Error::Timeout { what: "a writer has been recycling memory for 10 seconds".into() })
     }
 
-    fn join(mut self) -> Result<Self> {
+    fn join(self) -> Result<Self> {
         let all = u64::from(SESSIONS);
         let deadline = Instant::now() + PATIENCE;
         let first = loop {
             if self.lock.try_lock(LOCK_BASE, all).map_err(|e| self.locking(e))? {
-                self.index = 0;
                 break true;
             }
             if let Some(index) = self.free_slot()? {
-                self.index = index;
+                self.index.store(index, Ordering::Relaxed);
                 break false;
             }
             // Who recovers or removes a region holds all lock bytes for a moment.
@@ -239,22 +270,12 @@ impl Session {
         };
         kill::point("join: locked");
         self.self_test()?;
-        let page = self.layout.session(self.index);
-        // All pages below the mark must be there, also those of slower joiners.
-        let from = self.layout.session(self.sessions_high().min(self.index));
-        self.reserve_metadata(from, page + field::BYTES - from)?;
-        kill::point("join: page reserved");
-        let incarnation = self.bytes.word(header::INCARNATION)?.fetch_add(1, Ordering::AcqRel);
-        kill::point("join: numbered");
-        let incarnation = incarnation.saturating_add(1);
-        if incarnation > LAST_INCARNATION {
-            return Err(Error::corrupt("the incarnations are used up", header::INCARNATION));
-        }
+        let index = self.index();
+        let page = self.layout.session(index);
+        let incarnation = self.incarnate(index)?;
         // From here on leaving touches the page.
-        self.token = incarnation << 9 | u64::from(self.index);
-        self.bytes
-            .word(header::SESSIONS_HIGH)?
-            .fetch_max(u64::from(self.index) + 1, Ordering::AcqRel);
+        self.token.store(token(incarnation, index), Ordering::Relaxed);
+        self.bytes.word(header::SESSIONS_HIGH)?.fetch_max(u64::from(index) + 1, Ordering::AcqRel);
         kill::point("join: page counted");
         if first {
             self.recover_alone()?;
@@ -266,7 +287,7 @@ impl Session {
             // The slot is a corpse's, and its byte is ours now: nobody else can take from it what
             // it held, the writer lock included.
             let mut writer = self.write()?;
-            writer.sweep_session(self.index)?;
+            writer.sweep_session(index)?;
         }
         kill::point("join: slot clean");
         self.local.lock().clear(page);
@@ -278,10 +299,44 @@ impl Session {
         Ok(self)
     }
 
+    /// Reserves the page of session slot `index`, and draws an incarnation for its next session.
+    pub(crate) fn incarnate(&self, index: u32) -> Result<u64> {
+        // All pages below the mark must be there, also those of slower joiners.
+        let from = self.layout.session(self.sessions_high().min(index));
+        self.reserve_metadata(from, self.layout.session(index) + field::BYTES - from)?;
+        kill::point("join: page reserved");
+        let drawn = self.bytes.word(header::INCARNATION)?.fetch_add(1, Ordering::AcqRel);
+        kill::point("join: numbered");
+        let incarnation = drawn.saturating_add(1);
+        if incarnation > LAST_INCARNATION {
+            return Err(Error::corrupt("the incarnations are used up", header::INCARNATION));
+        }
+        Ok(incarnation)
+    }
+
+    /// Becomes the session of this process, a forked child, that was opened for it.
+    pub(crate) fn become_childs(&self, index: u32, token: u64) {
+        self.index.store(index, Ordering::Relaxed);
+        self.token.store(token, Ordering::Relaxed);
+        self.generation.store(fork::generation(), Ordering::Release);
+    }
+
+    /// The session slot.
+    #[inline]
+    pub(crate) fn index(&self) -> u32 {
+        self.index.load(Ordering::Relaxed)
+    }
+
+    /// What the writer lock holds while it is ours: incarnation and slot.
+    #[inline]
+    pub(crate) fn token(&self) -> u64 {
+        self.token.load(Ordering::Relaxed)
+    }
+
     /// Whether the writer lock was left behind under our slot. We have not taken it yet.
     fn corpse_writes(&self) -> Result<bool> {
         let word = self.bytes.word(header::WRITER)?.load(Ordering::Acquire);
-        Ok(word != 0 && word >> 1 & 0x1ff == u64::from(self.index))
+        Ok(word != 0 && word >> 1 & 0x1ff == u64::from(self.index()))
     }
 
     fn free_slot(&self) -> Result<Option<u32>> {
@@ -296,8 +351,8 @@ impl Session {
 
     /// Some file systems accept locks and exclude nobody.
     fn self_test(&self) -> Result<()> {
-        let other = LockFile::reopen(self.backing.fd(), true).map_err(|e| self.locking(e))?;
-        let byte = LOCK_BASE + u64::from(self.index);
+        let other = LockFile::reopen(self.backing.fd()?, true).map_err(|e| self.locking(e))?;
+        let byte = LOCK_BASE + u64::from(self.index());
         if other.try_lock(byte, 1).map_err(|e| self.locking(e))? {
             return Err(Error::Unsupported(format!(
                 "locks on {} exclude nobody; use a local file system",
@@ -307,15 +362,22 @@ impl Session {
         Ok(())
     }
 
-    /// Refuses a handle that a forked child inherited.
+    /// Refuses what a forked child inherited without a session of its own.
     #[inline]
     pub(crate) fn check_fork(&self) -> Result<()> {
-        if fork::generation() == self.generation { Ok(()) } else { Err(forked()) }
+        if self.is_ours() { Ok(()) } else { Err(forked()) }
     }
 
-    /// Whether this process is the one that opened the session.
+    /// Whether the session is this process's.
+    #[inline]
     pub(crate) fn is_ours(&self) -> bool {
-        fork::generation() == self.generation
+        fork::generation() == self.generation()
+    }
+
+    /// The process that it belongs to, as forks count them.
+    #[inline]
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// The bounds-checked address of `len` bytes at `offset` of the arena: read-only, or for
@@ -337,8 +399,8 @@ impl Session {
     /// What the reserving code works on.
     pub(crate) fn ground(&self) -> Ground<'_> {
         Ground {
-            base: self.writable.as_ref().map_or(std::ptr::null_mut(), Mapping::base),
-            fd: self.backing.fd(),
+            base: self.writable.as_ref().map_or(std::ptr::null_mut(), |mapping| mapping.base()),
+            file: self.backing.as_ref(),
             collapses: self.backing.collapses(),
             peers: self.living(),
         }
@@ -402,7 +464,7 @@ impl Session {
             return Ok(());
         }
         // Our own byte first: of two that leave at once, one must find itself the last.
-        let _ = self.lock.unlock(LOCK_BASE + u64::from(self.index), 1);
+        let _ = self.lock.give_up(LOCK_BASE + u64::from(self.index()));
         if self.lock.try_lock(LOCK_BASE, u64::from(SESSIONS) + 1).unwrap_or(false) {
             kill::point("leave: alone");
             self.bytes.word(header::FLAGS)?.fetch_or(header::FLAG_REMOVED, Ordering::AcqRel);
@@ -413,19 +475,25 @@ impl Session {
     }
 }
 
-/// What a forked child is told.
+/// What the writer lock holds for a session.
+pub(crate) fn token(incarnation: u64, index: u32) -> u64 {
+    incarnation << 9 | u64::from(index)
+}
+
+/// What a forked child is told that has no share in what it inherited.
 #[cold]
 pub(crate) fn forked() -> Error {
     Error::Stale(
-        "this handle was inherited through fork and belongs to the parent process; open the \
-         region again in the child"
+        "this handle was inherited through a fork that could pass no hold on to the child: the \
+         region had no room for it, or a stopped process kept it locked; get the table again from \
+         the region"
             .into(),
     )
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if self.token != 0 && !self.read_only && self.is_ours() {
+        if self.token() != 0 && !self.read_only && self.is_ours() {
             // What cannot be given back now is swept by the next who needs it: the lock byte is
             // released in any case.
             let _ = self.leave();

@@ -22,7 +22,7 @@ fn memfd(capacity: u64) -> Region {
 /// A second session in the same region and process, as another process would have it.
 fn another(region: &Region) -> Arc<Session> {
     let made = backing::open(region.location().unwrap(), true).unwrap();
-    Arc::new(Session::open(made, false).unwrap())
+    Arc::new(Session::open(made.into(), false).unwrap())
 }
 
 fn healthy(region: &Region) {
@@ -60,7 +60,7 @@ fn a_joiner_waits_for_the_first_session_to_recover() {
     let location = || Location::Shm(name.clone());
     drop(Region::create(location(), options(1 << 20)).unwrap());
     let made = backing::open(location(), true).unwrap();
-    let first = LockFile::reopen(made.fd(), true).unwrap();
+    let first = LockFile::reopen(made.fd().unwrap(), true).unwrap();
     assert!(first.try_lock(LOCK_BASE, SESSIONS.into()).unwrap());
     let opened = std::thread::scope(|scope| {
         scope.spawn(move || {
@@ -81,7 +81,7 @@ fn a_corpses_lock_is_stolen_although_its_slot_is_taken_again() {
     let token = 99 << 9 | 1;
     session.bytes.word(header::WRITER).unwrap().store(token << 1, Ordering::Release);
     let other = another(&region);
-    assert_eq!(other.index, 1);
+    assert_eq!(other.index(), 1);
     let since = Instant::now();
     region.publish("t", &[], b"m", false).unwrap();
     assert!(since.elapsed() < Duration::from_secs(2));
@@ -172,10 +172,10 @@ fn a_chain_of_records_that_bites_its_tail_ends() {
     let region = memfd(1 << 30);
     let session = region.for_tests();
     let held: Vec<_> = (0..300).map(|_| region.allocate(64).unwrap()).collect();
-    let page = session.layout.session(session.index);
+    let page = session.layout.session(session.index());
     let block = session.bytes.word(page + field::CHAIN).unwrap().load(Ordering::Relaxed);
     session.bytes.word(block).unwrap().store(block, Ordering::Relaxed);
-    let (records, chain) = session.write().unwrap().session_records(session.index).unwrap();
+    let (records, chain) = session.write().unwrap().session_records(session.index()).unwrap();
     assert_eq!((records.len(), chain.len()), (300, 1));
     drop(held);
 }

@@ -26,7 +26,7 @@ impl Session {
         passes.store(count, Ordering::Release);
         kill::point("ticket: counted");
         // This is what keeps the slot: without it the count says nothing.
-        self.bytes.word(at + slot::TICKET)?.store(self.token, Ordering::SeqCst);
+        self.bytes.word(at + slot::TICKET)?.store(self.token(), Ordering::SeqCst);
         kill::point("ticket: issued");
         Ok(())
     }

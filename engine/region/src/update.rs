@@ -50,7 +50,7 @@ impl Session {
     /// Whether the session that a token names lives, as far as a look can tell. Who is told that it
     /// does not takes over, which asks again.
     fn lives(&self, token: u64, slot: u32) -> Result<bool> {
-        if token == self.token {
+        if token == self.token() {
             return Ok(self.updates.lock().contains_key(&slot));
         }
         let index = (token & 0x1ff) as u32;
@@ -119,14 +119,14 @@ impl Session {
             updates.insert(held.slot, std::thread::current().id());
         }
         let word = self.bytes.word(self.layout.slot(held.slot) + slot::UPDATER)?;
-        word.store(self.token, Ordering::SeqCst);
+        word.store(self.token(), Ordering::SeqCst);
         kill::point("update: begun");
         Ok(Asked::Taken)
     }
 
     /// Gives the updater's word back.
     pub(crate) fn end_update(&self, slot: u32, token: u64) {
-        if !self.is_ours() || token != self.token {
+        if !self.is_ours() || token != self.token() {
             // A forked child: the update is its parent's.
             return;
         }
@@ -190,7 +190,7 @@ impl Session {
     /// Takes over from dead sessions that still hold leases on a slot.
     pub(crate) fn sweep_lessees(&self, slot: u32) -> Result<()> {
         for index in 0..self.sessions_high() {
-            if index != self.index
+            if index != self.index()
                 && self.has_bit(slot, Line::Leases, index)?
                 && !self.session_locked(index)?
             {
@@ -216,7 +216,7 @@ impl Session {
         let writer = self.write()?;
         let seen = self.state_word(held.slot)?;
         if state::sequence(seen) == held.sequence
-            && self.updater_of(held.slot)? == self.token
+            && self.updater_of(held.slot)? == self.token()
             && seen & state::TORN != 0
         {
             // It lost its name meanwhile; those who have it still may read it.
@@ -307,7 +307,7 @@ impl Writer<'_> {
             return Ok(());
         }
         let index = (token & 0x1ff) as u32;
-        if token != 0 && index != self.s.index {
+        if token != 0 && index != self.s.index() {
             self.take_over(index)?;
         }
         // A token that no session has ends no session with it.
@@ -342,7 +342,7 @@ impl Writer<'_> {
     pub(crate) fn reopen(&self, held: Held) -> Result<()> {
         let seen = self.s.state_word(held.slot)?;
         if state::sequence(seen) == held.sequence
-            && self.s.updater_of(held.slot)? == self.s.token
+            && self.s.updater_of(held.slot)? == self.s.token()
             && let Some(after) = state::orphaned(seen)
         {
             let word = self.s.bytes.word(self.s.layout.slot(held.slot) + slot::STATE)?;
@@ -368,7 +368,7 @@ impl Writer<'_> {
                 )));
             }
         }
-        if self.s.updater_of(held.slot)? != self.s.token {
+        if self.s.updater_of(held.slot)? != self.s.token() {
             return Err(Error::Stale(format!("the update of table {name:?} was ended by others")));
         }
         Ok(())

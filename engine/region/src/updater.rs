@@ -86,7 +86,7 @@ impl Pin {
             let up = match asked {
                 Asked::Taken => {
                     session.note(held.sequence, patience.what);
-                    let word = Word { pin: pin.clone(), token: session.token };
+                    let word = Word { pin: pin.clone(), token: session.token() };
                     return Ok(Updater { word, pin });
                 }
                 Asked::Superseded => continue,
@@ -177,7 +177,7 @@ impl Updater {
             session.sweep_lessees(held.slot)?;
             let mut holders = session.holders(held)?;
             holders.retain(|holder| holder.kind != HoldKind::Update);
-            let own = session.has_bit(held.slot, Line::Leases, session.index)?;
+            let own = session.has_bit(held.slot, Line::Leases, session.index())?;
             if own || !waiting.pause()? {
                 // They may have ended while they were looked at.
                 if !holders.is_empty() || last {
@@ -230,7 +230,7 @@ struct Shut {
 impl Drop for Shut {
     fn drop(&mut self) {
         let inner = &self.pin.0;
-        if !inner.session.is_ours() || self.token != inner.session.token {
+        if !inner.session.is_ours() || self.token != inner.session.token() {
             return;
         }
         if inner.session.reopen(inner.held).is_err() {

@@ -126,7 +126,7 @@ impl Session {
         let page = page_size() as u64;
         let from = offset / page * page;
         let bytes = length((offset + len.max(1)).next_multiple_of(page) - from)?;
-        let fd = self.backing.fd().as_raw_fd();
+        let fd = self.backing.fd()?.as_raw_fd();
         let start = (offset - from) as usize;
         let len = length(len)?;
         let block = BLOCK as usize;

@@ -8,12 +8,12 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::MutexGuard;
 use rustix::thread::futex;
 
 use crate::error::{Error, Result};
 use crate::kill;
 use crate::layout::{LOCK_BASE, SESSIONS, header, session as field};
+use crate::mutex::ForkGuard;
 use crate::protocol;
 use crate::records::Records;
 use crate::session::{Deferred, Session};
@@ -29,7 +29,7 @@ const WAITERS: u64 = 1;
 /// The writer lock, held. All changes of shared structures go through it.
 pub(crate) struct Writer<'a> {
     pub(crate) s: &'a Session,
-    pub(crate) local: MutexGuard<'a, Records>,
+    pub(crate) local: ForkGuard<'a, Records>,
     /// Set when something contradictory was found: the next writer then rebuilds.
     pub(crate) broken: Cell<bool>,
 }
@@ -37,16 +37,28 @@ pub(crate) struct Writer<'a> {
 impl Session {
     /// Takes the writer lock, waiting up to ten seconds, and does what destructors left to do.
     pub(crate) fn write(&self) -> Result<Writer<'_>> {
+        self.write_within(PATIENCE)
+    }
+
+    /// The same with another patience.
+    pub(crate) fn write_within(&self, patience: Duration) -> Result<Writer<'_>> {
         self.check_fork()?;
         if self.read_only {
             return Err(Error::ReadOnly);
         }
-        let Some(local) = self.local.try_lock_for(PATIENCE) else {
+        if self.backing.handed_on().is_some() {
+            // Without its descriptor nobody could ask whether the others live.
+            self.lock.check().map_err(|e| Error::io("writing to a region", e))?;
+        }
+        let Some(local) = self.local.try_lock_for(patience) else {
             return Err(Error::Timeout {
-                what: "another thread of this process has been writing for 10 seconds".into(),
+                what: format!(
+                    "another thread of this process has been writing for {} seconds",
+                    patience.as_secs_f32()
+                ),
             });
         };
-        let stolen = self.acquire()?;
+        let stolen = self.acquire(patience)?;
         let mut writer = Writer { s: self, local, broken: Cell::new(false) };
         writer.enter(stolen)?;
         Ok(writer)
@@ -59,7 +71,7 @@ impl Session {
         }
         let local = self.local.try_lock()?;
         let word = self.bytes.word(header::WRITER).ok()?;
-        if !protocol::try_take(word, self.token << 1) {
+        if !protocol::try_take(word, self.token() << 1) {
             return None;
         }
         let mut writer = Writer { s: self, local, broken: Cell::new(false) };
@@ -69,16 +81,16 @@ impl Session {
 
     /// Takes the word; gives the slot of the dead session it was stolen from, whose lock byte is
     /// then ours.
-    fn acquire(&self) -> Result<Option<u32>> {
+    fn acquire(&self, patience: Duration) -> Result<Option<u32>> {
         let word = self.bytes.word(header::WRITER)?;
-        let mine = self.token << 1;
+        let mine = self.token() << 1;
         for _ in 0..SPINS {
             if protocol::try_take(word, mine) {
                 return Ok(None);
             }
             std::hint::spin_loop();
         }
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         loop {
             let seen = word.load(Ordering::Relaxed);
             if seen == 0 {
@@ -92,7 +104,7 @@ impl Session {
                 return Ok(slot);
             }
             if Instant::now() >= deadline {
-                return Err(self.give_up(seen));
+                return Err(self.give_up(seen, patience));
             }
             let marked = seen | WAITERS;
             if seen == marked
@@ -109,8 +121,8 @@ impl Session {
     fn steal(&self, word: &AtomicU64, seen: u64) -> Result<Option<Option<u32>>> {
         let token = seen >> 1;
         let slot = (token & 0x1ff) as u32;
-        let mine = self.token << 1 | WAITERS;
-        if slot == self.index {
+        let mine = self.token() << 1 | WAITERS;
+        if slot == self.index() {
             // The slot is ours, and this process's threads exclude each other: whoever held the
             // word under it is gone.
             let taken = protocol::steal(word, seen, mine, || Ok::<_, Error>(true), || Ok(()))?;
@@ -129,7 +141,7 @@ impl Session {
     }
 
     #[cold]
-    fn give_up(&self, seen: u64) -> Error {
+    fn give_up(&self, seen: u64, patience: Duration) -> Error {
         let slot = (seen >> 1 & 0x1ff) as u32;
         let pid = self
             .bytes
@@ -137,8 +149,9 @@ impl Session {
             .map_or(0, |pid| pid.load(Ordering::Relaxed));
         Error::Timeout {
             what: format!(
-                "process {pid} has held the region's writer lock for 10 seconds; it may be \
-                 stopped: continue or end it"
+                "process {pid} has held the region's writer lock for {} seconds; it may be \
+                 stopped: continue or end it",
+                patience.as_secs_f32()
             ),
         }
     }

@@ -149,34 +149,6 @@ fn role() {
                 }
             }
         }
-        "fork" => {
-            let extent = region.allocate(1000).unwrap();
-            let pin = region.publish("mine", &[Part::Owned(&extent)], b"m", false).unwrap();
-            // SAFETY: the child only runs what follows and leaves by `_exit`.
-            let pid = unsafe { libc::fork() };
-            if pid == 0 {
-                let code = match in_forked_child(&region, &name) {
-                    true => {
-                        drop((extent, pin, region));
-                        0
-                    }
-                    false => 1,
-                };
-                // SAFETY: ends the child at once.
-                unsafe { libc::_exit(code) };
-            }
-            let mut status = 0;
-            // SAFETY: waits for the child made above.
-            unsafe { libc::waitpid(pid, &raw mut status, 0) };
-            assert_eq!(status, 0);
-            // Nothing of ours was released by the child.
-            assert_eq!(pin.manifest().unwrap(), b"m");
-            let holds = region.leases().unwrap();
-            assert!(holds.iter().any(|h| h.pid == std::process::id() && h.table == "mine"));
-            assert!(region.verify().ok(), "{:?}", region.verify());
-            say("ready");
-            wait();
-        }
         "forked parent" => {
             // A child that outlives us must not keep our session alive.
             let extent = region.allocate(1 << 20).unwrap();
@@ -245,16 +217,6 @@ fn role() {
         }
         other => panic!("no role {other}"),
     }
-}
-
-fn in_forked_child(region: &Region, name: &str) -> bool {
-    let stale = matches!(region.names(), Err(Error::Stale(_)))
-        && matches!(region.allocate(10), Err(Error::Stale(_)));
-    let Ok(own) = Region::open(Location::Shm(name.into()), false) else { return false };
-    let sees = own.lookup("mine").is_ok_and(|pin| pin.manifest().is_ok_and(|m| m == b"m"));
-    let two = own.stats().is_ok_and(|stats| stats.sessions >= 2);
-    drop(own);
-    stale && sees && two
 }
 
 #[test]
@@ -344,19 +306,6 @@ fn processes_killed_at_any_moment_lose_and_leak_nothing() {
     let stats = region.stats().unwrap();
     assert_eq!((stats.used, stats.tables, stats.sessions), (baseline, 1, 1), "{stats:?}");
     assert!(region.verify().ok(), "{:?}", region.verify());
-}
-
-#[test]
-fn a_forked_child_uses_and_releases_nothing_of_its_parents() {
-    let place = Place::new("fork");
-    let region = place.create(4 << 20);
-    let mut peer = place.start("fork");
-    peer.expect("ready");
-    assert_eq!(region.lookup("mine").unwrap().manifest().unwrap(), b"m");
-    peer.go_on();
-    peer.finish();
-    region.delete("mine").unwrap();
-    assert_eq!(region.stats().unwrap().used, 0);
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! A file, mapped through memmap2.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Mode, OFlags};
 
 use super::{Backing, map_file, owner_only, random_u64, rename_new};
+use crate::descriptor::Descriptor;
 use crate::error::{Error, Result};
 use crate::mapping::Mapping;
 use crate::types::Location;
@@ -24,9 +26,11 @@ const REFUSED: [(u32, &str); 6] = [
 /// A region in a file.
 pub(crate) struct FileBacking {
     path: PathBuf,
-    /// The present name, while it is being made.
-    present: PathBuf,
-    fd: OwnedFd,
+    /// The name it has while it is being made.
+    temporary: Option<PathBuf>,
+    named: AtomicBool,
+    fd: Descriptor,
+    writable: bool,
 }
 
 /// The directory a path lies in.
@@ -48,16 +52,32 @@ impl FileBacking {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let fd = rustix::fs::open(&present, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|e| Error::io(context(), e))?;
-        let made = Self { path: path.into(), present, fd };
-        let sized = owner_only(&made.fd).and_then(|()| {
-            refuse_remote(made.fd.as_fd(), path)?;
-            rustix::fs::ftruncate(&made.fd, span).map_err(|e| Error::io(context(), e))
+        let sized = owner_only(&fd).and_then(|()| {
+            refuse_remote(fd.as_fd(), path)?;
+            rustix::fs::ftruncate(&fd, span).map_err(|e| Error::io(context(), e))?;
+            Descriptor::new(fd).map_err(|e| Error::io(context(), e))
         });
-        if let Err(e) = sized {
-            let _ = rustix::fs::unlink(&made.present);
-            return Err(e);
+        match sized {
+            Ok(fd) => Ok(Self {
+                path: path.into(),
+                temporary: Some(present),
+                named: AtomicBool::new(false),
+                fd,
+                writable: true,
+            }),
+            Err(e) => {
+                let _ = rustix::fs::unlink(&present);
+                Err(e)
+            }
         }
-        Ok(made)
+    }
+
+    /// The name it has now.
+    fn present(&self) -> &Path {
+        match &self.temporary {
+            Some(temporary) if !self.named.load(Ordering::Acquire) => temporary,
+            _ => &self.path,
+        }
     }
 
     pub(crate) fn open(path: &Path, writable: bool) -> Result<Self> {
@@ -70,7 +90,10 @@ impl FileBacking {
         })?;
         super::regular(fd.as_fd(), &path.display().to_string())?;
         refuse_remote(fd.as_fd(), path)?;
-        Ok(Self { path: path.into(), present: path.into(), fd })
+        let fd =
+            Descriptor::new(fd).map_err(|e| Error::io(format!("opening {}", path.display()), e))?;
+        let named = AtomicBool::new(true);
+        Ok(Self { path: path.into(), temporary: None, named, fd, writable })
     }
 
     fn sync_directory(&self) -> Result<()> {
@@ -99,30 +122,30 @@ impl Backing for FileBacking {
         self.path.display().to_string()
     }
 
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+    fn fd(&self) -> Result<BorrowedFd<'_>> {
+        super::at_path(&self.fd, self.present(), self.writable, &self.describe())
     }
 
     fn map(&self, span: u64, writable: bool) -> Result<Mapping> {
-        map_file(self.fd.as_fd(), span, writable)
+        map_file(self.fd()?, span, writable)
     }
 
-    fn publish(&mut self) -> Result<bool> {
-        rustix::fs::fsync(&self.fd)
+    fn publish(&self) -> Result<bool> {
+        rustix::fs::fsync(self.fd()?)
             .map_err(|e| Error::io(format!("syncing {}", self.path.display()), e))?;
-        let named = rename_new(&self.present, &self.path)?;
+        let named = rename_new(self.present(), &self.path)?;
         if named {
-            self.present = self.path.clone();
+            self.named.store(true, Ordering::Release);
             self.sync_directory()?;
         }
         Ok(named)
     }
 
     fn unlink(&self) -> Result<()> {
-        if !super::still_names(&self.present, self.fd.as_fd()) {
+        if !super::still_names(self.present(), self.fd()?) {
             return Ok(());
         }
-        match rustix::fs::unlink(&self.present) {
+        match rustix::fs::unlink(self.present()) {
             Ok(()) => self.sync_directory(),
             Err(rustix::io::Errno::NOENT) => Ok(()),
             Err(e) => Err(Error::io(format!("removing {}", self.path.display()), e)),
@@ -142,6 +165,6 @@ impl Backing for FileBacking {
     }
 
     fn temporary(&self) -> Option<PathBuf> {
-        Some(self.present.clone())
+        Some(self.present().to_owned())
     }
 }

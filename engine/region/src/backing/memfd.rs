@@ -1,18 +1,19 @@
 //! Anonymous memory behind a descriptor, mapped through memmap2 and sealed against resizing.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 
-use super::{Backing, map_file, owner_only};
+use super::{Backing, descriptor_gone, map_file, owner_only};
+use crate::descriptor::Descriptor;
 use crate::error::{Error, Result};
 use crate::mapping::Mapping;
 use crate::types::Location;
 
 /// A region without a name.
 pub(crate) struct MemfdBacking {
-    fd: OwnedFd,
+    fd: Descriptor,
 }
 
 /// This machine's memory in bytes.
@@ -31,13 +32,18 @@ impl MemfdBacking {
         rustix::fs::ftruncate(&fd, span).map_err(io)?;
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
         rustix::fs::fcntl_add_seals(&fd, seals).map_err(io)?;
+        Self::over(fd)
+    }
+
+    fn over(fd: OwnedFd) -> Result<Self> {
+        let fd = Descriptor::new(fd).map_err(|e| Error::io("opening anonymous memory", e))?;
         Ok(Self { fd })
     }
 
     pub(crate) fn open(fd: OwnedFd) -> Result<Self> {
         // Without the seal a peer could truncate it under us.
         match rustix::fs::fcntl_get_seals(&fd) {
-            Ok(seals) if seals.contains(SealFlags::SHRINK) => Ok(Self { fd }),
+            Ok(seals) if seals.contains(SealFlags::SHRINK) => Self::over(fd),
             _ => Err(Error::corrupt("the descriptor is not that of an anonymous region", 0)),
         }
     }
@@ -45,18 +51,18 @@ impl MemfdBacking {
 
 impl Backing for MemfdBacking {
     fn describe(&self) -> String {
-        format!("fd {}", self.fd.as_raw_fd())
+        format!("fd {}", self.fd.number())
     }
 
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+    fn fd(&self) -> Result<BorrowedFd<'_>> {
+        self.fd.get().ok_or_else(|| descriptor_gone(&self.describe()))
     }
 
     fn map(&self, span: u64, writable: bool) -> Result<Mapping> {
-        map_file(self.fd.as_fd(), span, writable)
+        map_file(self.fd()?, span, writable)
     }
 
-    fn publish(&mut self) -> Result<bool> {
+    fn publish(&self) -> Result<bool> {
         Ok(true)
     }
 
@@ -69,12 +75,14 @@ impl Backing for MemfdBacking {
     }
 
     fn handed_on(&self) -> Option<RawFd> {
-        Some(self.fd.as_raw_fd())
+        Some(self.fd.number())
     }
 
     fn location(&self) -> Result<Location> {
-        let fd =
-            self.fd.try_clone().map_err(|e| Error::io("duplicating a region's descriptor", e))?;
+        let fd = self
+            .fd()?
+            .try_clone_to_owned()
+            .map_err(|e| Error::io("duplicating a region's descriptor", e))?;
         Ok(Location::Fd(fd))
     }
 

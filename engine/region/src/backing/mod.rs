@@ -6,13 +6,16 @@ mod file;
 mod memfd;
 mod shm;
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 pub(crate) use file::FileBacking;
 pub(crate) use memfd::MemfdBacking;
 pub(crate) use shm::{DIRECTORY as SHM_DIRECTORY, PREFIX as SHM_PREFIX, ShmBacking, TEMPORARY};
 
+use rustix::fs::{Mode, OFlags};
+
+use crate::descriptor::Descriptor;
 use crate::error::{Error, Result};
 use crate::mapping::Mapping;
 use crate::types::Location;
@@ -21,12 +24,16 @@ use crate::types::Location;
 pub(crate) trait Backing: Send + Sync {
     /// How a person would name it.
     fn describe(&self) -> String;
-    /// The description that is mapped; never locked.
-    fn fd(&self) -> BorrowedFd<'_>;
+    /// The description that is mapped, or, if others have closed its descriptor, a new one of the
+    /// same file; never locked.
+    ///
+    /// # Errors
+    /// `Stale` if the descriptor is gone and no name leads to the file.
+    fn fd(&self) -> Result<BorrowedFd<'_>>;
     /// Maps all of it, aligned; `writable` only if the description is.
     fn map(&self, span: u64, writable: bool) -> Result<Mapping>;
     /// Gives a created region its name. `false`: the name is taken.
-    fn publish(&mut self) -> Result<bool>;
+    fn publish(&self) -> Result<bool>;
     /// The name it has until it is published, if it has one.
     fn temporary(&self) -> Option<PathBuf>;
     /// Removes the name; open users carry on.
@@ -88,6 +95,34 @@ pub(crate) fn file_bytes(fd: BorrowedFd<'_>) -> Result<u64> {
     Ok(u64::try_from(stat.st_size).unwrap_or(0))
 }
 
+/// A descriptor, or, if others have closed it, the file at `path` opened again, which must be the
+/// same.
+fn at_path<'a>(
+    descriptor: &'a Descriptor,
+    path: &Path,
+    writable: bool,
+    name: &str,
+) -> Result<BorrowedFd<'a>> {
+    if let Some(fd) = descriptor.get() {
+        return Ok(fd);
+    }
+    let access = if writable { OFlags::RDWR } else { OFlags::RDONLY };
+    rustix::fs::open(path, access | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
+        .ok()
+        .and_then(|fd| crate::descriptor::distinct(fd).ok())
+        .and_then(|again| descriptor.mend(again))
+        .ok_or_else(|| descriptor_gone(name))
+}
+
+/// What is said when a region's descriptor was closed and nothing leads back to its file.
+fn descriptor_gone(name: &str) -> Error {
+    Error::Stale(format!(
+        "the descriptor of region {name} was closed by another part of the program, and no name \
+         leads to its memory any more; what was read or viewed stays readable, but nothing can be \
+         changed: keep the descriptor out of closerange() and the like, or open the region again"
+    ))
+}
+
 /// Refuses what is not a regular file.
 fn regular(fd: BorrowedFd<'_>, name: &str) -> Result<()> {
     let stat = rustix::fs::fstat(fd).map_err(|e| Error::io(format!("opening {name}"), e))?;
@@ -140,7 +175,7 @@ fn map_file(fd: BorrowedFd<'_>, span: u64, writable: bool) -> Result<Mapping> {
         unsafe { Mapping::alias(map.as_mut_ptr(), bytes) }.map_err(failed)
     } else {
         // From a read-only description, so that no mprotect can make it writable again.
-        let read_only = crate::lock::reopen(fd, false).map_err(failed)?;
+        let read_only = crate::descriptor::reopen(fd, false).map_err(failed)?;
         let map =
             memmap2::MmapOptions::new().len(bytes).map_raw_read_only(&read_only).map_err(failed)?;
         // SAFETY: as above.
@@ -191,7 +226,7 @@ pub(crate) fn random_u64() -> Result<u64> {
 }
 
 /// Sets mode 0600 whatever the umask said.
-fn owner_only(fd: &OwnedFd) -> Result<()> {
+fn owner_only(fd: impl AsFd) -> Result<()> {
     rustix::fs::fchmod(fd, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)
         .map_err(|e| Error::io("restricting a region to its owner", e))
 }

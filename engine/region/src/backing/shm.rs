@@ -5,13 +5,15 @@
 //! renamed), it removes the object when its creator drops it (so we give up its ownership flag),
 //! and it shows no descriptor (so we open our own, and compare what both see).
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Mode, OFlags};
 use shared_memory::{Shmem, ShmemConf, ShmemError};
 
 use super::{Backing, head, map_failed, map_file, owner_only, random_u64};
+use crate::descriptor::Descriptor;
 use crate::error::{Error, Result};
 use crate::layout::header;
 use crate::mapping::Mapping;
@@ -27,9 +29,11 @@ pub(crate) const TEMPORARY: &str = ".insitu-tmp.";
 /// A named segment of shared memory.
 pub(crate) struct ShmBacking {
     name: String,
-    /// The object's present name in [`DIRECTORY`].
-    object: String,
-    fd: OwnedFd,
+    /// The object's name in [`DIRECTORY`] while it is being made.
+    temporary: Option<String>,
+    named: AtomicBool,
+    fd: Descriptor,
+    writable: bool,
 }
 
 /// Refuses names that could not be file names everywhere.
@@ -79,10 +83,8 @@ impl ShmBacking {
             )?;
         // A region lives until it is removed, not until its creator goes.
         segment.set_owner(false);
-        let made = Self::open_object(name, object.clone(), true).and_then(|made| {
-            owner_only(&made.fd)?;
-            Ok(made)
-        });
+        let made = Self::open_object(name, Some(object.clone()), true);
+        let made = made.and_then(|made| owner_only(made.fd()?).map(|()| made));
         if made.is_err() {
             let _ = rustix::fs::unlink(path(&object));
         }
@@ -91,17 +93,29 @@ impl ShmBacking {
 
     pub(crate) fn open(name: &str, writable: bool) -> Result<Self> {
         check_name(name)?;
-        Self::open_object(name, format!("{PREFIX}{name}"), writable)
+        Self::open_object(name, None, writable)
     }
 
-    fn open_object(name: &str, object: String, writable: bool) -> Result<Self> {
+    /// The object's name now.
+    fn object(&self) -> String {
+        match &self.temporary {
+            Some(temporary) if !self.named.load(Ordering::Acquire) => temporary.clone(),
+            _ => format!("{PREFIX}{}", self.name),
+        }
+    }
+
+    fn open_object(name: &str, temporary: Option<String>, writable: bool) -> Result<Self> {
+        let object = temporary.clone().unwrap_or_else(|| format!("{PREFIX}{name}"));
         let access = if writable { OFlags::RDWR } else { OFlags::RDONLY };
         // Anybody may put a pipe there; opening one must not wait for its other end.
         let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         match rustix::fs::open(path(&object), flags, Mode::empty()) {
             Ok(fd) => {
                 super::regular(fd.as_fd(), name)?;
-                Ok(Self { name: name.into(), object, fd })
+                let fd = Descriptor::new(fd)
+                    .map_err(|e| Error::io(format!("opening region {name:?}"), e))?;
+                let named = AtomicBool::new(temporary.is_none());
+                Ok(Self { name: name.into(), temporary, named, fd, writable })
             }
             Err(rustix::io::Errno::NOENT) => Err(Error::RegionNotFound { region: name.into() }),
             Err(e) => Err(Error::io(format!("opening region {name:?}"), e)),
@@ -113,7 +127,7 @@ impl ShmBacking {
     fn segment(&self, span: u64) -> Result<Shmem> {
         let context = format!("mapping region {:?}", self.name);
         let mut segment =
-            ShmemConf::new().os_id(format!("/{}", self.object)).open().map_err(|e| match e {
+            ShmemConf::new().os_id(format!("/{}", self.object())).open().map_err(|e| match e {
                 ShmemError::MapOpenFailed(code) if code == libc::ENOENT as u32 => {
                     Error::RegionNotFound { region: self.name.clone() }
                 }
@@ -133,7 +147,7 @@ impl ShmBacking {
         }
         // While a region is being made its header is still zero on both sides; its temporary
         // name is random, so that nobody else can have made another under it.
-        let mine = head(self.fd.as_fd(), header::CAPACITY as usize)?;
+        let mine = head(self.fd()?, header::CAPACITY as usize)?;
         let id = header::ID as usize;
         let mut theirs = [0_u8; 16];
         for (i, byte) in theirs.iter_mut().enumerate() {
@@ -150,13 +164,13 @@ impl Backing for ShmBacking {
         format!("{:?}", self.name)
     }
 
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+    fn fd(&self) -> Result<BorrowedFd<'_>> {
+        super::at_path(&self.fd, &path(&self.object()), self.writable, &self.describe())
     }
 
     fn map(&self, span: u64, writable: bool) -> Result<Mapping> {
         if !writable {
-            return map_file(self.fd.as_fd(), span, false);
+            return map_file(self.fd()?, span, false);
         }
         let segment = self.segment(span)?;
         if !self.same(&segment, span)? {
@@ -170,18 +184,18 @@ impl Backing for ShmBacking {
         unsafe { Mapping::alias(segment.as_ptr(), span as usize) }.map_err(|e| map_failed(span, e))
     }
 
-    fn publish(&mut self) -> Result<bool> {
+    fn publish(&self) -> Result<bool> {
         let object = format!("{PREFIX}{}", self.name);
-        let named = super::rename_new(&path(&self.object), &path(&object))?;
+        let named = super::rename_new(&path(&self.object()), &path(&object))?;
         if named {
-            self.object = object;
+            self.named.store(true, Ordering::Release);
         }
         Ok(named)
     }
 
     fn unlink(&self) -> Result<()> {
-        let path = path(&self.object);
-        if !super::still_names(&path, self.fd.as_fd()) {
+        let path = path(&self.object());
+        if !super::still_names(&path, self.fd()?) {
             return Ok(());
         }
         match rustix::fs::unlink(path) {
@@ -199,6 +213,6 @@ impl Backing for ShmBacking {
     }
 
     fn temporary(&self) -> Option<PathBuf> {
-        Some(path(&self.object))
+        Some(path(&self.object()))
     }
 }

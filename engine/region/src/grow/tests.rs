@@ -131,7 +131,7 @@ fn growing_again_takes_the_pages_that_are_warm() {
 fn one_far_out_costs_little_metadata() {
     let region = region(4 << 30);
     let blocks = |region: &Region| {
-        rustix::fs::fstat(region.for_tests().backing.fd()).unwrap().st_blocks as u64 * 512
+        rustix::fs::fstat(region.for_tests().backing.fd().unwrap()).unwrap().st_blocks as u64 * 512
     };
     let before = blocks(&region);
     let growable = region.grow(2 << 20).unwrap();
