@@ -11,11 +11,11 @@
 //! The source is not trusted: an array that came through the C interface may have any numbers in
 //! it. What is read of it is bounds-checked first, and never handed to code that panics.
 
-mod bits;
+pub(crate) mod bits;
 mod chunks;
 mod copies;
 mod dictionary;
-mod measure;
+pub(crate) mod measure;
 mod views;
 mod write;
 
@@ -58,7 +58,7 @@ pub(crate) struct Piece {
 
 impl Piece {
     /// The first row, counted from the start of the buffers.
-    fn physical(&self) -> Option<usize> {
+    pub(crate) fn physical(&self) -> Option<usize> {
         self.data.offset().checked_add(self.start)
     }
 }
@@ -261,7 +261,7 @@ fn check<'a>(
 
 /// # Errors
 /// `Unsupported` for types that a region does not hold, anywhere in a type.
-fn check_type(dtype: &DataType) -> Result<()> {
+pub(crate) fn check_type(dtype: &DataType) -> Result<()> {
     let shape = crate::layout::shape(dtype)?;
     if let Some(values) = &shape.dictionary {
         if has_dictionary(values) {
@@ -283,7 +283,7 @@ fn has_dictionary(dtype: &DataType) -> bool {
 }
 
 /// The same error, saying in which column.
-fn in_column(error: Error, name: &str) -> Error {
+pub(crate) fn in_column(error: Error, name: &str) -> Error {
     match error {
         Error::InvalidData(text) => Error::InvalidData(format!("column {name:?}: {text}")),
         Error::Unsupported(text) => Error::Unsupported(format!("column {name:?}: {text}")),

@@ -14,6 +14,8 @@
 //! *Architecture Invariant:* nothing that a region says is believed before it is checked, and
 //! nothing that a caller hands in is published before the *copy* of it has been checked.
 
+mod builder;
+mod conform;
 pub mod error;
 mod export;
 mod ingest;
@@ -35,6 +37,7 @@ mod types;
 mod validate;
 pub mod wire;
 
+pub use builder::{BuildOptions, Builder, Canvas};
 pub use error::{Error, ErrorCode, Result};
 pub use prepared::{Prepared, RunOptions};
 pub use query::{CollectOptions, Query};

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 use crate::ingest;
-use crate::layout::Layout;
+use crate::layout::{Layout, Place};
 use crate::manifest;
 use crate::slab::Slabs;
 use crate::statistics;
@@ -40,13 +40,13 @@ pub(crate) struct Shared {
     /// What this process counts.
     pub counters: Counters,
     /// Where it lives.
-    place: Place,
+    place: Home,
     /// Decoded manifests by sequence: a sequence names one manifest for ever.
     manifests: Mutex<HashMap<u64, Arc<Meta>>>,
 }
 
 /// Where a region lives, as it was created or opened.
-enum Place {
+enum Home {
     /// Named shared memory.
     Named(String),
     /// A file.
@@ -55,19 +55,19 @@ enum Place {
     Anonymous,
 }
 
-impl Place {
-    fn of(location: &Location) -> Place {
+impl Home {
+    fn of(location: &Location) -> Home {
         match location {
-            Location::Shm(name) => Place::Named(name.clone()),
+            Location::Shm(name) => Home::Named(name.clone()),
             Location::File(path) => {
-                Place::File(std::path::absolute(path).unwrap_or_else(|_| path.clone()))
+                Home::File(std::path::absolute(path).unwrap_or_else(|_| path.clone()))
             }
-            Location::Memfd | Location::Fd(_) => Place::Anonymous,
+            Location::Memfd | Location::Fd(_) => Home::Anonymous,
         }
     }
 
     fn is_file(&self) -> bool {
-        matches!(self, Place::File(_))
+        matches!(self, Home::File(_))
     }
 }
 
@@ -81,7 +81,7 @@ pub struct PutOptions<'a> {
 }
 
 impl Region {
-    fn new(region: insitu_region::Region, place: Place) -> Region {
+    fn new(region: insitu_region::Region, place: Home) -> Region {
         Region {
             shared: Arc::new(Shared {
                 region,
@@ -99,7 +99,7 @@ impl Region {
     /// `RegionExists` for a taken name (see [`CreateOptions::if_exists`]), `InvalidArgument` for
     /// a bad name or capacity, `RegionFull`, `PermissionDenied`, `Io`.
     pub fn create(location: Location, options: CreateOptions) -> Result<Region> {
-        let place = Place::of(&location);
+        let place = Home::of(&location);
         Ok(Region::new(insitu_region::Region::create(location, options)?, place))
     }
 
@@ -108,7 +108,7 @@ impl Region {
     /// # Errors
     /// `RegionNotFound`, `RegionCorrupt`, `VersionMismatch`, `SessionLimit`, `PermissionDenied`.
     pub fn open(location: Location, read_only: bool) -> Result<Region> {
-        let place = Place::of(&location);
+        let place = Home::of(&location);
         Ok(Region::new(insitu_region::Region::open(location, read_only)?, place))
     }
 
@@ -144,16 +144,16 @@ impl Region {
     /// Its name, if it is named shared memory.
     pub fn name(&self) -> Option<&str> {
         match &self.shared.place {
-            Place::Named(name) => Some(name),
-            Place::File(_) | Place::Anonymous => None,
+            Home::Named(name) => Some(name),
+            Home::File(_) | Home::Anonymous => None,
         }
     }
 
     /// Its path, if it is a file.
     pub fn path(&self) -> Option<&Path> {
         match &self.shared.place {
-            Place::File(path) => Some(path),
-            Place::Named(_) | Place::Anonymous => None,
+            Home::File(path) => Some(path),
+            Home::Named(_) | Home::Anonymous => None,
         }
     }
 
@@ -458,6 +458,15 @@ impl Shared {
     /// The same; `interrupt` is asked now and then while much of it is made present.
     pub fn allocate_with(&self, bytes: u64, interrupt: &dyn Fn() -> bool) -> Result<Extent> {
         Ok(self.region.allocate_with(bytes, interrupt)?)
+    }
+
+    /// The address of a buffer, with its padding, in the read-only mapping; null if absent.
+    pub fn address(&self, place: Place) -> Result<*const u8> {
+        if place.is_absent() {
+            return Ok(std::ptr::null());
+        }
+        let padded = place.len.checked_next_multiple_of(manifest::ALIGN).unwrap_or(u64::MAX);
+        Ok(self.region.slice(place.offset, padded)?)
     }
 
     /// Whether it is a file: durable, and possibly made by anyone.

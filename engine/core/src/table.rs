@@ -12,7 +12,6 @@ use insitu_region::Lease;
 use crate::error::{Error, Result};
 use crate::export;
 use crate::layout::{Column, Layout, Place};
-use crate::manifest::ALIGN;
 use crate::query::Query;
 use crate::region::Region;
 use crate::storage::Storage;
@@ -314,11 +313,7 @@ impl Table {
 
     /// The address of a buffer, with its padding, in the read-only mapping; null if absent.
     pub(crate) fn address(&self, place: Place) -> Result<*const u8> {
-        if place.is_absent() {
-            return Ok(std::ptr::null());
-        }
-        let padded = place.len.checked_next_multiple_of(ALIGN).unwrap_or(u64::MAX);
-        Ok(self.inner.region.shared.region.slice(place.offset, padded)?)
+        self.inner.region.shared.address(place)
     }
 }
 

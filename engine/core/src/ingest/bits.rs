@@ -169,7 +169,7 @@ impl BitWriter {
 }
 
 /// 64 bits from bit `start` on; zeros past the end.
-fn read(from: &[u8], start: usize) -> u64 {
+pub(crate) fn read(from: &[u8], start: usize) -> u64 {
     let (byte, shift) = (start / 8, (start % 8) as u32);
     let word = |at: usize| -> u64 {
         let rest = from.get(at..).unwrap_or_default();

@@ -158,7 +158,7 @@ fn too_long() -> Error {
 }
 
 /// The rows of a piece lie within its array.
-fn check_rows(piece: &Piece) -> Result<()> {
+pub(crate) fn check_rows(piece: &Piece) -> Result<()> {
     let end = piece.start.checked_add(piece.len);
     if end.is_none_or(|end| end > piece.data.len()) || piece.physical().is_none() {
         return Err(Error::InvalidData(format!(
@@ -192,7 +192,7 @@ pub(crate) fn source(piece: &Piece, index: usize) -> Result<&[u8]> {
 }
 
 /// A buffer of the source is as long as its rows need.
-fn check_buffer(piece: &Piece, index: usize, kind: Kind) -> Result<()> {
+pub(crate) fn check_buffer(piece: &Piece, index: usize, kind: Kind) -> Result<()> {
     let bytes = source(piece, index)?.len();
     // An array without rows may come without offsets.
     if piece.len == 0 {
