@@ -14,7 +14,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 use pyo3_arrow::{PyRecordBatch, PyRecordBatchReader, PySchema};
 
-use crate::errors;
+use crate::query::Query;
+use crate::table::Table;
+use crate::{arrow_out, errors};
 
 type Item = Result<RecordBatch, ArrowError>;
 
@@ -43,6 +45,31 @@ impl Raised {
     pub fn take(&self) -> Option<PyErr> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+}
+
+/// The table of the engine that `data` is, or that is the result of the query that it is.
+pub fn ours(data: &Bound<'_, PyAny>) -> PyResult<Option<insitu::Table>> {
+    if let Ok(query) = data.cast::<Query>() {
+        return Ok(Some(query.get().collect(data.py(), None, false, false, None)?.0));
+    }
+    Ok(data.cast::<Table>().ok().map(|table| table.get().0.clone()))
+}
+
+/// `data` as a stream of record batches that are to become rows of a table of that schema.
+pub fn rows_of(data: &Bound<'_, PyAny>, schema: &SchemaRef) -> PyResult<Source> {
+    let py = data.py();
+    if let Some(table) = ours(data)? {
+        let batches = py.detach(|| table.to_batches()).map_err(|error| errors::raise(py, error))?;
+        let batches = Box::new(batches.into_iter().map(Ok));
+        return Ok(Source { schema: table.schema(), batches, raised: Raised::default() });
+    }
+    let mapping = py.import("collections.abc")?.getattr("Mapping")?;
+    if data.is_instance(&mapping)? && !data.hasattr(intern!(py, "__arrow_c_stream__"))? {
+        let ingest = py.import("insitu._ingest")?;
+        let schema = arrow_out::pyarrow_schema(py, schema)?;
+        return pyarrow(&ingest.call_method1("from_mapping_as", (data, schema))?);
+    }
+    source(data)
 }
 
 /// `data` as a stream of record batches.
@@ -110,7 +137,7 @@ fn pyarrow(data: &Bound<'_, PyAny>) -> PyResult<Source> {
 }
 
 /// Lets pyarrow check its own object, in constant time per array.
-fn validate(data: &Bound<'_, PyAny>) -> PyResult<()> {
+pub fn validate(data: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = data.py();
     if let Some(validate) = data.getattr_opt(intern!(py, "validate"))? {
         validate.call0().map_err(|error| invalid(py, &error))?;

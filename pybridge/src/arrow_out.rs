@@ -6,10 +6,10 @@ use arrow::array::{ArrayRef, RecordBatch, StructArray};
 use arrow::datatypes::{Field, FieldRef, SchemaRef};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyTuple};
-use pyo3_arrow::PySchema;
 use pyo3_arrow::ffi::{
     ArrayIterator, to_array_pycapsules, to_schema_pycapsule, to_stream_pycapsule,
 };
+use pyo3_arrow::PySchema;
 
 use crate::errors;
 
@@ -26,6 +26,15 @@ pub fn schema<'py>(py: Python<'py>, schema: &SchemaRef) -> PyResult<Bound<'py, P
 /// A schema as a `pyarrow.Schema`.
 pub fn pyarrow_schema<'py>(py: Python<'py>, schema: &SchemaRef) -> PyResult<Bound<'py, PyAny>> {
     PySchema::new(schema.clone()).into_pyarrow(py)
+}
+
+/// A column's type as a `pyarrow.DataType`.
+pub fn pyarrow_type<'py>(
+    py: Python<'py>,
+    schema: &SchemaRef,
+    index: usize,
+) -> PyResult<Bound<'py, PyAny>> {
+    pyarrow_schema(py, schema)?.call_method1("field", (index,))?.getattr("type")
 }
 
 /// An `arrow_schema` capsule of one field.

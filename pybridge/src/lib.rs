@@ -9,6 +9,7 @@
 
 mod arrow_in;
 mod arrow_out;
+mod builder;
 mod column;
 mod display;
 mod errors;

@@ -8,6 +8,7 @@ use insitu_query::FunctionKind;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
+use crate::builder::Builder;
 use crate::column::Column;
 use crate::expr::{self, Expr, Then, When};
 use crate::prepared::Prepared;
@@ -187,6 +188,7 @@ fn _functions(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.setattr("__version__", env!("CARGO_PKG_VERSION"))?;
     errors::register(module)?;
+    module.add_class::<Builder>()?;
     module.add_class::<Column>()?;
     module.add_class::<Expr>()?;
     module.add_class::<GroupBy>()?;

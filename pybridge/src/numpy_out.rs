@@ -4,11 +4,14 @@
 //! lease on the table, and the lease keeps the mapping. So no order of `del`, `close()` and `gc`
 //! leaves a view dangling. The mapping itself is read-only: writing through a view that someone
 //! forced writable faults instead of corrupting what other processes read.
+//!
+//! Arrays that are to be filled lie in a mapping of their own, which their base object keeps, and
+//! which is made read-only when the filling ends.
 
 use std::ffi::c_void;
 
 use arrow::array::{Array, ArrayRef};
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use numpy::npyffi::{self, NpyTypes, PY_ARRAY_API, npy_intp};
 use numpy::{PyArrayDescr, PyArrayDescrMethods};
 use pyo3::prelude::*;
@@ -86,13 +89,73 @@ pub fn view<'py>(
     };
     drop(data);
     let keeper = Bound::new(py, Keeper { _array: array })?;
+    // SAFETY: `address` has `rows * width` readable bytes, aligned to 64 at their buffer's start,
+    // for as long as `keeper`, which owns the array.
+    unsafe { array_over(descr, address.cast_mut(), rows, false, keeper.into_any()) }
+}
 
+/// The base object of an array that is to be filled; it keeps the memory mapped.
+#[pyclass(frozen, module = "insitu._native", name = "_Canvas")]
+struct Canvas {
+    _canvas: insitu::Canvas,
+}
+
+/// A writable array over memory that is to be filled, under the NumPy dtype `descr`.
+pub fn writable<'py>(
+    py: Python<'py>,
+    canvas: insitu::Canvas,
+    descr: Bound<'py, PyArrayDescr>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let rows = canvas.len().checked_div(descr.itemsize()).unwrap_or(0);
+    let address = canvas.as_mut_ptr();
+    let keeper = Bound::new(py, Canvas { _canvas: canvas })?;
+    // SAFETY: the canvas has so many bytes, and stays mapped for as long as `keeper` owns it. It
+    // begins at a multiple of 64.
+    unsafe { array_over(descr, address, rows, true, keeper.into_any()) }
+}
+
+/// The dtype under which a column of fixed width is handed out to be filled; `None` for others.
+/// Where NumPy has no type of the same meaning, it is one of the same bytes: dates are int32 days,
+/// times of day the integers that they are, decimals and intervals opaque bytes.
+pub fn filled_as(dtype: &DataType) -> Option<String> {
+    if let Ok(same) = same_bytes(dtype) {
+        return Some(same);
+    }
+    Some(match dtype {
+        DataType::Boolean => "bool".into(),
+        DataType::Date32 | DataType::Time32(_) => "int32".into(),
+        DataType::Time64(_) => "int64".into(),
+        DataType::Interval(IntervalUnit::YearMonth) => "int32".into(),
+        DataType::Interval(IntervalUnit::DayTime) => "V8".into(),
+        DataType::Interval(IntervalUnit::MonthDayNano) => "V16".into(),
+        DataType::Decimal32(..) => "V4".into(),
+        DataType::Decimal64(..) => "V8".into(),
+        DataType::Decimal128(..) => "V16".into(),
+        DataType::Decimal256(..) => "V32".into(),
+        DataType::FixedSizeBinary(width) if *width > 0 => format!("V{width}"),
+        _ => return None,
+    })
+}
+
+/// An array of `rows` values of `descr` at `address`, with `keeper` as its base object.
+///
+/// # Safety
+/// `address` is aligned for the dtype and has as many bytes, readable, and writable if
+/// `writeable`, for as long as `keeper` lives.
+unsafe fn array_over<'py>(
+    descr: Bound<'py, PyArrayDescr>,
+    address: *mut u8,
+    rows: usize,
+    writeable: bool,
+    keeper: Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = descr.py();
     let mut dims = [rows as npy_intp];
+    let flags = if writeable { npyffi::NPY_ARRAY_CARRAY } else { npyffi::NPY_ARRAY_CARRAY_RO };
     // SAFETY: the API table is NumPy's own, imported under the GIL. `descr` is handed over as
-    // a new reference, as PyArray_NewFromDescr steals one. `address` has `rows * width` readable
-    // bytes, aligned to 64 at their buffer's start, and lives as long as `keeper`, which becomes
-    // the base object below. Flags without NPY_ARRAY_WRITEABLE: nobody writes through it.
-    let view = unsafe {
+    // a new reference, as PyArray_NewFromDescr steals one. The caller vouches for the memory, which
+    // lives as long as `keeper`, which becomes the base object below.
+    let array = unsafe {
         let object = PY_ARRAY_API.PyArray_NewFromDescr(
             py,
             npyffi::get_type_object(py, NpyTypes::PyArray_Type),
@@ -100,18 +163,17 @@ pub fn view<'py>(
             1,
             dims.as_mut_ptr(),
             std::ptr::null_mut(),
-            address.cast_mut().cast::<c_void>(),
-            npyffi::NPY_ARRAY_CARRAY_RO,
+            address.cast::<c_void>(),
+            flags,
             std::ptr::null_mut(),
         );
         Bound::from_owned_ptr_or_err(py, object)?
     };
-    // SAFETY: `view` is the array made above; the call steals the reference to `keeper`.
-    let status = unsafe {
-        PY_ARRAY_API.PyArray_SetBaseObject(py, view.as_ptr().cast(), keeper.into_any().into_ptr())
-    };
+    // SAFETY: `array` is the array made above; the call steals the reference to `keeper`.
+    let status =
+        unsafe { PY_ARRAY_API.PyArray_SetBaseObject(py, array.as_ptr().cast(), keeper.into_ptr()) };
     if status != 0 {
         return Err(PyErr::fetch(py));
     }
-    Ok(view)
+    Ok(array)
 }

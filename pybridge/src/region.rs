@@ -4,7 +4,7 @@ use insitu::PutOptions;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
-use crate::query::Query;
+use crate::builder::Builder;
 use crate::table::Table;
 use crate::{arrow_in, display, errors, interrupt, module, pickle};
 
@@ -24,12 +24,7 @@ impl Region {
     ) -> PyResult<insitu::Table> {
         let py = data.py();
         // Our own tables and results share their buffers, if they lie in this region.
-        let ours = if let Ok(query) = data.cast::<Query>() {
-            Some(query.get().collect(py, None, false, false, None)?.0)
-        } else {
-            data.cast::<Table>().ok().map(|table| table.get().0.clone())
-        };
-        if let Some(table) = ours {
+        if let Some(table) = arrow_in::ours(data)? {
             return interrupt::detached(py, None, |interrupt| {
                 if self.0.is_same(table.region()) {
                     return self.0.put_table(name, &table, replace);
@@ -62,6 +57,29 @@ impl Region {
     #[pyo3(signature = (name, data, *, replace=false))]
     fn put(&self, name: &str, data: &Bound<'_, PyAny>, replace: bool) -> PyResult<Table> {
         self.put_data(name, data, replace).map(Table)
+    }
+
+    /// Begins a table whose memory comes first: NumPy views of it are filled, or batches appended,
+    /// and it is published when the block ends; an exception discards it.
+    ///
+    /// `schema`: a `pyarrow.Schema`, or a dict of names and types. With `rows`, columns of fixed
+    /// width are filled in place (`b["x"][:] = ...`) and others assigned (`b["s"] = values`);
+    /// what is not stored is whatever the memory held, or zero with `zero=True`. Without `rows`,
+    /// `b.append(data)` takes batches of any number.
+    ///
+    /// Raises `TableExists` if the name is taken, unless `replace=True`: here, and once more when
+    /// it is published.
+    #[pyo3(signature = (name, schema, rows=None, *, replace=false, zero=false))]
+    fn build(
+        &self,
+        name: &str,
+        schema: &Bound<'_, PyAny>,
+        rows: Option<u64>,
+        replace: bool,
+        zero: bool,
+    ) -> PyResult<Builder> {
+        let options = insitu::BuildOptions { rows, replace, zero };
+        Builder::begin(&self.0, name, schema, options)
     }
 
     /// The table of that name; `TableNotFound`, a `KeyError`, names the nearest.

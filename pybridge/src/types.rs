@@ -8,50 +8,55 @@ use pyo3_arrow::PyDataType;
 
 use crate::errors;
 
-/// The column type that `value` names.
+/// The column type of the engine that `value` names.
 pub fn data_type(value: &Bound<'_, PyAny>) -> PyResult<DataType> {
+    let arrow: PyDataType = pyarrow_type(value)?.extract()?;
+    match insitu::data_type(arrow.as_ref()) {
+        DataType::Opaque(_) => Err(refuse(value)),
+        dtype => Ok(dtype),
+    }
+}
+
+fn refuse(value: &Bound<'_, PyAny>) -> PyErr {
+    errors::new(
+        value.py(),
+        "TypeMismatch",
+        format!(
+            "{value} names no column type; use a pyarrow type, a NumPy dtype or a name such as \
+             \"int64\", \"float32\", \"string\", \"date32\", \"timestamp[us]\""
+        ),
+    )
+}
+
+/// The `pyarrow.DataType` that `value` names.
+pub fn pyarrow_type<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = value.py();
-    let refuse = || {
-        errors::new(
-            py,
-            "TypeMismatch",
-            format!(
-                "{value} names no column type; use a pyarrow type, a NumPy dtype or a name such \
-                 as \"int64\", \"float32\", \"string\", \"date32\", \"timestamp[us]\""
-            ),
-        )
-    };
+    let pyarrow = py.import("pyarrow")?;
     if value.is_instance_of::<PyType>() {
-        for (class, dtype) in [
-            (py.get_type::<PyBool>(), DataType::Bool),
-            (py.get_type::<PyInt>(), DataType::Int64),
-            (py.get_type::<PyFloat>(), DataType::Float64),
-            (py.get_type::<PyString>(), DataType::Utf8),
+        for (class, name) in [
+            (py.get_type::<PyBool>(), "bool_"),
+            (py.get_type::<PyInt>(), "int64"),
+            (py.get_type::<PyFloat>(), "float64"),
+            (py.get_type::<PyString>(), "string"),
         ] {
             if value.is(&class) {
-                return Ok(dtype);
+                return pyarrow.call_method0(name);
             }
         }
     }
-    let pyarrow = py.import("pyarrow")?;
-    let named = if value.is_instance(&pyarrow.getattr("DataType")?)? {
-        value.clone()
-    } else if let Ok(name) = value.cast::<PyString>()
+    if value.is_instance(&pyarrow.getattr("DataType")?)? {
+        return Ok(value.clone());
+    }
+    if let Ok(name) = value.cast::<PyString>()
         && let Ok(dtype) = pyarrow
             .getattr("types")?
             .getattr("lib")?
             .call_method1("type_for_alias", (alias(name.to_str()?),))
     {
-        dtype
-    } else {
-        let dtype = py.import("numpy")?.call_method1("dtype", (value,)).map_err(|_| refuse())?;
-        pyarrow.call_method1("from_numpy_dtype", (dtype,)).map_err(|_| refuse())?
-    };
-    let arrow: PyDataType = named.extract()?;
-    match insitu::data_type(arrow.as_ref()) {
-        DataType::Opaque(_) => Err(refuse()),
-        dtype => Ok(dtype),
+        return Ok(dtype);
     }
+    let dtype = py.import("numpy")?.call_method1("dtype", (value,)).map_err(|_| refuse(value))?;
+    pyarrow.call_method1("from_numpy_dtype", (dtype,)).map_err(|_| refuse(value))
 }
 
 /// pyarrow's alias for a name of ours where they differ.

@@ -19,6 +19,7 @@ A region lives until ``ins.remove("market")``. Every exception is an ``ins.Error
 """
 
 from insitu._native import (
+    Builder,
     Cancelled,
     CastFailed,
     Column,
@@ -73,6 +74,7 @@ from insitu._native import (
 )
 
 __all__ = [
+    "Builder",
     "Cancelled",
     "CastFailed",
     "Column",

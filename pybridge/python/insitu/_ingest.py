@@ -1,4 +1,4 @@
-"""pandas frames and dicts of arrays as Arrow, for `Region.put`.
+"""pandas frames, dicts of arrays and single columns as Arrow, for `Region.put`, `build` and `append`.
 
 This module decides what insitu promises about them: what counts as missing, what becomes of an
 index, which types are refused and with which words. pyarrow converts what comes from pandas.
@@ -8,7 +8,7 @@ pandas to see whether they were given some of it, which takes seconds in a proce
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -62,11 +62,72 @@ def from_mapping(columns: Mapping[Any, Any]) -> pa.Table:
             raise _native.InvalidArgument(f"column names must be strings, {name!r} is not")
         names.append(name)
         arrays.append(_array(name, values))
+    _refuse_lengths(names, arrays)
+    return pa.Table.from_arrays(arrays, names=names)
+
+
+def from_mapping_as(columns: Mapping[Any, Any], schema: pa.Schema) -> pa.Table:
+    """A mapping of names to values as rows of a table of a known schema.
+
+    Columns that are not in the schema, or not in the mapping, are left for the engine to refuse.
+    """
+    names: list[str] = []
+    arrays: list[pa.Array | pa.ChunkedArray] = []
+    for name, values in columns.items():
+        if not isinstance(name, str):
+            raise _native.InvalidArgument(f"column names must be strings, {name!r} is not")
+        index = schema.get_field_index(name)
+        names.append(name)
+        arrays.append(_array(name, values) if index < 0 else column(name, values, schema.types[index]))
+    _refuse_lengths(names, arrays)
+    return pa.Table.from_arrays(arrays, names=names)
+
+
+def column(name: str, values: Any, dtype: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    """Values as a column of a known type. None is null; numbers are cast where none is changed."""
+    if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
+        raise _native.TypeMismatch(
+            f"column {name!r} takes all its values, an array or a list; "
+            f"{type(values).__name__} is one value"
+        )
+    foreign = hasattr(values, "__arrow_c_stream__") or hasattr(values, "__arrow_c_array__")
+    typed = isinstance(values, np.ndarray) and values.dtype.kind != "O"
+    try:
+        if not foreign and not typed:
+            # Lists, and arrays of Python objects: what they are to be is known here.
+            return pa.array(values, type=dtype)
+        array = _array(name, values)
+        return array if array.type == dtype else array.cast(dtype)
+    except (pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise _native.TypeMismatch(f"column {name!r} of type {dtype}: {error}") from error
+    except (pa.ArrowInvalid, OverflowError) as error:
+        raise _native.InvalidData(f"column {name!r} of type {dtype}: {error}") from error
+
+
+def schema_of(columns: Any, named: Callable[[Any], pa.DataType]) -> pa.Schema:
+    """A schema, from one or from a mapping of names to types; `named` knows the types' names."""
+    if isinstance(columns, pa.Schema):
+        return columns
+    if hasattr(columns, "__arrow_c_schema__"):
+        return pa.schema(columns)
+    if not isinstance(columns, Mapping):
+        raise _native.TypeMismatch(
+            f"a {type(columns).__name__} is no schema; use a pyarrow.Schema, "
+            'or a dict of names and types: {"price": "float64", "symbol": "string"}'
+        )
+    fields = []
+    for name, dtype in columns.items():
+        if not isinstance(name, str):
+            raise _native.InvalidArgument(f"column names must be strings, {name!r} is not")
+        fields.append(pa.field(name, named(dtype)))
+    return pa.schema(fields)
+
+
+def _refuse_lengths(names: list[str], arrays: list[pa.Array | pa.ChunkedArray]) -> None:
     lengths = {name: len(array) for name, array in zip(names, arrays, strict=True)}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{name!r}: {length}" for name, length in lengths.items())
         raise _native.ShapeMismatch(f"columns must have equal lengths; these have {listed}")
-    return pa.Table.from_arrays(arrays, names=names)
 
 
 def _refuse_duplicates(names: list[str]) -> None:

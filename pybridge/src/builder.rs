@@ -1,0 +1,255 @@
+//! Tables while they are built: NumPy arrays over the region's memory to be filled, or batches to be
+//! appended.
+
+use std::collections::HashMap;
+
+use arrow::array::{Array, ArrayData};
+use arrow::datatypes::DataType;
+use insitu::BuildOptions;
+use numpy::PyArrayDescr;
+use parking_lot::Mutex;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyTuple};
+use pyo3_arrow::{PyChunkedArray, PySchema};
+
+use crate::table::Table;
+use crate::{arrow_in, arrow_out, errors, interrupt, numpy_out, types};
+
+/// A table that is being built, from `Region.build`.
+///
+/// A context manager: leaving the block publishes the table, an exception discards it.
+#[pyclass(frozen, module = "insitu", name = "Builder")]
+pub struct Builder {
+    builder: insitu::Builder,
+    /// The arrays that were handed out, by column, and whether they are its validity.
+    arrays: Mutex<HashMap<(usize, bool), Py<PyAny>>>,
+}
+
+impl Builder {
+    /// Begins a table.
+    pub fn begin(
+        region: &insitu::Region,
+        name: &str,
+        schema: &Bound<'_, PyAny>,
+        options: BuildOptions,
+    ) -> PyResult<Builder> {
+        let py = schema.py();
+        let named =
+            PyCFunction::new_closure(py, None, None, |arguments: &Bound<'_, PyTuple>, _| {
+                types::pyarrow_type(&arguments.get_item(0)?).map(Bound::unbind)
+            })?;
+        let ingest = py.import("insitu._ingest")?;
+        let schema: PySchema = ingest.call_method1("schema_of", (schema, named))?.extract()?;
+        let schema = schema.into_inner();
+        let builder = py
+            .detach(|| region.build(name, schema, options))
+            .map_err(|error| errors::raise(py, error))?;
+        Ok(Builder { builder, arrays: Mutex::default() })
+    }
+
+    fn index(&self, py: Python<'_>, column: &str) -> PyResult<usize> {
+        self.builder.column_index(column).map_err(|error| errors::raise(py, error))
+    }
+
+    fn dtype(&self, index: usize) -> DataType {
+        self.builder.schema().field(index).data_type().clone()
+    }
+
+    /// The array over a column's values, or its validity; always the same one.
+    fn array<'py>(
+        &self,
+        py: Python<'py>,
+        index: usize,
+        validity: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if self.builder.is_open()
+            && let Some(array) = self.arrays.lock().get(&(index, validity))
+        {
+            return Ok(array.bind(py).clone());
+        }
+        let canvas = py.detach(|| match validity {
+            true => self.builder.validity(index),
+            false => self.builder.values(index),
+        });
+        let canvas = canvas.map_err(|error| errors::raise(py, error))?;
+        let dtype = match validity {
+            true => Some("bool".to_owned()),
+            false => numpy_out::filled_as(&self.dtype(index)),
+        };
+        let dtype = dtype.ok_or_else(|| {
+            errors::new(py, "TypeMismatch", "NumPy has no type for values of this width")
+        })?;
+        let array = numpy_out::writable(py, canvas, PyArrayDescr::new(py, dtype)?)?;
+        let mut arrays = self.arrays.lock();
+        Ok(arrays.entry((index, validity)).or_insert_with(|| array.unbind()).bind(py).clone())
+    }
+
+    /// Nobody writes through the arrays that were handed out any more. Views of them that a caller
+    /// made keep their flag; a store through one of those faults.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let arrays: Vec<_> = self.arrays.lock().drain().collect();
+        for (_, array) in arrays {
+            array.call_method1(py, intern!(py, "setflags"), (false,))?;
+        }
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl Builder {
+    /// The column's values as a NumPy array over the region's memory, to be filled in place. The
+    /// block's end makes it read-only. Booleans are bytes, dates in days int32, times of day
+    /// integers, decimals opaque bytes. `TypeMismatch` for columns without a fixed width: assign
+    /// those.
+    fn __getitem__<'py>(&self, py: Python<'py>, column: &str) -> PyResult<Bound<'py, PyAny>> {
+        self.array(py, self.index(py, column)?, false)
+    }
+
+    /// Gives a column all its values, and its nulls: from an Arrow array, a NumPy array, a list or
+    /// a pandas or Polars Series, which is copied. A column of fixed width also takes what NumPy
+    /// broadcasts, such as a number.
+    fn __setitem__(&self, column: &str, values: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = values.py();
+        let index = self.index(py, column)?;
+        let dtype = self.dtype(index);
+        if numpy_out::same_bytes(&dtype).is_ok() || dtype == DataType::Boolean {
+            // What NumPy has as well is stored by NumPy, and no row of it is null; but its NaT is.
+            let numpy = py.import("numpy")?;
+            let kind = match values.is_instance(&numpy.getattr("ma")?.getattr("MaskedArray")?)? {
+                true => "masked".to_owned(),
+                false if values.is_instance(&numpy.getattr("ndarray")?)? => {
+                    values.getattr("dtype")?.getattr("kind")?.extract()?
+                }
+                false if values.is_instance(&numpy.getattr("generic")?)? => "scalar".into(),
+                false if !values.hasattr("__len__")? => "scalar".into(),
+                false => "other".into(),
+            };
+            let scalar = kind == "scalar" && !values.is_none();
+            if scalar || (kind.len() == 1 && !"mMO".contains(&kind)) {
+                let array = self.array(py, index, false)?;
+                if !scalar {
+                    let (rows, shape) = (array.len()?, values.getattr("shape")?);
+                    if !shape.eq((rows,))? {
+                        let message = format!(
+                            "column {column:?} was given values of shape {shape}, the table has \
+                             {rows} rows"
+                        );
+                        return Err(errors::new(py, "ShapeMismatch", message));
+                    }
+                }
+                array.set_item(py.Ellipsis(), values)?;
+                if let Some(valid) = self.arrays.lock().get(&(index, true)) {
+                    valid.bind(py).set_item(py.Ellipsis(), true)?;
+                }
+                return Ok(());
+            }
+        }
+        let declared = arrow_out::pyarrow_type(py, self.builder.schema(), index)?;
+        let ingest = py.import("insitu._ingest")?;
+        let array = ingest.call_method1("column", (column, values, declared))?;
+        arrow_in::validate(&array)?;
+        let array: PyChunkedArray = array.extract()?;
+        let arrays: Vec<ArrayData> = array.chunks().iter().map(|chunk| chunk.to_data()).collect();
+        interrupt::detached(py, None, |interrupt| self.builder.assign(index, arrays, interrupt))
+    }
+
+    /// Which rows of a column are valid, as an array of booleans to be filled; all are valid until
+    /// something else is stored.
+    fn validity<'py>(&self, py: Python<'py>, column: &str) -> PyResult<Bound<'py, PyAny>> {
+        self.array(py, self.index(py, column)?, true)
+    }
+
+    /// Appends rows: anything that `Region.put` takes, with columns of the same names and types.
+    /// It is copied. `SchemaMismatch` and `InvalidData` leave out the batch at fault.
+    fn append(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = data.py();
+        let arrow_in::Source { schema, batches, raised } =
+            arrow_in::rows_of(data, self.builder.schema())?;
+        interrupt::detached(py, None, |interrupt| self.builder.append(&schema, batches, interrupt))
+            .map_err(|error| raised.take().unwrap_or(error))
+    }
+
+    /// Publishes the table and returns its handle. The arrays that were handed out are read-only
+    /// from now on; if it fails, the builder is discarded.
+    fn seal(&self, py: Python<'_>) -> PyResult<Table> {
+        if self.builder.is_open() {
+            self.close(py)?;
+        }
+        interrupt::detached(py, None, |interrupt| self.builder.seal(interrupt)).map(Table)
+    }
+
+    /// Gives the memory back. The arrays that were handed out are read-only and zero from now on.
+    fn discard(&self, py: Python<'_>) -> PyResult<()> {
+        self.close(py)?;
+        py.detach(|| self.builder.discard());
+        Ok(())
+    }
+
+    /// The table, once it is published; until then `InvalidArgument`.
+    #[getter]
+    fn table(&self, py: Python<'_>) -> PyResult<Table> {
+        self.builder.table().map(Table).ok_or_else(|| {
+            let message = match self.builder.is_open() {
+                true => "the table is not published yet: leave the block, or call seal()",
+                false => "the builder was discarded: there is no table",
+            };
+            errors::new(py, "InvalidArgument", message)
+        })
+    }
+
+    /// The name that the table will have.
+    #[getter]
+    fn name(&self) -> &str {
+        self.builder.name()
+    }
+
+    /// The schema that the table will have, a `pyarrow.Schema`.
+    #[getter]
+    fn schema<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        arrow_out::pyarrow_schema(py, self.builder.schema())
+    }
+
+    /// The number of rows; when batches are appended, those so far.
+    #[getter]
+    fn num_rows(&self, py: Python<'_>) -> u64 {
+        py.detach(|| self.builder.num_rows())
+    }
+
+    fn __len__(&self, py: Python<'_>) -> usize {
+        usize::try_from(self.num_rows(py)).unwrap_or(usize::MAX)
+    }
+
+    fn __bool__(&self) -> bool {
+        true
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (exception, *_details))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        exception: &Bound<'_, PyAny>,
+        _details: &Bound<'_, PyTuple>,
+    ) -> PyResult<()> {
+        if !exception.is_none() {
+            return self.discard(py);
+        }
+        // Sealed or discarded in the block: as the caller wanted.
+        if self.builder.is_open() { self.seal(py).map(drop) } else { Ok(()) }
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        let state = match (self.builder.is_open(), self.builder.table()) {
+            (true, _) => "being built",
+            (false, Some(_)) => "published",
+            (false, None) => "discarded",
+        };
+        let columns = self.builder.schema().fields().len();
+        let rows = self.num_rows(py);
+        format!("Builder of {:?}: {rows} rows, {columns} columns, {state}", self.builder.name())
+    }
+}
