@@ -34,7 +34,7 @@ use crate::writer::Writer;
 use crate::{fork, kill, registry};
 
 /// How long a fork may be held up, in all.
-const PATIENCE: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What a fork passes on; made before it, in the thread that forks.
 pub(crate) struct Handover {

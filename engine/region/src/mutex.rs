@@ -6,6 +6,9 @@
 //! starts over with an empty value; the old one is leaked, since nobody knows what state it is in.
 //! A lock that is free, or that the forking thread itself kept over the fork, is passed on whole.
 //!
+//! Who has waited for a millisecond is next: the lock is then kept for it when it comes free, so that
+//! threads which lock again and again cannot starve a fork.
+//!
 //! There is no state but the word itself, unlike with locks whose queues lie in a table that all of
 //! a process's locks share: a fork could copy that table locked.
 
@@ -22,9 +25,13 @@ use crate::fork;
 const LOCKED: u32 = 1;
 /// Set while somebody may sleep on the word.
 const WAITERS: u32 = 2;
+/// Set while somebody has waited for long: only such a one may take it.
+const URGENT: u32 = 4;
 /// Above these bits: the generation of who locked it.
-const GENERATION: u32 = 2;
+const GENERATION: u32 = 3;
 const SPINS: u32 = 100;
+/// What is long.
+const LONG: Duration = Duration::from_millis(1);
 
 /// A mutex around a value that a forked child can begin anew.
 #[derive(Debug, Default)]
@@ -78,7 +85,18 @@ impl<T> ForkMutex<T> {
     }
 
     fn unlock(&self) {
-        if self.word.swap(0, Ordering::Release) & WAITERS != 0 {
+        let mut seen = self.word.load(Ordering::Relaxed);
+        loop {
+            let free = if seen & URGENT == 0 { 0 } else { seen & !(LOCKED | WAITERS) };
+            match self.word.compare_exchange_weak(seen, free, Ordering::Release, Ordering::Relaxed)
+            {
+                Ok(_) => break,
+                Err(other) => seen = other,
+            }
+        }
+        if seen & URGENT != 0 {
+            let _ = futex::wake(&self.word, futex::Flags::PRIVATE, u32::MAX >> 1);
+        } else if seen & WAITERS != 0 {
             let _ = futex::wake(&self.word, futex::Flags::PRIVATE, 1);
         }
     }
@@ -111,22 +129,27 @@ impl<T: Default> ForkMutex<T> {
         self.word.compare_exchange(0, mine(), Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
-    /// Takes the lock from a thread that did not survive a fork.
+    /// Takes the lock if it is free after all, or from a thread that did not survive a fork.
     #[cold]
     fn inherit(&self) -> bool {
         let (seen, mine) = (self.word.load(Ordering::Relaxed), mine());
-        let vanished = seen != 0 && seen >> GENERATION != mine >> GENERATION;
-        if vanished
-            && self
-                .word
-                .compare_exchange(seen, mine | WAITERS, Ordering::Acquire, Ordering::Relaxed)
-                .is_ok()
-        {
+        if seen & (LOCKED | URGENT) == 0 {
+            return self.take(seen);
+        }
+        if seen >> GENERATION == mine >> GENERATION || !self.take(seen) {
+            return false;
+        }
+        if seen & LOCKED != 0 {
             // SAFETY: the lock is ours. The old value may be half changed, so it is not dropped.
             unsafe { self.value.get().write(T::default()) };
-            return true;
         }
-        false
+        true
+    }
+
+    /// Locks from a state that was seen; others may be asleep, and one is woken when we unlock.
+    fn take(&self, seen: u32) -> bool {
+        let mine = mine() | WAITERS;
+        self.word.compare_exchange(seen, mine, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     #[cold]
@@ -137,17 +160,13 @@ impl<T: Default> ForkMutex<T> {
             }
             std::hint::spin_loop();
         }
+        let long = Instant::now() + LONG;
         loop {
+            let now = Instant::now();
+            let urgent = now >= long;
             let seen = self.word.load(Ordering::Relaxed);
-            if seen == 0 {
-                // Others may sleep still; keep their bit, so that our release wakes one.
-                let taken = self.word.compare_exchange(
-                    0,
-                    mine() | WAITERS,
-                    Ordering::Acquire,
-                    Ordering::Relaxed,
-                );
-                if taken.is_ok() {
+            if seen & LOCKED == 0 && (urgent || seen & URGENT == 0) {
+                if self.take(seen) {
                     return true;
                 }
                 continue;
@@ -155,14 +174,22 @@ impl<T: Default> ForkMutex<T> {
             if self.inherit() {
                 return true;
             }
-            let left = match deadline {
-                None => None,
-                Some(deadline) => match deadline.checked_duration_since(Instant::now()) {
-                    Some(left) => futex::Timespec::try_from(left).ok(),
-                    None => return false,
-                },
-            };
-            let marked = seen | WAITERS;
+            if deadline.is_some_and(|deadline| now >= deadline) {
+                if urgent {
+                    // Nobody may be left who is. Who is asks again.
+                    self.word.fetch_and(!URGENT, Ordering::Relaxed);
+                    let _ = futex::wake(&self.word, futex::Flags::PRIVATE, u32::MAX >> 1);
+                }
+                return false;
+            }
+            let mut until = deadline;
+            if !urgent {
+                until = Some(until.map_or(long, |until| until.min(long)));
+            }
+            let left = until
+                .map(|until| until.saturating_duration_since(now))
+                .and_then(|left| futex::Timespec::try_from(left).ok());
+            let marked = seen | WAITERS | if urgent { URGENT } else { 0 };
             if seen == marked
                 || self
                     .word
@@ -228,6 +255,29 @@ mod tests {
             }
         });
         assert_eq!(*count.lock(), 200_000);
+    }
+
+    #[test]
+    fn who_locks_again_and_again_starves_nobody() {
+        let (mutex, done) = (ForkMutex::new(()), std::sync::atomic::AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        let _held = mutex.lock();
+                        std::thread::sleep(Duration::from_micros(200));
+                    }
+                });
+            }
+            let got = (0..20).all(|_| mutex.try_lock_for(Duration::from_secs(5)).is_some());
+            // And who gives up while it is next leaves the lock to the others.
+            for _ in 0..5 {
+                let _ = mutex.try_lock_for(LONG + Duration::from_micros(100));
+            }
+            done.store(true, Ordering::Relaxed);
+            assert!(got);
+        });
+        assert!(mutex.try_lock().is_some());
     }
 
     #[test]
