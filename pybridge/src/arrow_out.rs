@@ -6,10 +6,10 @@ use arrow::array::{ArrayRef, RecordBatch, StructArray};
 use arrow::datatypes::{Field, FieldRef, SchemaRef};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyTuple};
+use pyo3_arrow::PySchema;
 use pyo3_arrow::ffi::{
     ArrayIterator, to_array_pycapsules, to_schema_pycapsule, to_stream_pycapsule,
 };
-use pyo3_arrow::PySchema;
 
 use crate::errors;
 

@@ -587,24 +587,12 @@ impl Writer<'_> {
 
     fn free_unheld(&mut self, slot: u32, seen: u64) -> Result<bool> {
         let Some(owned) = self.owned_by(slot) else { return Ok(false) };
-        if !self.shut_out(slot, seen)? {
+        if !self.s.shut_out(slot, seen)? {
             return Ok(false);
         }
+        kill::point("reclaim: shut out");
         self.free_retired(slot, state::sequence(seen), &owned)?;
         Ok(true)
-    }
-
-    /// Keeps a retired slot from being pinned by who comes to it by a link or with a pass, unless
-    /// somebody has come before.
-    fn shut_out(&self, slot: u32, seen: u64) -> Result<bool> {
-        let word = self.s.bytes.word(self.s.layout.slot(slot) + slot::STATE)?;
-        protocol::shut(word, state::reclaiming(seen));
-        kill::point("reclaim: shut out");
-        if !self.s.held(slot)? {
-            return Ok(true);
-        }
-        word.store(seen, Ordering::SeqCst);
-        Ok(false)
     }
 
     /// Whether a retired slot that no process holds is kept for what leads to it: an older version

@@ -109,6 +109,10 @@ impl Slot {
         let lines = [&self.pins, &self.leases];
         let found = protocol::reclaimable(&self.state, 2, |i| Ok::<_, Died>(lines[i as usize]));
         let Some(seen) = found.unwrap() else { return false };
+        let alone = protocol::shut_out(&self.state, seen, 2, |i| Ok::<_, Died>(lines[i as usize]));
+        if !alone.unwrap() {
+            return false;
+        }
         self.write(RECYCLED);
         self.state.store(state::word(State::Free, state::sequence(seen)), Ordering::Release);
         true

@@ -172,10 +172,12 @@ impl Session {
         protocol::reclaimable(self.bytes.word(at + slot::STATE)?, 16, word)
     }
 
-    /// Whether any session holds a slot: sound after it was shut.
-    pub(crate) fn held(&self, slot: u32) -> Result<bool> {
-        let at = self.layout.slot(slot) + slot::PINS;
-        Ok(!protocol::is_unheld(16, |i| self.bytes.word(at + i * 8))?)
+    /// Keeps a retired slot from being pinned by who comes to it by a link or with a pass, unless
+    /// somebody has come before.
+    pub(crate) fn shut_out(&self, slot: u32, seen: u64) -> Result<bool> {
+        let at = self.layout.slot(slot);
+        let word = |i| self.bytes.word(at + slot::PINS + i * 8);
+        protocol::shut_out(self.bytes.word(at + slot::STATE)?, seen, 16, word)
     }
 
     /// Clears a dead (or leaving) session's bits in a slot; whether there were any.

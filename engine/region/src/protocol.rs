@@ -59,7 +59,7 @@ pub(crate) fn retire<W: Word>(state: &W, flags: u64) {
 }
 
 /// The state word of a retired slot that nobody holds, if it is one: then its memory may be
-/// recycled. Under the writer lock, `count` words of pins and leases.
+/// recycled, unless somebody comes to it all the same ([`shut_out`]). Under the writer lock, `count` words of pins and leases.
 #[inline]
 pub(crate) fn reclaimable<'a, W: Word + 'a, E>(
     state: &W,
@@ -72,8 +72,26 @@ pub(crate) fn reclaimable<'a, W: Word + 'a, E>(
     Ok(free.then_some(seen))
 }
 
-/// Shuts new holders out, by making the state another, under the writer lock. Afterwards the words of
-/// pins and leases say truly whether there are older ones ([`is_unheld`]).
+/// Shuts out who comes to a retired slot by a link or with a pass, and would pin it although it is
+/// retired. Whether nobody has come before: then its memory may be recycled; else the slot is as it
+/// was. Under the writer lock, after [`reclaimable`] gave `seen`.
+#[inline]
+pub(crate) fn shut_out<'a, W: Word + 'a, E>(
+    state: &W,
+    seen: u64,
+    count: u64,
+    word: impl Fn(u64) -> Result<&'a W, E>,
+) -> Result<bool, E> {
+    shut(state, state::reclaiming(seen));
+    let alone = is_unheld(count, word)?;
+    if !alone {
+        state.store(seen, Ordering::Release);
+    }
+    Ok(alone)
+}
+
+/// Shuts new leases out, by making the state another, under the writer lock. Afterwards the words of
+/// leases say truly whether there are older ones ([`is_unheld`]).
 #[inline]
 pub(crate) fn shut<W: Word>(state: &W, shut: u64) {
     state.store(shut, Ordering::Release);

@@ -7,7 +7,7 @@ use loom::thread;
 
 use super::{CONTENT, Died, Fate, Life, Slot, check, explore};
 use crate::protocol;
-use crate::state::State;
+use crate::state::{self, State};
 
 struct Region {
     slot: Slot,
@@ -44,6 +44,45 @@ fn let_go(region: &Region, bit: u64, life: &Life) -> Result<bool, Died> {
     Ok(false)
 }
 
+/// Comes to a version of a table by a link, or with a pass: it is retired, and kept by another's
+/// pin, which is let go meanwhile.
+fn follow(region: &Region, bit: u64, life: &Life) -> Result<bool, Died> {
+    let slot = &region.slot;
+    let seen = slot.seen();
+    if state::state(seen) != Some(State::Retired) {
+        return Ok(false);
+    }
+    if protocol::hold(&slot.pins, bit, false, &slot.state, seen) {
+        life.step()?;
+        assert_eq!(slot.read(), CONTENT);
+        life.step()?;
+    }
+    let_go(region, bit, life)
+}
+
+#[test]
+fn loom_a_retired_table_can_be_pinned_until_it_is_freed() {
+    explore(4, |fate| {
+        let slot = Slot::new(State::Retired, 1);
+        slot.pins.store(1, Ordering::Relaxed);
+        let region = Arc::new(Region { slot, writer: Mutex::new(()) });
+        let follower = {
+            let region = region.clone();
+            thread::spawn(move || follow(&region, 2, &Life::new(fate)))
+        };
+        let left = let_go(&region, 1, &Life::new(Fate(None)));
+        drop(left);
+        let died = follower.join().unwrap().is_err();
+        let _writer = region.writer.lock().unwrap();
+        if died {
+            protocol::clear_bit(&region.slot.pins, 2);
+        }
+        region.slot.reclaim();
+        let freed = state::state(region.slot.seen()) == Some(State::Free);
+        assert!(freed, "the table's memory is lost");
+    });
+}
+
 fn delete(region: &Region) {
     let _writer = region.writer.lock().unwrap();
     protocol::retire(&region.slot.state, 0);
@@ -78,7 +117,7 @@ fn run(pinned: bool, fate: Fate) {
         }
         region.slot.reclaim();
     }
-    let freed = crate::state::state(region.slot.seen()) == Some(State::Free);
+    let freed = state::state(region.slot.seen()) == Some(State::Free);
     assert!(freed, "the table's memory is lost");
 }
 
