@@ -1,6 +1,9 @@
 //! Regions: shared memory that holds tables by name.
 
+use std::ffi::CString;
+
 use insitu::PutOptions;
+use pyo3::exceptions::PyRuntimeWarning;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
@@ -190,9 +193,25 @@ impl Region {
         module::leases(py, &records)
     }
 
-    /// Makes a file durable; elsewhere there is nothing to do.
+    /// Makes a file durable: after a loss of power it opens as the last flush that returned left
+    /// it, or a later one. Elsewhere there is nothing to do. Nothing is durable before it; `close`
+    /// does not flush.
+    ///
+    /// It waits up to ten seconds until no table is being updated in place (`LeaseHeld`). Of a
+    /// poisoned table, what an earlier flush made durable stays so, and a `RuntimeWarning` says it.
+    /// `OSError` if the disk fails; then no later flush of this file succeeds either.
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.0.flush()).map_err(|error| errors::raise(py, error))
+        let flushed = interrupt::detached(py, None, |interrupt| self.0.flush(Some(interrupt)))?;
+        if flushed.left_out.is_empty() {
+            return Ok(());
+        }
+        let text = format!(
+            "not flushed, since an update of them was interrupted: {}; drop them, or accept them \
+             with repair()",
+            flushed.left_out.join(", ")
+        );
+        let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
+        PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 1)
     }
 
     /// Closes this handle and the handles of its tables, which raise `Stale` from then on; views

@@ -52,6 +52,6 @@ pub use insitu_query::{
     set_threads, threads,
 };
 pub use insitu_region::{
-    CreateOptions, HoldKind, Holder, IfExists, LeaseRecord, Location, Patience, RegionRecord,
-    Report,
+    CreateOptions, Flushed, HoldKind, Holder, IfExists, LeaseRecord, Location, Patience,
+    RegionRecord, Report,
 };

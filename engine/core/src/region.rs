@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use insitu_query::ColumnStats;
-use insitu_region::{CreateOptions, Extent, LeaseRecord, Location, Pin, RegionRecord, Report};
+use insitu_region::{
+    CreateOptions, Extent, Flushed, LeaseRecord, Location, Patience, Pin, RegionRecord, Report,
+};
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
@@ -24,6 +27,8 @@ use crate::table::{Meta, Table};
 
 /// Decoded manifests kept per region, at most.
 const CACHED_MANIFESTS: usize = 1024;
+/// How long a flush waits for an update in place to end.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A region that this process has open. Cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -377,19 +382,20 @@ impl Region {
         self.shared.counters.copy(bytes);
     }
 
-    /// Makes a file region durable as it is now; elsewhere there is nothing to do.
+    /// Makes a file durable: after a loss of power it opens as the last flush that returned left
+    /// it, or a later one. All tables are as they are at one instant during the call, which waits
+    /// up to ten seconds until no table is being updated in place. Elsewhere there is nothing to do.
+    ///
+    /// `interrupt` is asked now and then on the calling thread; true gives up, and leaves what was
+    /// durable before.
     ///
     /// # Errors
-    /// `Unsupported` for files, for now; `Stale`.
-    pub fn flush(&self) -> Result<()> {
-        self.shared.check_open()?;
-        if self.shared.place.is_file() {
-            return Err(Error::Unsupported(
-                "files are not made durable yet; the operating system writes them when it likes"
-                    .into(),
-            ));
-        }
-        Ok(())
+    /// `Io` if the system cannot write the file, and whenever it is flushed from then on;
+    /// `LeaseHeld`, `Timeout`, `Cancelled`, `RegionFull`, `RegionCorrupt`, `ReadOnly`, `Stale`.
+    pub fn flush(&self, interrupt: Option<&dyn Fn() -> bool>) -> Result<Flushed> {
+        let interrupt = interrupt.unwrap_or(&|| false);
+        let patience = Patience { timeout: PATIENCE, interrupt, what: "flush" };
+        Ok(self.shared.region.flush(&patience)?)
     }
 
     /// Closes the region for this process. The region and its tables are `Stale` afterwards, live

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::arena::Raw;
-use crate::catalog::{ManifestAt, visible};
+use crate::catalog::{Held, ManifestAt, visible};
 use crate::checkpoint::{self, Checkpoint, Kept, is_checkpoint, message_bytes};
 use crate::error::{Error, FullCause, Result};
 use crate::kill;
@@ -22,7 +22,7 @@ use crate::roots::{self, Place, Root};
 use crate::session::Session;
 use crate::state::{self, State};
 use crate::sync;
-use crate::types::{Flushed, Report};
+use crate::types::{Flushed, Patience, Report};
 use crate::writer::Writer;
 
 /// How long to wait for another's flush: it may write all of a large file.
@@ -95,14 +95,14 @@ struct Leases<'a> {
 }
 
 impl Leases<'_> {
-    fn take_more(&mut self) -> Result<()> {
+    fn take_more(&mut self, what: &str) -> Result<()> {
         for slot in slot::HIDDEN..self.s.slots_high() {
             let word = self.s.state_word(slot)?;
             if state::state(word) == Some(State::Published)
                 && !self.slots.contains(&slot)
                 && self.s.hold(slot, Line::Leases, word)?
             {
-                self.s.note(state::sequence(word), "flush");
+                self.s.note(state::sequence(word), what);
                 self.slots.push(slot);
             }
         }
@@ -120,11 +120,7 @@ impl Drop for Leases<'_> {
 
 impl Session {
     /// Makes all tables durable as they are now; see [`crate::Region::flush`].
-    pub(crate) fn flush(
-        &self,
-        patience: Duration,
-        interrupt: &dyn Fn() -> bool,
-    ) -> Result<Flushed> {
+    pub(crate) fn flush(&self, patience: &Patience<'_>) -> Result<Flushed> {
         self.check_fork()?;
         if !self.backing.is_durable() {
             return Ok(Flushed::default());
@@ -132,7 +128,7 @@ impl Session {
         if self.read_only {
             return Err(Error::ReadOnly);
         }
-        let _turn = self.take_turn(interrupt)?;
+        let _turn = self.take_turn(patience.interrupt)?;
         kill::point("flush: turn taken");
         if self.bytes.word(header::FLAGS)?.load(Ordering::Acquire) & header::FLAG_SYNC_FAILED != 0 {
             return Err(self.sync_failed(std::io::Error::other(
@@ -141,7 +137,7 @@ impl Session {
         }
         let mut bytes = 0;
         loop {
-            let (number, mut flushed) = self.flush_once(patience, interrupt)?;
+            let (number, mut flushed) = self.flush_once(patience)?;
             bytes += flushed.bytes;
             flushed.bytes = bytes;
             // Beside the first checkpoint's root stands the one that says that nothing was flushed.
@@ -153,19 +149,14 @@ impl Session {
     }
 
     /// One flush; gives the number of the checkpoint that holds then.
-    fn flush_once(
-        &self,
-        patience: Duration,
-        interrupt: &dyn Fn() -> bool,
-    ) -> Result<(u64, Flushed)> {
+    fn flush_once(&self, patience: &Patience<'_>) -> Result<(u64, Flushed)> {
         self.settle()?;
         let last = self.last_checkpoint()?;
         let mut flushed = Flushed::default();
-        let Some(mut pending) = self.publish_snapshot(&last, patience, interrupt, &mut flushed)?
-        else {
+        let Some(mut pending) = self.publish_snapshot(&last, patience, &mut flushed)? else {
             return Ok((last.number, flushed));
         };
-        let root = match self.write_content(&mut pending, &last, interrupt, &mut flushed) {
+        let root = match self.write_content(&mut pending, &last, patience.interrupt, &mut flushed) {
             Ok(root) => root,
             Err(e) => {
                 // Nothing has happened yet that cannot be taken back.
@@ -261,11 +252,10 @@ impl Session {
     fn publish_snapshot(
         &self,
         last: &Checkpoint,
-        patience: Duration,
-        interrupt: &dyn Fn() -> bool,
+        patience: &Patience<'_>,
         flushed: &mut Flushed,
     ) -> Result<Option<Pending>> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now().checked_add(patience.timeout);
         // Read without the lock; what changes until it is taken is read again.
         let mut known = HashMap::new();
         let needed = self.glance(&mut known, last)?.bytes();
@@ -295,9 +285,9 @@ impl Session {
                 }
                 Ok(Attempt::Busy(slot, word)) => {
                     if since.elapsed() > COURTESY {
-                        leases.take_more()?;
+                        leases.take_more(patience.what)?;
                     }
-                    if let Err(e) = self.await_update(slot, word, deadline, interrupt) {
+                    if let Err(e) = self.await_update(slot, word, deadline, patience.interrupt) {
                         self.give_back(memory);
                         return Err(e);
                     }
@@ -364,7 +354,7 @@ impl Session {
         &self,
         slot: u32,
         word: u64,
-        deadline: Instant,
+        deadline: Option<Instant>,
         interrupt: &dyn Fn() -> bool,
     ) -> Result<()> {
         loop {
@@ -374,19 +364,11 @@ impl Session {
             if interrupt() {
                 return Err(Error::Cancelled);
             }
-            if Instant::now() >= deadline {
-                let name = self.slot_name(slot)?;
-                let at = self.layout.slot(slot) + slot::UPDATER;
-                let updater = self.bytes.word(at)?.load(Ordering::Relaxed);
-                let page = self.layout.session((updater & 0x1ff) as u32);
-                let pid = self.bytes.half(page + field::PID)?.load(Ordering::Relaxed);
-                return Err(Error::Timeout {
-                    what: format!(
-                        "process {pid} is updating the table {:?} in place, and a flush waits \
-                         until no update is half done",
-                        String::from_utf8_lossy(&name)
-                    ),
-                });
+            // Our own update would wait for the flush, and the flush for it.
+            if deadline.is_some_and(|at| Instant::now() >= at) || self.updates_here(slot) {
+                let name = String::from_utf8_lossy(&self.slot_name(slot)?).into_owned();
+                let holders = self.holders(Held { slot, sequence: state::sequence(word) })?;
+                return Err(Error::LeaseHeld { name, holders });
             }
             std::thread::sleep(SLICE);
         }
@@ -500,13 +482,11 @@ impl Writer<'_> {
     ) -> Result<Result<Snapshot, (u32, u64)>> {
         let s = self.s;
         let mut snapshot = Snapshot::default();
-        let mut swept = false;
         for slot in slot::HIDDEN..s.slots_high() {
             let mut word = s.state_word(slot)?;
-            if !swept && matches!(state::state(word), Some(State::Leased | State::Writing)) {
+            if matches!(state::state(word), Some(State::Leased | State::Writing)) {
                 // Its updater may have died; then that ends the update.
-                swept = true;
-                self.sweep_dead()?;
+                self.end_if_dead(slot)?;
                 word = s.state_word(slot)?;
             }
             match state::state(word) {

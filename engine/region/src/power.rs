@@ -16,12 +16,12 @@ use rustix::fs::SeekFrom;
 
 use crate::kill::watching;
 use crate::layout::header;
-use crate::{CreateOptions, Error, Extent, Location, Part, Region};
+use crate::{CreateOptions, Error, Extent, Location, Part, Patience, Region};
 
 const PAGE: usize = 4096;
 const SECTOR: usize = 512;
 /// Cuts to be tried, unless the environment asks for more.
-const CASES: usize = 1_500;
+const CASES: usize = 600;
 
 /// Names, and all bytes of the tables.
 type Tables = BTreeMap<String, Vec<u8>>;
@@ -160,7 +160,8 @@ fn fill(extent: &Extent, bytes: &[u8]) {
 }
 
 fn flush(region: &Region) -> crate::Result<crate::Flushed> {
-    region.flush(Duration::from_secs(1), &|| false)
+    let timeout = Duration::from_secs(1);
+    region.flush(&Patience { timeout, interrupt: &|| false, what: "" })
 }
 
 /// A story, and what it may be found to have been after a cut.

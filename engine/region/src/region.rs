@@ -2,7 +2,6 @@
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 
@@ -424,18 +423,19 @@ impl Region {
         self.session()?.trim(u64::MAX)
     }
 
-    /// Makes a file durable: all tables as they are at one instant during the call, which waits
-    /// until no table is being updated in place, for at most `patience`. After a loss of power, or
-    /// any other end of the system, the file opens as the last completed flush left it. Elsewhere
-    /// it does nothing. `interrupt` is asked now and then; `true` gives up, and leaves what was
+    /// Makes a file durable: all tables as they are at one instant during the call. It waits until
+    /// no table is being updated in place, as long as `patience` says, and for another's flush.
+    /// After a loss of power, or any other end of the system, the file opens as the last flush that
+    /// returned left it, or a later one. Elsewhere it does nothing. Interrupted, it leaves what was
     /// durable before.
     ///
     /// # Errors
     /// [`Error::Io`] if the system cannot write the file, and from then on whenever it is flushed;
+    /// [`Error::LeaseHeld`] if an update lasts longer than the patience, or is this very thread's;
     /// [`Error::RegionFull`] if the disk has no room for the checkpoint, [`Error::Timeout`],
     /// [`Error::Cancelled`], [`Error::ReadOnly`], [`Error::RegionCorrupt`], [`Error::Stale`].
-    pub fn flush(&self, patience: Duration, interrupt: &dyn Fn() -> bool) -> Result<Flushed> {
-        self.session()?.flush(patience, interrupt)
+    pub fn flush(&self, patience: &Patience<'_>) -> Result<Flushed> {
+        self.session()?.flush(patience)
     }
 
     /// What the region holds.

@@ -301,7 +301,7 @@ impl Session {
 
 impl Writer<'_> {
     /// Ends the update of a slot if its updater is dead, or gone without a trace.
-    fn end_if_dead(&mut self, slot: u32) -> Result<()> {
+    pub(crate) fn end_if_dead(&mut self, slot: u32) -> Result<()> {
         let token = self.s.updater_of(slot)?;
         if self.s.lives(token, slot)? {
             return Ok(());

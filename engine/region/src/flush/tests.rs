@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::layout::{header, slot};
-use crate::state::{self, State};
 use crate::sync::testing::fail_once;
-use crate::{CreateOptions, Error, Flushed, FullCause, Location, Part, Region, kill};
+use crate::{
+    CreateOptions, Error, Exclusive, Flushed, FullCause, Location, Obstacle, Part, Patience,
+    Region, kill,
+};
 
 struct Place(tempfile::TempDir);
 
@@ -53,7 +55,11 @@ fn flip(path: &Path, at: u64) {
 }
 
 fn flush(region: &Region) -> crate::Result<Flushed> {
-    region.flush(Duration::from_millis(200), &|| false)
+    flush_within(region, Duration::from_millis(200))
+}
+
+fn flush_within(region: &Region, timeout: Duration) -> crate::Result<Flushed> {
+    region.flush(&Patience { timeout, interrupt: &|| false, what: "a test" })
 }
 
 /// Publishes a table of `bytes` bytes, all `with`.
@@ -224,39 +230,40 @@ fn a_flush_that_failed_to_write_is_the_last() {
     }
 }
 
+/// Takes a table exclusively.
+fn exclusively(region: &Region, name: &str) -> Exclusive {
+    let patience =
+        Patience { timeout: Duration::from_secs(9), interrupt: &|| false, what: "a test" };
+    let updater = region.lookup(name).unwrap().updater(&patience).unwrap();
+    updater.exclusive(&patience).map_err(|(_, e)| e).unwrap()
+}
+
 #[test]
-fn a_flush_waits_for_updates_and_leaves_poisoned_tables_as_they_were() {
+fn poisoned_tables_stay_as_an_earlier_flush_made_them() {
     let place = Place::new();
     let region = place.create(1 << 20);
     put(&region, "a", 1_000, 1);
     put(&region, "b", 1_000, 1);
     flush(&region).unwrap();
-    // What an update by swap and one in place make of it.
     put(&region, "a", 1_000, 2);
-    put(&region, "new", 1_000, 2);
-    let session = region.for_tests();
-    let slot_of = |name| region.lookup(name).unwrap().0.held.slot;
-    let set = |slot, to| {
-        let word = session.bytes.word(session.layout.slot(slot) + slot::STATE).unwrap();
-        let seen = word.load(Ordering::SeqCst);
-        word.store(state::word(to, state::sequence(seen)), Ordering::SeqCst);
-    };
-    let (a, new) = (slot_of("a"), slot_of("new"));
-    set(a, State::Writing);
-    match flush(&region) {
-        Err(Error::Timeout { what }) => assert!(what.contains("\"a\""), "{what}"),
-        other => panic!("{other:?}"),
-    }
-    let asked = AtomicBool::new(false);
-    let interrupted = region.flush(Duration::from_secs(9), &|| asked.swap(true, Ordering::SeqCst));
-    assert!(matches!(interrupted, Err(Error::Cancelled)));
-    set(a, State::Poisoned);
-    set(new, State::Poisoned);
     put(&region, "b", 1_000, 3);
+    put(&region, "new", 1_000, 2);
+    for name in ["a", "new"] {
+        // Dropped half done, as by a death.
+        let _ = exclusively(&region, name).begin().unwrap();
+    }
     let flushed = flush(&region).unwrap();
     assert_eq!((flushed.tables, flushed.left_out), (2, vec!["a".into(), "new".into()]));
     healthy(&region);
-    drop((session, region));
+    std::fs::copy(place.path(), place.path().with_extension("copy")).unwrap();
+    region.lookup("a").unwrap().repair().unwrap();
+    let flushed = flush(&region).unwrap();
+    assert_eq!((flushed.tables, flushed.left_out), (2, vec!["new".into()]));
+    drop(region);
+    let region = place.reboot().unwrap();
+    assert_eq!((byte(&region, "a"), byte(&region, "b")), (2, 3));
+    drop(region);
+    std::fs::rename(place.path().with_extension("copy"), place.path()).unwrap();
     let region = place.reboot().unwrap();
     assert_eq!(region.names().unwrap(), ["a", "b"]);
     assert_eq!((byte(&region, "a"), byte(&region, "b")), (1, 3));
@@ -264,26 +271,58 @@ fn a_flush_waits_for_updates_and_leaves_poisoned_tables_as_they_were() {
 }
 
 #[test]
-fn an_update_that_ends_lets_the_flush_go_on() {
+fn a_flush_waits_until_no_update_is_half_done() {
     let place = Place::new();
     let region = place.create(1 << 20);
     put(&region, "a", 1_000, 1);
-    let session = region.for_tests();
-    let slot = region.lookup("a").unwrap().0.held.slot;
-    let word = session.bytes.word(session.layout.slot(slot) + slot::STATE).unwrap();
-    let published = word.load(Ordering::SeqCst);
-    word.store(state::word(State::Leased, state::sequence(published)), Ordering::SeqCst);
+    put(&region, "b", 1_000, 1);
+    // Its own thread's update would wait for it in turn.
+    let held = exclusively(&region, "a");
+    let since = Instant::now();
+    match flush_within(&region, Duration::from_secs(60)) {
+        Err(Error::LeaseHeld { name, holders }) => {
+            assert_eq!((name.as_str(), holders.len()), ("a", 1));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(since.elapsed() < Duration::from_secs(20));
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            std::thread::sleep(Duration::from_millis(100));
-            word.store(published, Ordering::SeqCst);
+        let flush_there = |timeout| {
+            let region = region.clone();
+            scope.spawn(move || flush_within(&region, timeout))
+        };
+        let refused = flush_there(Duration::from_millis(50)).join().unwrap();
+        assert!(matches!(refused, Err(Error::LeaseHeld { .. })), "{refused:?}");
+        let interrupted = scope.spawn(|| {
+            let asked = AtomicBool::new(false);
+            region.flush(&Patience {
+                timeout: Duration::from_secs(60),
+                interrupt: &|| asked.swap(true, Ordering::SeqCst),
+                what: "a test",
+            })
         });
-        let since = Instant::now();
-        assert_eq!(region.flush(Duration::from_secs(9), &|| false).unwrap().tables, 1);
-        assert!(since.elapsed() >= Duration::from_millis(90));
+        assert!(matches!(interrupted.join().unwrap(), Err(Error::Cancelled)));
+        let waiting = flush_there(Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(150));
+        assert!(!waiting.is_finished());
+        // What is written meanwhile is part of it.
+        held.begin().unwrap();
+        let (offset, bytes) = held.updater().pin().extents().unwrap()[0];
+        let to = held.as_mut_ptr(offset, bytes).unwrap();
+        // SAFETY: the extent is leased exclusively, and that long.
+        unsafe { to.write_bytes(2, bytes as usize) };
+        held.finish().unwrap();
+        drop(held);
+        assert_eq!(waiting.join().unwrap().unwrap().tables, 2);
     });
     // No lease that was taken meanwhile stays.
-    assert!(region.leases().unwrap().is_empty());
+    assert!(region.leases().unwrap().is_empty(), "{:?}", region.leases());
+    // From now on it is written in place no more.
+    let held = exclusively(&region, "a");
+    let extents = held.updater().pin().extents().unwrap();
+    assert_eq!(held.updater().obstacle(&extents).unwrap(), Some(Obstacle::Durable));
+    drop((held, region));
+    assert_eq!(byte(&place.reboot().unwrap(), "a"), 2);
 }
 
 #[test]
@@ -296,7 +335,7 @@ fn two_threads_flush_one_after_the_other() {
             scope.spawn(move || {
                 for i in 0..10 {
                     put(&region, &format!("t{t}"), 10_000, i);
-                    region.flush(Duration::from_secs(60), &|| false).unwrap();
+                    flush_within(&region, Duration::from_secs(60)).unwrap();
                 }
             });
         }
@@ -480,7 +519,7 @@ fn flusher() {
     let region = Region::open(Location::File(path.into()), false).unwrap();
     for i in 0..3 {
         put(&region, &format!("t{i}"), 70_000, 8);
-        region.flush(Duration::from_secs(9), &|| false).unwrap();
+        flush_within(&region, Duration::from_secs(9)).unwrap();
         region.delete("t9").ok();
     }
 }
