@@ -149,7 +149,11 @@ impl Builder {
         let ingest = py.import("insitu._ingest")?;
         let array = ingest.call_method1("column", (column, values, declared))?;
         arrow_in::validate(&array)?;
-        let array: PyChunkedArray = array.extract()?;
+        let chunked = match array.hasattr(intern!(py, "chunks"))? {
+            true => array,
+            false => py.import("pyarrow")?.call_method1("chunked_array", ([array],))?,
+        };
+        let array: PyChunkedArray = chunked.extract()?;
         let arrays: Vec<ArrayData> = array.chunks().iter().map(|chunk| chunk.to_data()).collect();
         interrupt::detached(py, None, |interrupt| self.builder.assign(index, arrays, interrupt))
     }
