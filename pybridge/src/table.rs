@@ -5,7 +5,7 @@ use pyo3::types::{PyCapsule, PyDict, PyTuple};
 
 use crate::column::Column;
 use crate::query::{Descending, GroupBy, Query};
-use crate::{arrow_out, display, errors, pickle};
+use crate::{arrow_in, arrow_out, display, errors, interrupt, pickle};
 
 /// A table in a region.
 #[pyclass(frozen, module = "insitu", name = "Table")]
@@ -127,6 +127,22 @@ impl Table {
     /// The table that the name stands for now.
     fn latest(&self, py: Python<'_>) -> PyResult<Table> {
         self.0.latest().map(Table).map_err(|error| errors::raise(py, error))
+    }
+
+    /// Appends rows to the table of this name, and returns its next revision, which shares the old
+    /// buffers. This handle, and all others, stay on the rows that they have until `latest()`;
+    /// appends from several threads and processes all land.
+    ///
+    /// `data`: anything that `Region.put` takes, with columns of the same names and types. Raises
+    /// `SchemaMismatch`, `InvalidData`, `RegionFull`, and `Stale` if the name stands for another
+    /// table by now.
+    fn append(&self, data: &Bound<'_, PyAny>) -> PyResult<Table> {
+        let py = data.py();
+        let arrow_in::Source { schema, batches, raised } =
+            arrow_in::rows_of(data, &self.0.schema())?;
+        interrupt::detached(py, None, |interrupt| self.0.append(&schema, batches, interrupt))
+            .map(Table)
+            .map_err(|error| raised.take().unwrap_or(error))
     }
 
     /// The table as a `pyarrow.Table`, without a copy.

@@ -47,6 +47,17 @@ pub(crate) fn column(table: &Table, index: usize) -> Result<Vec<ArrayRef>> {
     columns.map(|column| array(&keeper, field.data_type(), column)).collect()
 }
 
+/// Some chunks of a table, as untyped arrays of all columns each.
+pub(crate) fn chunks(table: &Table, chunks: &[Chunk]) -> Result<Vec<Vec<ArrayData>>> {
+    let keeper = keep(table)?;
+    let schema = table.schema();
+    let of = |chunk: &Chunk| {
+        let columns = schema.fields().iter().zip(&chunk.columns);
+        columns.map(|(field, column)| data(&keeper, field.data_type(), column)).collect()
+    };
+    chunks.iter().map(of).collect()
+}
+
 fn keep(table: &Table) -> Result<Arc<Keeper>> {
     let lease = table.lease("view")?;
     table.trust_values()?;

@@ -232,6 +232,7 @@ pub(crate) fn ingest_columns(
         rows: first_row,
         chunks: made,
         statistics: if statistics.len > 0 { statistics } else { Place::default() },
+        origin: 0,
     };
     Ok(Ingested { extents, layout, stats })
 }
@@ -275,7 +276,7 @@ pub(crate) fn check_type(dtype: &DataType) -> Result<()> {
     shape.children.iter().try_for_each(|child| check_type(child.data_type()))
 }
 
-fn has_dictionary(dtype: &DataType) -> bool {
+pub(crate) fn has_dictionary(dtype: &DataType) -> bool {
     crate::layout::shape(dtype).is_ok_and(|shape| {
         shape.dictionary.is_some()
             || shape.children.iter().any(|child| has_dictionary(child.data_type()))

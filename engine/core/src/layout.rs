@@ -57,6 +57,9 @@ pub(crate) struct Layout {
     pub chunks: Vec<Chunk>,
     /// The statistics buffer, if there is one.
     pub statistics: Place,
+    /// The sequence of the table that `append` began with to make this one; 0 if this one was made
+    /// otherwise.
+    pub origin: u64,
 }
 
 /// What one buffer of a type holds, which says how long it must be.

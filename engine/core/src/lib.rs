@@ -14,6 +14,7 @@
 //! *Architecture Invariant:* nothing that a region says is believed before it is checked, and
 //! nothing that a caller hands in is published before the *copy* of it has been checked.
 
+mod append;
 mod builder;
 mod conform;
 pub mod error;

@@ -41,7 +41,8 @@ pub(crate) fn encode(schema: &Schema, layout: &Layout) -> Result<Vec<u8>> {
         chunks.push(out);
     }
     let statistics = (!layout.statistics.is_absent()).then(|| extent(layout.statistics));
-    let table = v1::Table { schema: message, rows: layout.rows, chunks, dictionaries, statistics };
+    let (rows, origin) = (layout.rows, layout.origin);
+    let table = v1::Table { schema: message, rows, chunks, dictionaries, statistics, origin };
     Ok(table.encode_to_vec())
 }
 
@@ -137,7 +138,7 @@ pub(crate) fn decode(bytes: &[u8], extents: &[(u64, u64)]) -> Result<(Schema, La
     if isize::try_from(rows).is_err() {
         return Err(bad("has too many rows"));
     }
-    Ok((schema, Layout { rows, chunks, statistics }))
+    Ok((schema, Layout { rows, chunks, statistics, origin: table.origin }))
 }
 
 fn bad(what: &str) -> Error {

@@ -432,6 +432,8 @@ impl Region {
         keep: &Anonymous,
         replace: bool,
     ) -> Result<Table> {
+        // Whatever it is made of, it is a table of its own.
+        let layout = Layout { origin: 0, ..layout };
         let message = manifest::encode(&schema, &layout)?;
         let pin = self.shared.region.publish(name, &keep.parts(), &message, replace)?;
         let meta = Arc::new(Meta::new(schema, layout, stats));
@@ -493,7 +495,7 @@ impl Shared {
     }
 
     /// What a pinned table's manifest says, decoded once per process.
-    fn meta(&self, pin: &Pin) -> Result<Arc<Meta>> {
+    pub fn meta(&self, pin: &Pin) -> Result<Arc<Meta>> {
         let sequence = pin.sequence();
         if let Some(meta) = self.manifests.lock().get(&sequence) {
             return Ok(meta.clone());
@@ -518,7 +520,7 @@ impl Shared {
         unsafe { statistics::read(from, len, &types) }
     }
 
-    fn remember(&self, sequence: u64, meta: Arc<Meta>) {
+    pub fn remember(&self, sequence: u64, meta: Arc<Meta>) {
         let mut manifests = self.manifests.lock();
         if manifests.len() >= CACHED_MANIFESTS {
             manifests.clear();

@@ -125,7 +125,7 @@ pub(crate) fn assemble(
                 .collect()
         });
     }
-    Ok(Made { layout: Layout { rows, chunks, statistics: Place::default() }, keep, stats })
+    Ok(Made { layout: Layout { rows, chunks, ..Layout::default() }, keep, stats })
 }
 
 /// Copies new columns so that they have the chunks of `table`: a chunk's buffers begin at aligned
@@ -145,7 +145,7 @@ fn cut_like(
         arrow.push(ArrowField::new(&*field.name, dtype, field.nullable));
     }
     let schema = Arc::new(ArrowSchema::new(arrow));
-    let layout = Layout { rows: whole.rows, chunks: vec![whole], statistics: Place::default() };
+    let layout = Layout { rows: whole.rows, chunks: vec![whole], ..Layout::default() };
     let result = anonymous(table.region(), schema.clone(), layout, keep, None);
     let shared = &table.region().shared;
     shared.counters.copy(result.nbytes());

@@ -103,6 +103,21 @@ impl ColumnZones {
         }
     }
 
+    /// How many zones there are.
+    pub fn len(&self) -> usize {
+        self.zones.len()
+    }
+
+    /// Forgets the zones behind the first `zones`.
+    pub fn truncate(&mut self, zones: usize) {
+        self.zones.truncate(zones);
+    }
+
+    /// Adds the zones of rows behind these.
+    pub fn extend(&mut self, other: &ColumnZones) {
+        self.zones.extend_from_slice(&other.zones);
+    }
+
     fn summary(&self) -> ZoneStats {
         let prim = self.prim.unwrap_or(Prim::U8);
         let all = self.zones.iter().fold(ZoneStats::EMPTY, |sum, zone| sum.merge(zone, prim));
@@ -166,6 +181,56 @@ pub(crate) unsafe fn write(to: *mut u8, columns: &[ColumnZones], zones: usize) {
             store(columns.len() + index * zones + zone, stats);
         }
     }
+}
+
+/// Reads the zones of each column from a statistics buffer of `len` bytes, of a table whose chunks
+/// have that many rows. Where it is not one for those, or true of another content version, the
+/// zones are unknown, but for their rows.
+///
+/// # Safety
+/// `from` is null or readable for `len` bytes.
+pub(crate) unsafe fn read_zones(
+    from: *const u8,
+    len: usize,
+    dtypes: &[&DataType],
+    chunks: &[usize],
+    version: u64,
+) -> Vec<ColumnZones> {
+    let count = zones(chunks.iter().copied());
+    let mut known = !from.is_null() && len >= size(dtypes.len(), count);
+    if known {
+        let number = |at: usize| {
+            // SAFETY: there is at least one record.
+            u64::from_le(unsafe { from.add(at).cast::<u64>().read_unaligned() })
+        };
+        let at = number(32);
+        known = number(0) == u64::from_le_bytes(MAGIC)
+            && number(8) as u32 == VERSION
+            && number(16) == dtypes.len() as u64
+            && number(24) == count as u64
+            && (at == version || (at == 0 && version <= 1));
+    }
+    let rows = chunks.iter().flat_map(|rows| {
+        (0..rows.div_ceil(ZONE_ROWS)).map(move |zone| (rows - zone * ZONE_ROWS).min(ZONE_ROWS))
+    });
+    let rows: Vec<u64> = rows.map(|rows| rows as u64).collect();
+    let column = |(index, dtype): (usize, &&DataType)| {
+        let zones = rows.iter().enumerate().map(|(zone, rows)| {
+            let record = 1 + dtypes.len() + index * count + zone;
+            if known {
+                // SAFETY: the length was checked for all records; any bits are a valid one.
+                let found =
+                    unsafe { from.add(record * RECORD).cast::<ZoneStats>().read_unaligned() };
+                if found.rows == *rows {
+                    return found;
+                }
+            }
+            let null_count = ZoneStats::UNKNOWN;
+            ZoneStats { rows: *rows, null_count, flags: 0, ..ZoneStats::EMPTY }
+        });
+        ColumnZones { prim: physical_type(dtype), zones: zones.collect(), fresh: true }
+    };
+    dtypes.iter().enumerate().map(column).collect()
 }
 
 /// Reads the columns' summaries from a statistics buffer of `len` bytes; none if it is not one

@@ -22,6 +22,10 @@ pub struct Table {
     /// there is none. It is a hint: readers must work without it, and with a wrong one.
     #[prost(message, optional, tag = "5")]
     pub statistics: ::core::option::Option<Extent>,
+    /// Of a table that `append` made: the sequence of the table it began with, so that a handle of
+    /// an older revision knows whether the name still stands for a later one. 0 of all others.
+    #[prost(uint64, tag = "6")]
+    pub origin: u64,
 }
 /// Some consecutive rows of all columns: what an Arrow IPC `RecordBatch` message says, with
 /// positions in the region instead of positions in a message body.

@@ -403,7 +403,11 @@ impl Fixed {
         let stats = all_zones.iter().map(ColumnZones::hints).collect();
         let statistics = Place { offset: tail + statistics as u64, len: len as u64 };
         let chunks = vec![Chunk { rows: rows as u64, columns }];
-        Ok(Made { extents, layout: Layout { rows: rows as u64, chunks, statistics }, stats })
+        Ok(Made {
+            extents,
+            layout: Layout { rows: rows as u64, chunks, statistics, origin: 0 },
+            stats,
+        })
     }
 }
 

@@ -272,7 +272,11 @@ impl Growing {
         unsafe { statistics::write(to.wrapping_add(statistics), &self.zones, zones) };
         let stats = self.zones.iter().map(ColumnZones::hints).collect();
         let statistics = Place { offset: offset + statistics as u64, len: len as u64 };
-        Ok(Made { extents, layout: Layout { rows: total, chunks: made, statistics }, stats })
+        Ok(Made {
+            extents,
+            layout: Layout { rows: total, chunks: made, statistics, origin: 0 },
+            stats,
+        })
     }
 
     /// Checks what was written, as `put` does.
