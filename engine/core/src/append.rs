@@ -25,10 +25,11 @@ use crate::export;
 use crate::ingest::{self, Cut, Ingested};
 use crate::layout::{Chunk, Column, Layout, Place, shape};
 use crate::manifest;
-use crate::region::{Region, Shared};
+use crate::region::{FIRST_CONTENT, Region, Shared};
 use crate::statistics::{self, ColumnZones, ZONE_ROWS};
 use crate::storage::Storage;
-use crate::table::{Meta, Table};
+use crate::table::Table;
+use crate::version::Meta;
 
 /// How long an append waits for other updates of the table.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -89,7 +90,8 @@ impl Table {
             )));
         }
         if rows.is_empty() {
-            return Ok(Table::new(region.clone(), base, Storage::Named(pin)));
+            let content = pin.content_version();
+            return Ok(Table::new(region.clone(), base, Storage::Named(pin), content));
         }
         let revision = Revision { region, base: &base, pin: &pin };
         revision.make(updater, columns, rows, interrupt)
@@ -129,18 +131,15 @@ impl Table {
 
     /// Whether a table is a later revision, or version, of this one.
     fn precedes(&self, last: &Pin) -> Result<bool> {
-        let Storage::Named(pin) = self.storage() else { return Ok(false) };
+        let version = self.version()?;
+        let Storage::Named(pin) = &version.storage else { return Ok(false) };
         if pin.sequence() == last.sequence() || pin.follow()?.sequence() == last.sequence() {
             return Ok(true);
         }
         let theirs = self.region().shared.meta(last)?;
-        Ok(origin(&theirs.layout, last) == origin(&self.meta().layout, pin))
+        Ok(theirs.layout.origin_of(last.sequence())
+            == version.meta.layout.origin_of(pin.sequence()))
     }
-}
-
-/// The sequence of the table that this one is a revision of; its own if it is none.
-fn origin(layout: &Layout, pin: &Pin) -> u64 {
-    if layout.origin == 0 { pin.sequence() } else { layout.origin }
 }
 
 /// A revision in the making.
@@ -177,6 +176,7 @@ impl Revision<'_> {
                 self.region.clone(),
                 self.base.clone(),
                 Storage::Named(self.pin.clone()),
+                self.pin.content_version(),
             );
             let chunks = export::chunks(&table, taken)?;
             let mut before = Vec::with_capacity(taken.len());
@@ -214,7 +214,7 @@ impl Revision<'_> {
             rows: old.rows + added,
             chunks,
             statistics: Place { offset: extent.offset(), len: len as u64 },
-            origin: origin(old, self.pin),
+            origin: old.origin_of(self.pin.sequence()),
         };
         let message = manifest::encode(schema, &layout)?;
         let shares = shared_extents(&layout, &self.pin.extents()?);
@@ -223,8 +223,8 @@ impl Revision<'_> {
         let pin = updater.revise(&parts, &message)?;
         let stats = zones.iter().map(ColumnZones::hints).collect();
         let meta = Arc::new(Meta::new(schema.clone(), layout, Some(stats)));
-        shared.remember(pin.sequence(), meta.clone());
-        Ok(Table::new(self.region.clone(), meta, Storage::Named(pin)))
+        shared.remember(pin.sequence(), FIRST_CONTENT, meta.clone());
+        Ok(Table::new(self.region.clone(), meta, Storage::Named(pin), FIRST_CONTENT))
     }
 
     /// The statistics of the first `kept` chunks, and of what was made.

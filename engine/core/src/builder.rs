@@ -274,7 +274,7 @@ impl Builder {
                     .and_then(|made| self.publish(made));
                 match sealed {
                     Ok(table) => {
-                        if let Storage::Named(pin) = table.storage() {
+                        if let Storage::Named(pin) = &table.seen().storage {
                             fixed.keep(pin);
                         }
                         *state = State::Sealed(table.clone());

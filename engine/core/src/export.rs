@@ -1,6 +1,6 @@
 //! Tables as Arrow arrays that point into the read-only mapping.
 //!
-//! Each buffer owns a [`Keeper`], which owns the table and a lease on it: memory and content stay
+//! Each buffer owns a [`Keeper`], which owns a version of the table and a lease on it: memory and content stay
 //! for as long as any view of them does, whatever is closed or deleted meanwhile.
 
 use std::ptr::NonNull;
@@ -15,11 +15,12 @@ use insitu_region::Lease;
 use crate::error::{Error, Result};
 use crate::layout::{Chunk, Column, Place, shape};
 use crate::table::Table;
+use crate::version::Version;
 
 /// What an exported buffer owns.
 struct Keeper {
     _lease: Option<Lease>,
-    table: Table,
+    version: Arc<Version>,
 }
 
 // Keepers sit inside Arrow buffers, which promise to be unwind safe. Nothing that a keeper owns is
@@ -29,20 +30,20 @@ impl std::panic::RefUnwindSafe for Keeper {}
 /// All rows, one batch per chunk.
 pub(crate) fn batches(table: &Table) -> Result<Vec<RecordBatch>> {
     let keeper = keep(table)?;
-    let meta = table.meta();
+    let meta = &keeper.version.meta;
     meta.layout.chunks.iter().map(|chunk| batch(&keeper, chunk)).collect()
 }
 
 /// One column, one array per chunk.
 pub(crate) fn column(table: &Table, index: usize) -> Result<Vec<ArrayRef>> {
-    let meta = table.meta();
+    let keeper = keep(table)?;
+    let meta = &keeper.version.meta;
     let Some(field) = meta.arrow.fields().get(index) else {
         return Err(Error::InvalidArgument(format!(
             "column {index} was asked for, the table has {}",
-            table.num_columns()
+            meta.arrow.fields().len()
         )));
     };
-    let keeper = keep(table)?;
     let columns = meta.layout.chunks.iter().filter_map(|chunk| chunk.columns.get(index));
     columns.map(|column| array(&keeper, field.data_type(), column)).collect()
 }
@@ -59,13 +60,13 @@ pub(crate) fn chunks(table: &Table, chunks: &[Chunk]) -> Result<Vec<Vec<ArrayDat
 }
 
 fn keep(table: &Table) -> Result<Arc<Keeper>> {
-    let lease = table.lease("view")?;
-    table.trust_values()?;
-    Ok(Arc::new(Keeper { _lease: lease, table: table.clone() }))
+    let (version, lease) = table.leased("view")?;
+    version.trust_values()?;
+    Ok(Arc::new(Keeper { _lease: lease, version }))
 }
 
 fn batch(keeper: &Arc<Keeper>, chunk: &Chunk) -> Result<RecordBatch> {
-    let schema = keeper.table.schema();
+    let schema = keeper.version.meta.arrow.clone();
     let mut arrays = Vec::with_capacity(chunk.columns.len());
     for (field, column) in schema.fields().iter().zip(&chunk.columns) {
         arrays.push(array(keeper, field.data_type(), column)?);
@@ -111,7 +112,7 @@ fn data(keeper: &Arc<Keeper>, dtype: &DataType, column: &Column) -> Result<Array
 }
 
 fn buffer(keeper: &Arc<Keeper>, place: Place) -> Result<Buffer> {
-    let address = keeper.table.address(place)?;
+    let address = keeper.version.address(place)?;
     match NonNull::new(address.cast_mut()) {
         Some(address) if place.len > 0 => {
             let len = length(place.len)?;

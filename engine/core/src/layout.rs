@@ -57,9 +57,28 @@ pub(crate) struct Layout {
     pub chunks: Vec<Chunk>,
     /// The statistics buffer, if there is one.
     pub statistics: Place,
-    /// The sequence of the table that `append` began with to make this one; 0 if this one was made
-    /// otherwise.
+    /// The sequence of the table that appending and swapping updates began with to make this one;
+    /// 0 if it is as it was put.
     pub origin: u64,
+}
+
+impl Layout {
+    /// The sequence of the table that appending and updating began with; `sequence`, its own, if
+    /// this one is as it was put.
+    pub fn origin_of(&self, sequence: u64) -> u64 {
+        if self.origin == 0 { sequence } else { self.origin }
+    }
+}
+
+impl Layout {
+    /// Forgets how many values of the columns are null.
+    pub fn forget_null_counts(&mut self) {
+        for column in self.chunks.iter_mut().flat_map(|chunk| &mut chunk.columns) {
+            if column.null_count.is_some() && !column.validity.is_absent() {
+                Arc::make_mut(column).null_count = None;
+            }
+        }
+    }
 }
 
 /// What one buffer of a type holds, which says how long it must be.

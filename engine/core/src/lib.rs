@@ -35,8 +35,11 @@ mod storage;
 mod summary;
 mod table;
 mod types;
+mod update;
 mod validate;
+mod version;
 pub mod wire;
+mod zones;
 
 pub use builder::{BuildOptions, Builder, Canvas};
 pub use error::{Error, ErrorCode, Result};
@@ -47,6 +50,7 @@ pub use stats::Stats;
 pub use summary::Summary;
 pub use table::Table;
 pub use types::from_arrow as data_type;
+pub use update::{Exclusive, UpdateOptions};
 
 pub use insitu_query::{
     DataType, Expr, Function, FunctionKind, Plan, Progress, Scalar, TimeUnit, functions,

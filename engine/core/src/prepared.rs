@@ -9,8 +9,9 @@ use parking_lot::Mutex;
 use crate::error::{Error, Result};
 use crate::memory::ResultMemory;
 use crate::run::{self, Made, Name};
-use crate::table::{Meta, Table};
+use crate::table::Table;
 use crate::types;
+use crate::version::Meta;
 
 /// A compiled query. Cheap to clone; may be run from several threads at once. It keeps its table's
 /// memory; the content it reads is what is there when it runs.
@@ -48,7 +49,7 @@ pub struct RunOptions<'a> {
 
 impl Prepared {
     pub(crate) fn new(table: Table, plan: &Plan) -> Result<Prepared> {
-        let program = insitu_query::Prepared::compile(plan, &table.meta().query)?;
+        let program = insitu_query::Prepared::compile(plan, &table.seen().meta.query)?;
         Ok(Prepared { inner: Arc::new(Inner { table, program, schema: Mutex::new(None) }) })
     }
 
@@ -62,8 +63,8 @@ impl Prepared {
     /// # Errors
     /// `Unsupported` for columns that a query cannot produce.
     pub fn schema(&self) -> Result<SchemaRef> {
-        let source = &self.inner.table.meta().arrow;
-        types::schema_to_arrow(self.inner.program.schema(), source, |_| None)
+        let source = self.inner.table.schema();
+        types::schema_to_arrow(self.inner.program.schema(), &source, |_| None)
     }
 
     /// How it is run, for people.
@@ -107,7 +108,7 @@ impl Prepared {
         };
         let shared = &table.region().shared;
         // Held to the end of the run: nobody changes what is being read.
-        let lease = table.lease("query")?;
+        let (version, lease) = table.leased("query")?;
         let memory = ResultMemory::new(shared, name.is_some());
         let interrupt = options.interrupt.unwrap_or(&|| false);
         let context = Context {
@@ -117,10 +118,11 @@ impl Prepared {
             interrupt,
             progress: options.progress,
         };
-        let output = self.inner.program.run(table.view()?, &context)?;
+        let output = self.inner.program.run(version.view()?, &context)?;
         let origins = run::origins(&output);
-        let schema = self.result_schema(table.meta(), &output, origins)?;
-        let Made { layout, keep, stats } = run::assemble(table, lease, memory, output, interrupt)?;
+        let schema = self.result_schema(&version.meta, &output, origins)?;
+        let Made { layout, keep, stats } =
+            run::assemble(&version, lease, memory, output, interrupt)?;
         match name {
             Some(name) => {
                 table.region().publish(name.name, schema, layout, stats, &keep, name.replace)
@@ -130,7 +132,7 @@ impl Prepared {
     }
 
     fn check_schema(&self, table: &Table) -> Result<()> {
-        let (own, other) = (self.inner.table.meta(), table.meta());
+        let (own, other) = (&self.inner.table.seen().meta, &table.seen().meta);
         if Arc::ptr_eq(own, other) || own.query == other.query {
             return Ok(());
         }

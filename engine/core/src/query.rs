@@ -103,7 +103,7 @@ impl Query {
     /// # Errors
     /// Those of typing: `UnknownColumn`, `TypeMismatch`, `InvalidPlan`, `LimitExceeded`.
     pub fn schema(&self) -> Result<SchemaRef> {
-        let meta = self.table.meta();
+        let meta = &self.table.seen().meta;
         let schema = self.plan.schema(&meta.query)?;
         types::schema_to_arrow(&schema, &meta.arrow, |_| None)
     }

@@ -23,8 +23,13 @@ use crate::slab::Slabs;
 use crate::statistics;
 use crate::stats::{Counters, Stats};
 use crate::storage::{Anonymous, Storage};
-use crate::table::{Meta, Table};
+use crate::table::Table;
+use crate::update::Held;
+use crate::version::Meta;
+use crate::zones;
 
+/// The content version of a table that was never changed in place.
+pub(crate) const FIRST_CONTENT: u64 = 1;
 /// Decoded manifests kept per region, at most.
 const CACHED_MANIFESTS: usize = 1024;
 /// How long a flush waits for an update in place to end.
@@ -44,10 +49,13 @@ pub(crate) struct Shared {
     pub slabs: Arc<Slabs>,
     /// What this process counts.
     pub counters: Counters,
+    /// Tables that threads of this process have exclusively, for several updates.
+    pub held: Held,
     /// Where it lives.
     place: Home,
-    /// Decoded manifests by sequence: a sequence names one manifest for ever.
-    manifests: Mutex<HashMap<u64, Arc<Meta>>>,
+    /// Decoded manifests by sequence, which names one manifest for ever, with the content version
+    /// that they were read at.
+    manifests: Mutex<HashMap<u64, (u64, Arc<Meta>)>>,
 }
 
 /// Where a region lives, as it was created or opened.
@@ -93,6 +101,7 @@ impl Region {
                 place,
                 slabs: Arc::new(Slabs::new()),
                 counters: Counters::default(),
+                held: Held::default(),
                 manifests: Mutex::new(HashMap::new()),
             }),
         }
@@ -240,8 +249,9 @@ impl Region {
     /// `TableExists`, `RegionFull`, `TableLimit`, `Stale`.
     pub fn put_table(&self, name: &str, table: &Table, replace: bool) -> Result<Table> {
         self.refuse_taken(name, replace)?;
-        let meta = table.meta();
-        let keep = match table.storage() {
+        let (version, _lease) = table.leased("naming")?;
+        let meta = &version.meta;
+        let keep = match &version.storage {
             Storage::Named(pin) => match self.own_pin(table.region(), pin)? {
                 Some(pin) => {
                     let leases = vec![pin.lease_for("naming")?];
@@ -258,11 +268,15 @@ impl Region {
         };
         let Some(keep) = keep else {
             // Another session's bytes, or bytes in slabs, which stay the process's own.
-            self.count_copy(table.nbytes());
+            self.count_copy(version.nbytes());
             let batches = table.to_batches()?.into_iter().map(Ok);
             return self.put(name, meta.arrow.clone(), batches, replace);
         };
-        let (layout, stats) = (meta.layout.clone(), meta.stats.clone());
+        let (mut layout, stats) = (meta.layout.clone(), meta.stats.clone());
+        if version.content > FIRST_CONTENT {
+            // They say at which content version they are true, which is not the new table's.
+            layout.statistics = Place::default();
+        }
         self.publish(name, meta.arrow.clone(), layout, stats, &keep, replace)
     }
 
@@ -294,8 +308,9 @@ impl Region {
     /// `TableNotFound` with the nearest name; `RegionCorrupt` for a manifest that makes no sense.
     pub fn get(&self, name: &str) -> Result<Table> {
         let pin = self.shared.region.lookup(name)?;
-        let meta = self.shared.meta(&pin)?;
-        Ok(Table::new(self.clone(), meta, Storage::Named(pin)))
+        let content = pin.content_version();
+        let meta = self.shared.meta_at(&pin, content)?;
+        Ok(Table::new(self.clone(), meta, Storage::Named(pin), content))
     }
 
     /// The names of all tables, sorted.
@@ -437,8 +452,8 @@ impl Region {
         let message = manifest::encode(&schema, &layout)?;
         let pin = self.shared.region.publish(name, &keep.parts(), &message, replace)?;
         let meta = Arc::new(Meta::new(schema, layout, stats));
-        self.shared.remember(pin.sequence(), meta.clone());
-        Ok(Table::new(self.clone(), meta, Storage::Named(pin)))
+        self.shared.remember(pin.sequence(), FIRST_CONTENT, meta.clone());
+        Ok(Table::new(self.clone(), meta, Storage::Named(pin), FIRST_CONTENT))
     }
 }
 
@@ -496,19 +511,39 @@ impl Shared {
 
     /// What a pinned table's manifest says, decoded once per process.
     pub fn meta(&self, pin: &Pin) -> Result<Arc<Meta>> {
+        self.meta_at(pin, pin.content_version())
+    }
+
+    /// The same, as far as it holds at a content version: an update in place leaves the buffers
+    /// where they are, but what was counted of their values before is no longer believed.
+    pub fn meta_at(&self, pin: &Pin, content: u64) -> Result<Arc<Meta>> {
         let sequence = pin.sequence();
-        if let Some(meta) = self.manifests.lock().get(&sequence) {
-            return Ok(meta.clone());
+        let known = self.manifests.lock().get(&sequence).cloned();
+        let (schema, mut layout) = match known {
+            Some((at, meta)) if at == content => return Ok(meta),
+            Some((_, meta)) => (meta.arrow.clone(), meta.layout.clone()),
+            None => {
+                let (schema, layout) = decode(pin)?;
+                (Arc::new(schema), layout)
+            }
+        };
+        if content > FIRST_CONTENT {
+            layout.forget_null_counts();
         }
-        let (schema, layout) = decode(pin)?;
-        let stats = self.statistics(&schema, &layout)?;
-        let meta = Arc::new(Meta::new(Arc::new(schema), layout, stats));
-        self.remember(sequence, meta.clone());
+        let stats = self.statistics(&schema, &layout, content)?;
+        let meta = Arc::new(Meta::new(schema, layout, stats));
+        self.remember(sequence, content, meta.clone());
         Ok(meta)
     }
 
-    /// What the statistics buffer of a table says; the pin of the table is held.
-    fn statistics(&self, schema: &Schema, layout: &Layout) -> Result<Option<Vec<ColumnStats>>> {
+    /// What the statistics buffer of a table says at that content version; the pin of the table is
+    /// held.
+    fn statistics(
+        &self,
+        schema: &Schema,
+        layout: &Layout,
+        content: u64,
+    ) -> Result<Option<Vec<ColumnStats>>> {
         let place = layout.statistics;
         if place.is_absent() {
             return Ok(None);
@@ -517,15 +552,20 @@ impl Shared {
         let len = usize::try_from(place.len).unwrap_or(0);
         let types: Vec<_> = schema.fields().iter().map(|f| f.data_type()).collect();
         // SAFETY: `slice` checked the range against the mapping, which the pin keeps.
-        unsafe { statistics::read(from, len, &types) }
+        unsafe {
+            if !zones::are_true(from, len, content) {
+                return Ok(None);
+            }
+            statistics::read(from, len, &types)
+        }
     }
 
-    pub fn remember(&self, sequence: u64, meta: Arc<Meta>) {
+    pub fn remember(&self, sequence: u64, content: u64, meta: Arc<Meta>) {
         let mut manifests = self.manifests.lock();
         if manifests.len() >= CACHED_MANIFESTS {
             manifests.clear();
         }
-        manifests.insert(sequence, meta);
+        manifests.insert(sequence, (content, meta));
     }
 }
 

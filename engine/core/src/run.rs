@@ -14,8 +14,9 @@ use crate::layout::{Chunk, Column, Layout, Place};
 use crate::memory::ResultMemory;
 use crate::region::Region;
 use crate::storage::{Anonymous, Storage};
-use crate::table::{Meta, Table};
+use crate::table::Table;
 use crate::types;
+use crate::version::{Meta, Version};
 
 /// The name that a result gets.
 #[derive(Clone, Copy)]
@@ -50,13 +51,13 @@ pub(crate) fn origins(output: &Output) -> Vec<Option<usize>> {
 
 /// Puts together the layout of a result over `table`; `lease` is what the run held on it.
 pub(crate) fn assemble(
-    table: &Table,
+    table: &Version,
     lease: Option<Lease>,
     memory: ResultMemory<'_>,
     output: Output,
     interrupt: &dyn Fn() -> bool,
 ) -> Result<Made> {
-    let source = table.meta();
+    let source = &table.meta;
     let rows = output.rows as u64;
     let shares = output.columns.iter().any(|c| matches!(c, OutputColumn::Shared { .. }));
     let mixed = shares && output.columns.iter().any(|c| matches!(c, OutputColumn::New(_)));
@@ -110,7 +111,7 @@ pub(crate) fn assemble(
     };
     let mut stats = None;
     if shares {
-        match table.storage() {
+        match &table.storage {
             Storage::Named(_) => {
                 if let Some(lease) = lease {
                     keep.share_lease(&lease);
@@ -131,7 +132,7 @@ pub(crate) fn assemble(
 /// Copies new columns so that they have the chunks of `table`: a chunk's buffers begin at aligned
 /// addresses, which rows in the middle of a result do not.
 fn cut_like(
-    table: &Table,
+    table: &Version,
     fields: &[&insitu_query::Field],
     whole: Chunk,
     keep: Anonymous,
@@ -146,12 +147,12 @@ fn cut_like(
     }
     let schema = Arc::new(ArrowSchema::new(arrow));
     let layout = Layout { rows: whole.rows, chunks: vec![whole], ..Layout::default() };
-    let result = anonymous(table.region(), schema.clone(), layout, keep, None);
-    let shared = &table.region().shared;
+    let result = anonymous(&table.region, schema.clone(), layout, keep, None);
+    let shared = &table.region.shared;
     shared.counters.copy(result.nbytes());
 
     let too_long = |_| Error::corrupt("a table has more rows than memory has bytes");
-    let chunks = &table.meta().layout.chunks;
+    let chunks = &table.meta.layout.chunks;
     let rows = chunks.iter().map(|chunk| usize::try_from(chunk.rows).map_err(too_long));
     let rows = rows.collect::<Result<Vec<usize>>>()?;
     let mut columns = Vec::with_capacity(fields.len());
@@ -215,5 +216,5 @@ pub(crate) fn anonymous(
     stats: Option<Vec<ColumnStats>>,
 ) -> Table {
     let meta = Arc::new(Meta::new(schema, layout, stats));
-    Table::new(region.clone(), meta, Storage::Anonymous(keep))
+    Table::new(region.clone(), meta, Storage::Anonymous(keep), 0)
 }

@@ -22,9 +22,9 @@ use crate::types;
 
 /// Rows of a zone.
 pub(crate) const ZONE_ROWS: usize = 1 << 16;
-const RECORD: usize = 64;
-const MAGIC: [u8; 8] = *b"insitust";
-const VERSION: u32 = 1;
+pub(crate) const RECORD: usize = 64;
+pub(crate) const MAGIC: [u8; 8] = *b"insitust";
+pub(crate) const VERSION: u32 = 1;
 
 const _: () = assert!(size_of::<ZoneStats>() == RECORD);
 

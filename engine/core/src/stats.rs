@@ -54,6 +54,16 @@ impl Counters {
         self.copied_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// One update in place.
+    pub fn updated_in_place(&self) {
+        self.updates_in_place.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One update that was swapped in.
+    pub fn updated_swapped(&self) {
+        self.updates_swapped.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// These counts beside the region's own numbers.
     pub fn with(&self, region: &insitu_region::Stats) -> Stats {
         Stats {

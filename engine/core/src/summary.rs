@@ -8,6 +8,7 @@ use insitu_kernels::copy::ZoneStats;
 use insitu_kernels::prim::Prim;
 
 use crate::error::{Error, Result};
+use crate::region::FIRST_CONTENT;
 use crate::statistics;
 use crate::table::Table;
 
@@ -34,7 +35,8 @@ impl Table {
     /// # Errors
     /// `RegionCorrupt` if what lies in their place are no statistics; `Stale`.
     pub fn summaries(&self) -> Result<Option<Vec<Summary>>> {
-        let (meta, region) = (self.meta(), &self.region().shared.region);
+        let now = self.version()?;
+        let (meta, region) = (&now.meta, &now.region.shared.region);
         let place = meta.layout.statistics;
         if place.is_absent() {
             return Ok(None);
@@ -42,11 +44,11 @@ impl Table {
         let from = region.slice(place.offset, place.len)?;
         let len = usize::try_from(place.len).unwrap_or(0);
         let fields = meta.arrow.fields();
-        // SAFETY: `slice` checked the range against the mapping, which this table keeps.
+        // SAFETY: `slice` checked the range against the mapping, which this version keeps.
         let read = unsafe { statistics::read_columns(from, len, fields.len()) }?;
         let Some((version, records)) = read else { return Ok(None) };
         // As published is the first version.
-        if self.sequence().is_some() && version.max(1) != self.content_version() {
+        if now.sequence().is_some() && version.max(FIRST_CONTENT) != now.content {
             return Ok(None);
         }
         let columns = records.iter().zip(fields.iter());

@@ -1,21 +1,20 @@
 //! Tables: handles on columns that lie in a region.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use insitu_kernels::view::{ColumnView, Layout as ViewLayout};
-use insitu_query::{ColumnStats, DataType, Plan, Schema, TableView};
-use insitu_region::Lease;
+use insitu_query::Plan;
+use insitu_region::{Lease, Pin};
+use parking_lot::RwLock;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::export;
-use crate::layout::{Column, Layout, Place};
 use crate::query::Query;
 use crate::region::Region;
 use crate::storage::Storage;
-use crate::{types, validate};
+use crate::version::{Meta, Version};
 
 /// A table of a region: one that has a name there, or the result of a query. Cheap to clone; a
 /// handle keeps the table's memory for as long as it lives.
@@ -26,117 +25,123 @@ pub struct Table {
 
 struct Inner {
     region: Region,
-    meta: Arc<Meta>,
-    storage: Storage,
-    view: OnceLock<View>,
+    name: Option<String>,
+    /// The version seen last.
+    seen: RwLock<Arc<Version>>,
 }
-
-/// What is known of a table without its bytes; shared by all handles on it.
-pub(crate) struct Meta {
-    /// Arrow's schema.
-    pub arrow: SchemaRef,
-    /// The engine's schema.
-    pub query: Schema,
-    /// Where the buffers lie.
-    pub layout: Layout,
-    /// What is known of the columns' values: hints.
-    pub stats: Option<Vec<ColumnStats>>,
-    /// Set once the values of a file's table were checked by this process.
-    trusted: OnceLock<()>,
-}
-
-impl Meta {
-    /// From a schema and a layout that fit each other.
-    pub fn new(arrow: SchemaRef, layout: Layout, stats: Option<Vec<ColumnStats>>) -> Meta {
-        let query = types::schema_from_arrow(&arrow);
-        Meta { arrow, query, layout, stats, trusted: OnceLock::new() }
-    }
-}
-
-/// The column views of a table, with what they borrow.
-struct View {
-    /// Borrows `variadics` and the schema of the table's `Meta`; both stay where they are, and as
-    /// they are, for as long as the `Inner` that owns this.
-    table: TableView<'static>,
-    _variadics: Vec<Box<[(*const u8, usize)]>>,
-}
-
-// SAFETY: the raw pointers in the variadic lists are read only through the views, which are Send
-// and Sync themselves.
-unsafe impl Send for View {}
-// SAFETY: as above; nothing in it changes.
-unsafe impl Sync for View {}
 
 impl Table {
-    pub(crate) fn new(region: Region, meta: Arc<Meta>, storage: Storage) -> Table {
-        Table { inner: Arc::new(Inner { region, meta, storage, view: OnceLock::new() }) }
+    pub(crate) fn new(region: Region, meta: Arc<Meta>, storage: Storage, content: u64) -> Table {
+        let name = match &storage {
+            Storage::Named(pin) => Some(pin.name().to_owned()),
+            Storage::Anonymous(_) => None,
+        };
+        let version = Arc::new(Version::new(region.clone(), meta, storage, content));
+        Table { inner: Arc::new(Inner { region, name, seen: RwLock::new(version) }) }
     }
 
-    pub(crate) fn meta(&self) -> &Arc<Meta> {
-        &self.inner.meta
+    /// The version seen last: for what no update changes, as the schema and the number of rows.
+    pub(crate) fn seen(&self) -> Arc<Version> {
+        self.inner.seen.read().clone()
     }
 
-    pub(crate) fn storage(&self) -> &Storage {
-        &self.inner.storage
+    /// What it is now: updates are followed, in place or swapped, by whatever process. Its content
+    /// may change as soon as this returns; see [`Table::leased`].
+    pub(crate) fn version(&self) -> Result<Arc<Version>> {
+        let seen = self.seen();
+        match &seen.storage {
+            Storage::Named(pin) if seen.is_outdated() => self.renew(&pin.follow()?),
+            _ => Ok(seen),
+        }
+    }
+
+    /// What it is now, and what keeps the content so while someone looks at it: a lease on a table
+    /// of the catalog; nothing is needed for a result, which nobody changes.
+    pub(crate) fn leased(&self, what: &str) -> Result<(Arc<Version>, Option<Lease>)> {
+        self.inner.region.shared.check_open()?;
+        let seen = self.seen();
+        let Storage::Named(pin) = &seen.storage else { return Ok((seen, None)) };
+        let lease = match pin.is_superseded() {
+            true => pin.follow()?.lease_for(what)?,
+            false => pin.lease_for(what)?,
+        };
+        // Only now: an update in place may have ended while the lease was waited for.
+        let pin = lease.pin();
+        if pin.content_version() == seen.content && Some(pin.sequence()) == seen.sequence() {
+            return Ok((seen, Some(lease)));
+        }
+        Ok((self.renew(pin)?, Some(lease)))
+    }
+
+    /// The version that a pin of the table holds, which is what is seen from now on.
+    pub(crate) fn at(&self, pin: &Pin) -> Result<Arc<Version>> {
+        let seen = self.seen();
+        if seen.sequence() == Some(pin.sequence()) && !seen.is_outdated() {
+            return Ok(seen);
+        }
+        self.renew(pin)
+    }
+
+    fn renew(&self, pin: &Pin) -> Result<Arc<Version>> {
+        let content = pin.content_version();
+        let meta = self.inner.region.shared.meta(pin)?;
+        let storage = Storage::Named(pin.clone());
+        let version = Arc::new(Version::new(self.inner.region.clone(), meta, storage, content));
+        *self.inner.seen.write() = version.clone();
+        Ok(version)
+    }
+
+    /// The pin of its last version; none of a result.
+    pub(crate) fn pin(&self) -> Option<Pin> {
+        match &self.seen().storage {
+            Storage::Named(pin) => Some(pin.follow().unwrap_or_else(|_| pin.clone())),
+            Storage::Anonymous(_) => None,
+        }
     }
 
     /// The name it was published or looked up under; none for a result without one.
     pub fn name(&self) -> Option<&str> {
-        match &self.inner.storage {
-            Storage::Named(pin) => Some(pin.name()),
-            Storage::Anonymous(_) => None,
-        }
+        self.inner.name.as_deref()
     }
 
     /// The columns' names, types and metadata.
     pub fn schema(&self) -> SchemaRef {
-        self.inner.meta.arrow.clone()
+        self.seen().meta.arrow.clone()
     }
 
     /// Rows.
     pub fn num_rows(&self) -> u64 {
-        self.inner.meta.layout.rows
+        self.seen().meta.layout.rows
     }
 
     /// Columns.
     pub fn num_columns(&self) -> usize {
-        self.inner.meta.arrow.fields().len()
+        self.seen().meta.arrow.fields().len()
     }
 
     /// Chunks in which the rows lie.
     pub fn num_chunks(&self) -> usize {
-        self.inner.meta.layout.chunks.len()
+        self.seen().meta.layout.chunks.len()
     }
 
     /// Bytes of all buffers, without padding. Dictionary values count once.
     pub fn nbytes(&self) -> u64 {
-        let mut seen = std::collections::HashSet::new();
-        let chunks = &self.inner.meta.layout.chunks;
-        chunks.iter().flat_map(|c| &c.columns).fold(0, |sum, c| sum + distinct_bytes(c, &mut seen))
+        self.version().unwrap_or_else(|_| self.seen()).nbytes()
     }
 
     /// What names this version of the table in the region for ever; none for a result.
     pub fn sequence(&self) -> Option<u64> {
-        match &self.inner.storage {
-            Storage::Named(pin) => Some(pin.sequence()),
-            Storage::Anonymous(_) => None,
-        }
+        self.pin().map(|pin| pin.sequence())
     }
 
     /// How often the content was changed in place.
     pub fn content_version(&self) -> u64 {
-        match &self.inner.storage {
-            Storage::Named(pin) => pin.content_version(),
-            Storage::Anonymous(_) => 0,
-        }
+        self.pin().map_or(0, |pin| pin.content_version())
     }
 
     /// Whether its name still means this table; a result is always current.
     pub fn is_current(&self) -> bool {
-        match &self.inner.storage {
-            Storage::Named(pin) => pin.is_current(),
-            Storage::Anonymous(_) => true,
-        }
+        self.pin().is_none_or(|pin| pin.is_current())
     }
 
     /// The region it lies in.
@@ -160,7 +165,7 @@ impl Table {
     /// # Errors
     /// `UnknownColumn` with the nearest name; `InvalidPlan` if several columns have the name.
     pub fn column_index(&self, name: &str) -> Result<usize> {
-        Ok(self.inner.meta.query.index_of(name)?)
+        Ok(self.seen().meta.query.index_of(name)?)
     }
 
     /// All rows as Arrow, one batch per chunk and no batch for no chunk, without copying: the
@@ -185,142 +190,6 @@ impl Table {
     pub fn query(&self) -> Query {
         Query::new(self.clone(), Plan::Scan)
     }
-
-    /// What keeps the content while someone looks at it: a lease on a table of the catalog;
-    /// nothing is needed for a result, which nobody changes.
-    pub(crate) fn lease(&self, what: &str) -> Result<Option<Lease>> {
-        self.inner.region.shared.check_open()?;
-        match &self.inner.storage {
-            Storage::Named(pin) => Ok(Some(pin.lease_for(what)?)),
-            Storage::Anonymous(_) => Ok(None),
-        }
-    }
-
-    /// Checks, once per process, the values of a table in a file that this process has not
-    /// written: a file may be damaged, or made by anyone. In memory, what was checked when it was
-    /// put is believed, since only processes of the same user can write there.
-    pub(crate) fn trust_values(&self) -> Result<()> {
-        let (shared, meta) = (&self.inner.region.shared, &*self.inner.meta);
-        if !shared.is_file() || meta.trusted.get().is_some() {
-            return Ok(());
-        }
-        for chunk in &meta.layout.chunks {
-            for (field, column) in meta.arrow.fields().iter().zip(&chunk.columns) {
-                // SAFETY: places were checked against the type when the manifest was decoded, and
-                // `address` checks them, padded, against the mapping, which this table keeps.
-                unsafe {
-                    validate::column(field.data_type(), column, &|place| self.address(place))
-                }
-                .map_err(|fault| {
-                    let row = fault.row.map_or(String::new(), |r| format!(", row {r}"));
-                    let name = field.name();
-                    Error::corrupt(format!("column {name:?}{row}: {}", fault.what))
-                })?;
-            }
-        }
-        let _ = meta.trusted.set(());
-        Ok(())
-    }
-
-    /// The table as the engine sees it, made once per handle. The bytes stay mapped as long as
-    /// `self`; for content that stays, too, hold a lease.
-    pub(crate) fn view(&self) -> Result<&TableView<'_>> {
-        if let Some(view) = self.inner.view.get() {
-            return Ok(&view.table);
-        }
-        let view = self.make_view()?;
-        Ok(&self.inner.view.get_or_init(|| view).table)
-    }
-
-    fn make_view(&self) -> Result<View> {
-        let meta = &*self.inner.meta;
-        let mut variadics = Vec::new();
-        let mut chunks = Vec::with_capacity(meta.layout.chunks.len());
-        for chunk in &meta.layout.chunks {
-            let mut views = Vec::with_capacity(chunk.columns.len());
-            for (field, column) in meta.query.fields().iter().zip(&chunk.columns) {
-                views.push(self.column_view(&field.dtype, column, &mut variadics)?);
-            }
-            chunks.push(views);
-        }
-        let rows = usize::try_from(meta.layout.rows)
-            .map_err(|_| Error::corrupt("a table has more rows than memory has bytes"))?;
-        // SAFETY: the schema lies in the Arc'd Meta that this table's Inner owns, in a field that
-        // nobody moves or changes; the view is dropped with the Inner and never leaves it with a
-        // longer life than a borrow of it.
-        let schema: &'static Schema = unsafe { &*std::ptr::from_ref(&meta.query) };
-        let table = TableView { schema, rows, chunks, stats: meta.stats.clone() };
-        Ok(View { table, _variadics: variadics })
-    }
-
-    fn column_view(
-        &self,
-        dtype: &DataType,
-        column: &Column,
-        variadics: &mut Vec<Box<[(*const u8, usize)]>>,
-    ) -> Result<ColumnView<'static>> {
-        let layout = match dtype {
-            DataType::Bool => ViewLayout::Bool,
-            DataType::Utf8 => ViewLayout::Utf8,
-            DataType::LargeUtf8 => ViewLayout::LargeUtf8,
-            DataType::Utf8View => ViewLayout::Utf8View,
-            other => other.prim().map_or(ViewLayout::Opaque, ViewLayout::Prim),
-        };
-        let size = |n: u64| usize::try_from(n).map_err(|_| Error::corrupt("a buffer is too long"));
-        let len = size(column.len)?;
-        let nulls = column.null_count.and_then(|n| usize::try_from(n).ok());
-        let validity = self.address(column.validity)?;
-        let has_offsets = matches!(layout, ViewLayout::Utf8 | ViewLayout::LargeUtf8);
-        let (offsets, values) = match (has_offsets, column.buffers.as_slice()) {
-            (true, [offsets, values]) => (*offsets, *values),
-            (true, _) => return Err(Error::corrupt("a string column lacks buffers")),
-            (false, buffers) => (Place::default(), buffers.first().copied().unwrap_or_default()),
-        };
-        if has_offsets && len > 0 && offsets.is_absent() {
-            return Err(Error::corrupt("a string column lacks its offsets"));
-        }
-        let opaque = matches!(layout, ViewLayout::Opaque);
-        let values_at = if opaque { std::ptr::null() } else { self.address(values)? };
-        let values_len = if opaque { 0 } else { size(values.len)? };
-        // SAFETY: the layout was checked against the type when it was decoded or made, so that
-        // the buffers cover `len` rows; the addresses were checked against the mapping, which
-        // this table's pin or extents keep for as long as the view.
-        let mut view = unsafe {
-            ColumnView::new(layout, len, values_at, values_len).with_validity(validity, nulls)
-        };
-        if has_offsets {
-            // SAFETY: checked to hold `len + 1` offsets, or there are no rows.
-            view = unsafe { view.with_offsets(self.address(offsets)?) };
-        }
-        if layout == ViewLayout::Utf8View && column.buffers.len() > 1 {
-            let mut list = Vec::with_capacity(column.buffers.len() - 1);
-            for place in column.buffers.iter().skip(1) {
-                list.push((self.address(*place)?, size(place.len)?));
-            }
-            let list: Box<[(*const u8, usize)]> = list.into();
-            // SAFETY: the boxed list is kept beside the view, and a box's content does not move
-            // with it.
-            let borrowed: &'static [(*const u8, usize)] =
-                unsafe { std::slice::from_raw_parts(list.as_ptr(), list.len()) };
-            variadics.push(list);
-            // SAFETY: each pointer was checked for its length just now.
-            view = unsafe { view.with_variadic(borrowed) };
-        }
-        // SAFETY: every buffer of a region starts at a multiple of 64 and is zero up to the next
-        // one after its end, and `address` checked that far.
-        Ok(unsafe { view.with_padding() })
-    }
-
-    /// The address of a buffer, with its padding, in the read-only mapping; null if absent.
-    pub(crate) fn address(&self, place: Place) -> Result<*const u8> {
-        self.inner.region.shared.address(place)
-    }
-}
-
-fn distinct_bytes(column: &Arc<Column>, seen: &mut std::collections::HashSet<Place>) -> u64 {
-    let own = std::iter::once(&column.validity).chain(&column.buffers);
-    let own: u64 = own.filter(|p| seen.insert(**p)).map(|p| p.len).sum();
-    column.children.iter().fold(own, |sum, child| sum + distinct_bytes(child, seen))
 }
 
 impl std::fmt::Debug for Table {

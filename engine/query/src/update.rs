@@ -19,6 +19,7 @@ use crate::compile::program::{self, Action, Line, Program};
 use crate::compile::stage::Options;
 use crate::error::{Error, Result};
 use crate::exec::assign::{self as exec, Reading, Written};
+use crate::exec::output::Rows;
 use crate::exec::run::{self, Run};
 use crate::exec::source::Source;
 use crate::expr::Expr;
@@ -80,7 +81,7 @@ impl Update {
     ) -> Result<Update> {
         let nulls: Vec<bool> = schema.fields().iter().map(|f| f.nullable).collect();
         let options = Options { nulls: &nulls, params: &[], types_only: false, checked: false };
-        let made = assign::build(&sets, condition.as_ref(), schema, &options)?;
+        let made = assign::build(&sets, condition.as_ref(), schema, &options, true)?;
         let columns = made.assigned.iter().map(|a| a.column).collect();
         Ok(Update { sets, condition, schema: schema.clone(), columns })
     }
@@ -90,12 +91,13 @@ impl Update {
         &self.columns
     }
 
-    /// The update of a table with nulls where that one has bitmaps. `checked`: integer arithmetic
-    /// that leaves its type is `Overflow`; else it wraps.
+    /// The update of a table as it lies: aggregates are computed, so that its content must not
+    /// change any more.
     ///
     /// # Errors
-    /// Those of [`Update::new`]; `ShapeMismatch` for a table of another schema.
-    pub fn bind(&self, table: &TableView<'_>, checked: bool) -> Result<Bound> {
+    /// Those of [`Update::new`]; `ShapeMismatch` for a table of another schema; those of computing
+    /// the aggregates; `Cancelled`.
+    pub fn bind(&self, table: &TableView<'_>, cx: &Context<'_>) -> Result<Bound> {
         if table.schema.len() != self.schema.len() {
             return Err(Error::ShapeMismatch("the table has another schema".into()));
         }
@@ -103,8 +105,23 @@ impl Update {
         let nulls: Vec<bool> = (0..self.schema.len())
             .map(|i| table.chunks.iter().any(|c| c.get(i).is_some_and(|v| v.may_have_nulls())))
             .collect();
-        let options = Options { nulls: &nulls, params: &[], types_only: false, checked };
-        let made = assign::build(&self.sets, self.condition.as_ref(), &self.schema, &options)?;
+        let options =
+            Options { nulls: &nulls, params: &[], types_only: false, checked: cx.checked };
+        let build = |aggregates_null| {
+            let condition = self.condition.as_ref();
+            assign::build(&self.sets, condition, &self.schema, &options, aggregates_null)
+        };
+        let mut made = build(true)?;
+        let heap = Heap::new();
+        let run = Run::new(cx, &heap);
+        let mut results = Vec::new();
+        let before = made.stages.len().saturating_sub(1);
+        if before > 0 {
+            let aggregates = Executable::of_stages(made.stages)?;
+            results = run::stages(&aggregates, before, table, &run)?;
+            // Known now: where none is null, the new values need no bitmap for their sake.
+            made = build(results.iter().any(Rows::has_nulls))?;
+        }
         let stage = made.stages.last().ok_or_else(run::lost)?;
         let (graph, level) = (&stage.graph, Level::best());
 
@@ -135,8 +152,21 @@ impl Update {
             Some(program::compile(graph, &actions, roots, false, level)?)
         };
         let sets = literal_sets(graph);
+        let from = stage.given.and_then(|s| results.get(s));
+        let programs: Vec<&Program> =
+            [Some(&write), check.as_ref()].into_iter().flatten().collect();
+        let (given, given_at) = run::given(&programs, from)?;
         let executable = Executable::of_stages(made.stages)?;
-        Ok(Bound { executable, assigned: made.assigned, written, write, check, sets })
+        Ok(Bound {
+            executable,
+            assigned: made.assigned,
+            written,
+            write,
+            check,
+            sets,
+            given,
+            given_at,
+        })
     }
 }
 
@@ -148,6 +178,8 @@ pub struct Bound {
     write: Program,
     check: Option<Program>,
     sets: Vec<Arc<LiteralSet>>,
+    given: Vec<Line>,
+    given_at: Vec<usize>,
 }
 
 impl fmt::Debug for Bound {
@@ -199,55 +231,38 @@ impl Bound {
         }
     }
 
-    /// Computes what the new values need of all rows, and looks for rows that fail. Writes nothing;
-    /// may be interrupted.
+    /// Looks for rows that fail. Writes nothing; may be interrupted.
     ///
     /// # Errors
     /// As [`Bound::compute`].
     pub fn ready(&self, table: &TableView<'_>, cx: &Context<'_>) -> Result<Ready<'_>> {
-        let heap = Heap::new();
-        let run = Run::new(cx, &heap);
-        let before = self.executable.stages.len().saturating_sub(1);
-        let last = self.executable.stages.get(before).ok_or_else(run::lost)?;
-        let results = run::stages(&self.executable, before, table, &run)?;
-        let from = last.stage.given.and_then(|s| results.get(s));
-        let programs: Vec<&Program> =
-            [Some(&self.write), self.check.as_ref()].into_iter().flatten().collect();
-        let (given, given_at) = run::given(&programs, from)?;
-        let ready = Ready { bound: self, given, given_at };
         if let Some(check) = &self.check {
+            let heap = Heap::new();
             let source = Source::of_table(table)?;
-            exec::check(&run, &ready.reading(&source)?, check)?;
+            exec::check(&Run::new(cx, &heap), &self.reading(&source)?, check)?;
         }
-        Ok(ready)
+        Ok(Ready { bound: self })
     }
-}
 
-/// An update that will not fail on any row.
-pub struct Ready<'b> {
-    bound: &'b Bound,
-    given: Vec<Line>,
-    given_at: Vec<usize>,
-}
-
-impl fmt::Debug for Ready<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ready").field("bound", self.bound).finish_non_exhaustive()
-    }
-}
-
-impl Ready<'_> {
     fn reading<'a>(&'a self, source: &'a Source<'a>) -> Result<Reading<'a>> {
-        let last = self.bound.executable.stages.last().ok_or_else(run::lost)?;
+        let last = self.executable.stages.last().ok_or_else(run::lost)?;
         Ok(Reading {
             stage: &last.stage,
             source,
-            sets: &self.bound.sets,
+            sets: &self.sets,
             given: &self.given,
             given_at: &self.given_at,
         })
     }
+}
 
+/// An update that will not fail on any row.
+#[derive(Debug)]
+pub struct Ready<'b> {
+    bound: &'b Bound,
+}
+
+impl Ready<'_> {
     /// Writes the new values over the old ones, in parallel if it is worth it. Takes memory for
     /// some tiles per thread only. Cannot be interrupted: the rows would be of two ages.
     ///
@@ -276,7 +291,7 @@ impl Ready<'_> {
         let cx = Context::new(&heap as &dyn Memory);
         let run = Run::new(&cx, &heap);
         let source = Source::of_table(table)?;
-        let reading = self.reading(&source)?;
+        let reading = self.bound.reading(&source)?;
         let (program, written) = (&self.bound.write, &self.bound.written);
         // SAFETY: by contract.
         unsafe { exec::write(&run, &reading, program, table, written, places, zones) }

@@ -35,8 +35,9 @@ fn swapped(
 ) -> Result<Answer, Error> {
     let table = Table::new(columns, chunks);
     let heap = Heap::new();
-    let bound = update(sets, condition, &table.schema)?.bind(&table.view(), checked)?;
-    let out = bound.compute(&table.view(), &Context::new(&heap))?;
+    let cx = Context { checked, ..Context::new(&heap) };
+    let bound = update(sets, condition, &table.schema)?.bind(&table.view(), &cx)?;
+    let out = bound.compute(&table.view(), &cx)?;
     Ok(answer(&out, columns))
 }
 
@@ -51,12 +52,13 @@ fn in_place(
     let mut table = Table::with_bitmaps(columns, chunks);
     let heap = Heap::new();
     let update = update(sets, condition, &table.schema)?;
-    let bound = update.bind(&table.view(), checked)?;
+    let cx = Context { checked, ..Context::new(&heap) };
+    let bound = update.bind(&table.view(), &cx)?;
     if let Some(obstacle) = bound.obstacle(&table.view()) {
         return Ok(Err(obstacle));
     }
     let before = rows_of(&table, columns);
-    let ready = bound.ready(&table.view(), &Context::new(&heap));
+    let ready = bound.ready(&table.view(), &cx);
     if ready.is_err() {
         assert_eq!(before, rows_of(&table, columns), "a failed update wrote something");
     }
@@ -120,6 +122,13 @@ fn every_right_hand_side_reads_old_values() {
     let sets = [("x", c("x") - c("x").mean()), ("a", c("a").max()), ("y", c("x").sum() + c("y"))];
     both(&sets, None, &columns);
     both(&sets, Some(&c("x").gt(c("x").mean())), &columns);
+    // `y` has no nulls: it stays in place as long as the aggregate has a value.
+    both(&[("y", c("y") - c("y").mean())], None, &columns);
+    let none = [floats("y", &[Some(1.0); 300]), floats("z", &[None; 300])];
+    let refused = in_place(&[("y", c("z").mean())], None, &none, &[], false).unwrap();
+    assert!(refused.unwrap_err().contains("bitmap"));
+    let out = swapped(&[("y", c("z").mean())], None, &none, &[], false).unwrap();
+    assert!(out.column("y").iter().all(|v| *v == Val::Null));
 }
 
 #[test]
@@ -258,7 +267,7 @@ fn a_column_without_nulls_takes_none() {
     table.schema = Schema::new(fields);
     let heap = Heap::new();
     let set = update(&[("n", c("a"))], None, &table.schema).unwrap();
-    let bound = set.bind(&table.view(), false).unwrap();
+    let bound = set.bind(&table.view(), &Context::new(&heap)).unwrap();
     for error in [
         bound.compute(&table.view(), &Context::new(&heap)).unwrap_err(),
         bound.ready(&table.view(), &Context::new(&heap)).err().unwrap(),
@@ -266,7 +275,7 @@ fn a_column_without_nulls_takes_none() {
         assert!(error.to_string().contains("row 3 would be null"), "{error}");
     }
     let set = update(&[("n", c("a"))], Some(&c("a").is_not_null()), &table.schema).unwrap();
-    let bound = set.bind(&table.view(), false).unwrap();
+    let bound = set.bind(&table.view(), &Context::new(&heap)).unwrap();
     assert_eq!(bound.obstacle(&table.view()), None);
     assert!(bound.ready(&table.view(), &Context::new(&heap)).is_ok());
 }
@@ -297,7 +306,7 @@ fn zones_are_told_of_as_they_are_written() {
         // Row 5, and one of the second chunk's second zone.
         let chosen = c("a").is_in(vec![5.into(), 140_000.into()]);
         let update = update(&[("a", c("a") * 1)], Some(&chosen), &table.schema).unwrap();
-        let bound = update.bind(&table.view(), false).unwrap();
+        let bound = update.bind(&table.view(), &Context::new(&heap)).unwrap();
         let ready = bound.ready(&table.view(), &Context::new(&heap)).unwrap();
         let places = table.places(update.columns());
         let told = Mutex::new(RefCell::new(Vec::new()));

@@ -9,8 +9,6 @@
 //! As everywhere, memory has an owner before it is used: to grow, the session's record is made
 //! longer first, to shrink, shorter first; who rebuilds after a death in between goes by the record.
 
-use std::sync::Arc;
-
 use crate::arena::{Claim, Raw, granules, rounded};
 use crate::error::{Error, FullCause, Result};
 use crate::extent::Extent;

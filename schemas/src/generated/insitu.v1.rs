@@ -22,8 +22,9 @@ pub struct Table {
     /// there is none. It is a hint: readers must work without it, and with a wrong one.
     #[prost(message, optional, tag = "5")]
     pub statistics: ::core::option::Option<Extent>,
-    /// Of a table that `append` made: the sequence of the table it began with, so that a handle of
-    /// an older revision knows whether the name still stands for a later one. 0 of all others.
+    /// The sequence of the table that `append` and swapping updates have made this one of; 0 if it
+    /// is as it was put. By it a handle from before knows whether the name still stands for a later
+    /// version.
     #[prost(uint64, tag = "6")]
     pub origin: u64,
 }

@@ -53,7 +53,7 @@ fn all(table: &Table) -> RecordBatch {
 }
 
 fn chunk_rows(table: &Table) -> Vec<u64> {
-    table.meta().layout.chunks.iter().map(|chunk| chunk.rows).collect()
+    table.seen().meta.layout.chunks.iter().map(|chunk| chunk.rows).collect()
 }
 
 #[test]
@@ -82,12 +82,12 @@ fn large_chunks_are_shared_and_small_ones_taken_in() {
     let region = region();
     let zone = ZONE_ROWS;
     let mut table = put(&region, "t", &numbers(0, 3 * zone));
-    let place = table.meta().layout.chunks[0].columns[0].buffers[0];
+    let place = table.seen().meta.layout.chunks[0].columns[0].buffers[0];
     let mut row = 3 * zone;
     for n in [1, 1, 1, 1, 2, 5] {
         table = append(&table, &numbers(row, n)).unwrap();
         row += n;
-        assert_eq!(table.meta().layout.chunks[0].columns[0].buffers[0], place);
+        assert_eq!(table.seen().meta.layout.chunks[0].columns[0].buffers[0], place);
     }
     // 1; 1+1; 2, 1; 2+1+1; 4, 2; then 5 takes in both.
     assert_eq!(chunk_rows(&table), [3 * zone as u64, 11]);
@@ -129,9 +129,9 @@ fn statistics_are_those_of_all_rows() {
         table = append(&table, &numbers(start, n)).unwrap();
     }
     let put = put(&region, "u", &numbers(0, 270_031));
-    assert_eq!(table.meta().stats, put.meta().stats);
+    assert_eq!(table.seen().meta.stats, put.seen().meta.stats);
     region.forget_manifests();
-    assert_eq!(region.get("t").unwrap().meta().stats, put.meta().stats);
+    assert_eq!(region.get("t").unwrap().seen().meta.stats, put.seen().meta.stats);
 }
 
 #[test]

@@ -105,7 +105,7 @@ fn filled_columns_are_what_is_published() {
         assert_eq!(found.column(5).as_ref(), &bytes);
         assert_eq!(found.column(6).len(), n);
         assert_eq!(found.column(7).as_ref(), &coded);
-        let stats = table.meta().stats.clone().unwrap();
+        let stats = table.seen().meta.stats.clone().unwrap();
         assert_eq!(stats[2].null_count, Some(n.div_ceil(5) as u64));
         if n > 1 {
             assert_eq!((stats[2].min, stats[2].max.unwrap() > 0), (Some(-49), n >= 100));
@@ -291,14 +291,14 @@ fn appended_batches_become_one_chunk() {
     assert!(region.verify().ok(), "{:?}", region.verify());
     region.forget_manifests();
     let again = region.get("t").unwrap();
-    let stats = again.meta().stats.clone().unwrap();
+    let stats = again.seen().meta.stats.clone().unwrap();
     assert_eq!((stats[1].min, stats[1].max), (Some(0), Some(255)));
     for (stats, column) in stats.iter().zip(expected.columns()) {
         assert_eq!(stats.null_count, Some(column.null_count() as u64));
     }
     // The same data put in has the same statistics.
     let put = region.put("u", of, batches.into_iter().map(Ok), false).unwrap();
-    assert_eq!(put.meta().stats, again.meta().stats);
+    assert_eq!(put.seen().meta.stats, again.seen().meta.stats);
     drop((table, again, put, found, builder));
     region.delete("t").unwrap();
     region.delete("u").unwrap();

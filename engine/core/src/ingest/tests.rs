@@ -124,9 +124,9 @@ fn statistics_reach_another_handle_through_the_region() {
         .take_while(|at| *at < batch.num_rows())
         .map(|at| Ok(batch.slice(at, 50_001.min(batch.num_rows() - at))));
     let put = region.put("t", batch.schema(), batches.collect::<Vec<_>>(), false).unwrap();
-    let own = put.meta().stats.clone().unwrap();
+    let own = put.seen().meta.stats.clone().unwrap();
     region.forget_manifests();
-    let read = region.get("t").unwrap().meta().stats.clone().unwrap();
+    let read = region.get("t").unwrap().seen().meta.stats.clone().unwrap();
     assert_eq!(read, own);
     assert_eq!((own[0].min, own[0].max), (Some(-1000), Some(i64::from(rows) - 1001)));
     assert_eq!(own[0].null_count, Some((0..rows).filter(|i| i % 10 == 3).count() as u64));
@@ -163,7 +163,7 @@ fn what_is_put_does_not_depend_on_the_number_of_threads() {
         insitu_query::set_threads(threads);
         let region = region();
         let table = put(&region, &batches, 1 << 31);
-        let Storage::Named(pin) = table.storage() else { panic!("it has a name") };
+        let Storage::Named(pin) = &table.seen().storage else { panic!("it has a name") };
         let (offset, len) = pin.extents().unwrap()[0];
         let at = pin.slice(offset, len).unwrap();
         // SAFETY: the pin keeps the extent, and nobody writes it.

@@ -12,7 +12,7 @@ use crate::compile::graph::{Graph, Id};
 use crate::compile::lower::{Check, CheckKind, Lower, Named, Typed, Value};
 use crate::compile::planner::Planner;
 use crate::compile::program::Action;
-use crate::compile::stage::{Input, Options, Stage};
+use crate::compile::stage::{Input, Options, Stage, What};
 use crate::dtype::DataType;
 use crate::error::{Error, Result};
 use crate::expr::Expr;
@@ -42,11 +42,13 @@ pub(crate) struct Assignments {
 }
 
 /// Lowers `sets` (columns by name, and their new values) for the rows that the condition chooses.
+/// `aggregates_null`: whether aggregates may be null.
 pub(crate) fn build(
     sets: &[(Arc<str>, Expr)],
     condition: Option<&Expr>,
     schema: &Schema,
     options: &Options<'_>,
+    aggregates_null: bool,
 ) -> Result<Assignments> {
     let mut columns = Vec::with_capacity(sets.len());
     for (name, _) in sets {
@@ -65,7 +67,7 @@ pub(crate) fn build(
         condition.into_iter().chain(sets.iter().map(|(_, e)| e)).cloned().collect();
     // Aggregates are of all rows, and of the old values: computed before anything else.
     if exprs.iter().any(Expr::has_aggregate) {
-        (b, exprs) = p.broadcast(b, &exprs)?;
+        (b, exprs) = p.broadcast(b, &exprs, aggregates_null)?;
     }
     let mut exprs = exprs.iter();
     let mut chosen = None;
@@ -154,7 +156,16 @@ pub(crate) fn build(
         }
     }
     p.finish(b)?;
-    Ok(Assignments { stages: p.into_stages(), assigned, chosen, before })
+    let mut stages = p.into_stages();
+    // Another column's values are copied: shared, neither could be written over any more.
+    for a in assigned.iter().filter(|a| a.nodes.is_some()) {
+        if let Some(output) = stages.last_mut().and_then(|s| s.outputs.get_mut(a.column))
+            && matches!(output.what, What::Input(from) if from != a.column)
+        {
+            output.what = What::Computed;
+        }
+    }
+    Ok(Assignments { stages, assigned, chosen, before })
 }
 
 /// A check that no null comes into a column that is declared without.

@@ -163,7 +163,7 @@ impl<'a> Planner<'a> {
         if one_row && exprs.iter().all(|e| !mixes(e)) {
             return self.reduce(b, exprs);
         }
-        let (mut b, exprs) = self.broadcast(b, exprs)?;
+        let (mut b, exprs) = self.broadcast(b, exprs, true)?;
         let columns = self.named(&mut b, &exprs)?;
         b.columns = columns;
         Ok(b)
@@ -172,7 +172,7 @@ impl<'a> Planner<'a> {
     fn with_columns(&mut self, b: Builder, exprs: &[Expr]) -> Result<Builder> {
         let shown = b.columns.len();
         let (mut b, exprs) = if exprs.iter().any(Expr::has_aggregate) {
-            self.broadcast(b, exprs)?
+            self.broadcast(b, exprs, true)?
         } else {
             (b, exprs.to_vec())
         };
@@ -205,7 +205,13 @@ impl<'a> Planner<'a> {
     }
 
     /// Computes the aggregates in the expressions first, and gives the stage their values.
-    pub(super) fn broadcast(&mut self, b: Builder, exprs: &[Expr]) -> Result<(Builder, Vec<Expr>)> {
+    /// `nullable`: whether those that can be null by their kind may be.
+    pub(super) fn broadcast(
+        &mut self,
+        b: Builder,
+        exprs: &[Expr],
+        nullable: bool,
+    ) -> Result<(Builder, Vec<Expr>)> {
         // The rows are read again by the second stage, so the first must not own them.
         let mut b = if b.has_filter() || b.given.is_some() { self.materialise(b)?.0 } else { b };
         let mut split = Split::default();
@@ -228,7 +234,8 @@ impl<'a> Planner<'a> {
                     )));
                 }
             };
-            let valid = f.nullable.then(|| b.graph.add(valid, Prim::U8, Repr::Bits, &[]));
+            let may = f.nullable && nullable;
+            let valid = may.then(|| b.graph.add(valid, Prim::U8, Repr::Bits, &[]));
             b.columns.push(Named {
                 name: f.name.clone(),
                 typed: Typed { dtype: f.dtype.clone(), value: Value::Node(value), valid },

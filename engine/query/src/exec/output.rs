@@ -30,6 +30,13 @@ pub(crate) struct Rows<'a> {
     pub(crate) columns: Vec<Column<'a>>,
 }
 
+impl Rows<'_> {
+    /// Whether a column that a stage wrote has a null.
+    pub(crate) fn has_nulls(&self) -> bool {
+        self.columns.iter().any(|c| matches!(c, Column::New(c) if c.null_count > 0))
+    }
+}
+
 /// A buffer being written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Buffer {

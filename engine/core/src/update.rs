@@ -1,0 +1,574 @@
+//! Updates of a table: over its old values, under an exclusive lease, where nobody else has them;
+//! else beside them, in fresh buffers, and one step swaps the new version in. From outside both look
+//! the same: handles see the new content at their next use, views keep the bytes they saw.
+//!
+//! One update of a table runs at a time, in all processes, so that what it reads is current when it
+//! commits. What decides between the two ways is asked again under the exclusive lease, where the
+//! answer cannot change any more.
+
+use std::sync::Arc;
+use std::thread::ThreadId;
+use std::time::Duration;
+
+use insitu_query::{Bound, Context, Expr, Heap, Update, Writable, ZoneSink};
+use insitu_region::{Exclusive as Lease, Obstacle, Part, Patience, Pin, Updater};
+use parking_lot::Mutex;
+
+use crate::error::{Error, Result};
+use crate::layout::{Column, Layout, Place};
+use crate::manifest::{self, ALIGN};
+use crate::memory::ResultMemory;
+use crate::run::{self, Made};
+use crate::statistics;
+use crate::storage::{Anonymous, Storage};
+use crate::table::Table;
+use crate::version::{Meta, Version};
+use crate::zones::{self, Zones};
+
+/// How long an update waits for another one of the same table, unless it is told.
+const TURN: Duration = Duration::from_secs(10);
+
+/// How a table is updated.
+#[derive(Clone, Copy, Default)]
+pub struct UpdateOptions<'a> {
+    /// Over the old values or not at all.
+    pub in_place: bool,
+    /// Beside the old values in any case: it can be interrupted to the end, and a death leaves the
+    /// table as it was.
+    pub atomic: bool,
+    /// Whether integer arithmetic that leaves its type is `Overflow`; else it wraps.
+    pub checked: bool,
+    /// How long to wait for another update of the table to end (none: ten seconds), and with
+    /// `in_place` also for those who read it (none: not at all).
+    pub timeout: Option<Duration>,
+    /// Asked now and then on the calling thread, until the first value is written over; true
+    /// cancels.
+    pub interrupt: Option<&'a dyn Fn() -> bool>,
+    /// What for, as [`Region::leases`] shows it to others.
+    pub what: &'a str,
+}
+
+impl UpdateOptions<'_> {
+    fn interrupt(&self) -> &dyn Fn() -> bool {
+        self.interrupt.unwrap_or(&|| false)
+    }
+
+    fn patience(&self, default: Duration) -> Patience<'_> {
+        let timeout = self.timeout.unwrap_or(default);
+        let what = if self.what.is_empty() { "update" } else { self.what };
+        Patience { timeout, interrupt: self.interrupt(), what }
+    }
+}
+
+/// Exclusive leases of this process that wait for their holders' next update.
+pub(crate) type Held = Mutex<Vec<Arc<Block>>>;
+
+/// An exclusive lease over several updates, and the thread whose they are.
+pub(crate) struct Block {
+    thread: ThreadId,
+    lease: Mutex<Option<Lease>>,
+    timeout: Option<Duration>,
+}
+
+/// A table that its holder's thread has for itself: nobody else reads or changes it, and updates by
+/// that thread need not ask. Dropped, it is everyone's again.
+pub struct Exclusive {
+    table: Table,
+    block: Arc<Block>,
+}
+
+impl Exclusive {
+    /// The table.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+}
+
+impl Drop for Exclusive {
+    fn drop(&mut self) {
+        let held = &self.table.region().shared.held;
+        held.lock().retain(|block| !Arc::ptr_eq(block, &self.block));
+        drop(self.block.lease.lock().take());
+    }
+}
+
+impl std::fmt::Debug for Exclusive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Exclusive").field(&self.table).finish()
+    }
+}
+
+/// What came of an attempt to write over the old values.
+enum Outcome {
+    Done,
+    /// Not possible, and why.
+    Refused(Error),
+}
+
+impl Table {
+    /// Gives columns new values, in all rows or in those that the condition chooses (null does not
+    /// choose). Every right-hand side reads the old values, of all columns and all rows. No column
+    /// changes its type, and none is added.
+    ///
+    /// Where nobody else reads the table, and nothing else has a part in its memory, the values are
+    /// written over the old ones; if this process dies on the way, the table is poisoned (see
+    /// [`Table::repair`]). Else the new columns are written beside the old, and swapped in.
+    ///
+    /// # Errors
+    /// `UnknownColumn`, `TypeMismatch`, `InvalidArgument`; `CastFailed`, `Overflow`, `InvalidData`
+    /// for the first chosen row that fails, before any is changed; `Stale` for a table that was
+    /// replaced or deleted; `Poisoned`; `LeaseHeld`, and `Unsupported` with the cause, where it has
+    /// to be in place and cannot; `RegionFull`; `ReadOnly`; `Cancelled`.
+    pub fn update(
+        &self,
+        sets: Vec<(Arc<str>, Expr)>,
+        condition: Option<Expr>,
+        options: UpdateOptions<'_>,
+    ) -> Result<()> {
+        if options.in_place && options.atomic {
+            return Err(Error::InvalidArgument(
+                "an update in place is not atomic: ask for one of the two".into(),
+            ));
+        }
+        if sets.is_empty() {
+            return Err(Error::InvalidArgument("an update needs a column to give values".into()));
+        }
+        self.region().shared.check_open()?;
+        let seen = self.version()?;
+        let update = Update::new(sets, condition, &seen.meta.query)?;
+        let Storage::Named(pin) = &seen.storage else {
+            return Err(Error::Unsupported(
+                "a result without a name cannot be updated: give it one with put, or make another \
+                 with with_columns"
+                    .into(),
+            ));
+        };
+        if let Some(block) = self.own_block(&pin.follow()?) {
+            return self.update_within(&block, &update, options);
+        }
+        let updater = pin.updater(&options.patience(TURN))?;
+        drop(seen);
+        if options.atomic {
+            return self.swap(updater, &update, options).map(drop);
+        }
+        let shown = self.at(updater.pin())?;
+        let bound = bind(&update, &shown, options)?;
+        let targets = Targets::of(&shown, &update);
+        let cause = match bound.obstacle(shown.view()?).or_else(|| targets.overlap(&shown)) {
+            Some(cause) => Some(cause),
+            None => match updater.obstacle(&targets.places)? {
+                // To be waited for.
+                Some(Obstacle::Leased) if options.in_place => None,
+                other => other.map(|obstacle| obstacle.to_string()),
+            },
+        };
+        if let Some(cause) = cause {
+            return match options.in_place {
+                true => Err(not_in_place(updater.pin().name(), &cause)),
+                false => self.swap_bound(updater, &shown, &update, &bound, options).map(drop),
+            };
+        }
+        let at_once = Duration::ZERO;
+        let mut patience = options.patience(at_once);
+        if !options.in_place {
+            patience.timeout = at_once;
+        }
+        match updater.exclusive(&patience) {
+            Ok(lease) => match self.write(&lease, &shown, &update, &bound, options)? {
+                Outcome::Done => Ok(()),
+                Outcome::Refused(error) if options.in_place => Err(error),
+                Outcome::Refused(_) => self
+                    .swap_bound(lease.into_updater(), &shown, &update, &bound, options)
+                    .map(drop),
+            },
+            Err((updater, insitu_region::Error::LeaseHeld { .. })) if !options.in_place => {
+                self.swap_bound(updater, &shown, &update, &bound, options).map(drop)
+            }
+            Err((_, error)) => Err(error.into()),
+        }
+    }
+
+    /// Takes the table exclusively, for several updates by this thread.
+    ///
+    /// # Errors
+    /// `LeaseHeld` if others read or update it longer than the timeout (none: not at all, and ten
+    /// seconds for an update); `Stale`, `Poisoned`, `ReadOnly`, `Cancelled`.
+    pub fn exclusive(&self, options: UpdateOptions<'_>) -> Result<Exclusive> {
+        self.region().shared.check_open()?;
+        let seen = self.version()?;
+        let Storage::Named(pin) = &seen.storage else {
+            return Err(Error::Unsupported(
+                "a result without a name is this process's alone already".into(),
+            ));
+        };
+        let updater = pin.updater(&options.patience(TURN))?;
+        let lease = updater.exclusive(&options.patience(Duration::ZERO)).map_err(|(_, e)| e)?;
+        self.at(lease.pin())?;
+        let block = Arc::new(Block {
+            thread: std::thread::current().id(),
+            lease: Mutex::new(Some(lease)),
+            timeout: options.timeout,
+        });
+        self.region().shared.held.lock().push(block.clone());
+        Ok(Exclusive { table: self.clone(), block })
+    }
+
+    /// Accepts the content of a poisoned table as it is: each row is old or new. Of another table
+    /// nothing changes.
+    ///
+    /// # Errors
+    /// `LeaseHeld` while somebody updates it in place; `ReadOnly`, `Stale`.
+    pub fn repair(&self) -> Result<()> {
+        self.region().shared.check_open()?;
+        match &self.version()?.storage {
+            Storage::Named(pin) => Ok(pin.repair()?),
+            Storage::Anonymous(_) => Ok(()),
+        }
+    }
+
+    /// Whether an update died on the way, and nobody has accepted what it left.
+    pub fn is_poisoned(&self) -> bool {
+        self.pin().is_some_and(|pin| pin.is_poisoned())
+    }
+
+    /// The exclusive lease that this thread has on this version of the table.
+    fn own_block(&self, pin: &Pin) -> Option<Arc<Block>> {
+        let held = self.region().shared.held.lock();
+        let own = std::thread::current().id();
+        // One that is locked is at work: an update within an update is refused like any other's.
+        let is_it = |block: &Block| {
+            let lease = block.lease.try_lock();
+            let lease = lease.as_ref().and_then(|lease| lease.as_ref());
+            lease.is_some_and(|lease| lease.pin().sequence() == pin.sequence())
+        };
+        held.iter().find(|b| b.thread == own && is_it(b)).cloned()
+    }
+
+    /// An update under an exclusive lease that this thread has.
+    fn update_within(
+        &self,
+        block: &Block,
+        update: &Update,
+        options: UpdateOptions<'_>,
+    ) -> Result<()> {
+        let mut slot = block.lease.lock();
+        let Some(lease) = slot.as_ref() else {
+            return Err(Error::InvalidArgument("the exclusive block has ended".into()));
+        };
+        let shown = self.at(lease.pin())?;
+        let bound = bind(update, &shown, options)?;
+        if !options.atomic {
+            match self.write(lease, &shown, update, &bound, options)? {
+                Outcome::Done => return Ok(()),
+                Outcome::Refused(error) if options.in_place => return Err(error),
+                Outcome::Refused(_) => {}
+            }
+        }
+        // The next version is taken exclusively as this one was.
+        let Some(lease) = slot.take() else { return Ok(()) };
+        let swapped = self.swap_bound(lease.into_updater(), &shown, update, &bound, options);
+        let patience =
+            Patience { timeout: block.timeout.unwrap_or(TURN), ..options.patience(TURN) };
+        let pin = self.pin().ok_or_else(|| Error::Stale("the table is gone".into()))?;
+        let again = pin.updater(&patience);
+        let again = again.and_then(|updater| updater.exclusive(&patience).map_err(|(_, e)| e));
+        swapped?;
+        *slot = Some(again?);
+        Ok(())
+    }
+
+    /// Writes over the old values, unless something stands in the way.
+    fn write(
+        &self,
+        lease: &Lease,
+        shown: &Version,
+        update: &Update,
+        bound: &Bound,
+        options: UpdateOptions<'_>,
+    ) -> Result<Outcome> {
+        let view = shown.view()?;
+        let targets = Targets::of(shown, update);
+        let cause = match bound.obstacle(view).or_else(|| targets.overlap(shown)) {
+            Some(cause) => Some(cause),
+            None => lease.updater().obstacle(&targets.places)?.map(|o| o.to_string()),
+        };
+        if let Some(cause) = cause {
+            return Ok(Outcome::Refused(not_in_place(lease.pin().name(), &cause)));
+        }
+        let heap = Heap::new();
+        let mut cx = Context::new(&heap);
+        cx.checked = options.checked;
+        let interrupt = options.interrupt();
+        cx.interrupt = interrupt;
+        let ready = bound.ready(view, &cx)?;
+        if interrupt() {
+            return Err(Error::Cancelled);
+        }
+        let places = targets.writable(lease)?;
+        // Of the statistics, as long as nobody else has a part in them.
+        let was_true = lease.pin().content_version();
+        let mut zones = self.zones(lease, shown, update, was_true)?;
+        let content = lease.begin()?;
+        let written = {
+            let tell = |column: usize, zone: usize, stats: &insitu_kernels::copy::ZoneStats| {
+                if let Some(zones) = &zones {
+                    zones.tell(column, zone, stats);
+                }
+            };
+            let every = zones.as_ref().is_some_and(Zones::wants_every_zone);
+            let sink = ZoneSink { every, tell: &tell };
+            // SAFETY: the exclusive lease keeps all others from reading and writing; the places
+            // are those of the view's own buffers, padded, by no one else referred to and without
+            // overlap, as was asked under the lease; no update could come between.
+            unsafe { ready.write(view, &places, zones.as_ref().map(|_| &sink)) }
+        };
+        // Unfinished, the lease poisons the table when it is dropped.
+        written?;
+        if let Some(zones) = zones.take() {
+            zones.finish(content);
+        }
+        lease.finish()?;
+        self.region().shared.counters.updated_in_place();
+        self.at(lease.pin())?;
+        Ok(Outcome::Done)
+    }
+
+    /// The statistics of a table under an exclusive lease, to be kept true.
+    fn zones(
+        &self,
+        lease: &Lease,
+        shown: &Version,
+        update: &Update,
+        content: u64,
+    ) -> Result<Option<Zones>> {
+        let place = shown.meta.layout.statistics;
+        if place.is_absent() || lease.updater().obstacle(&[padded(place)])?.is_some() {
+            return Ok(None);
+        }
+        let (offset, len) = padded(place);
+        let base = lease.as_mut_ptr(offset, len)?;
+        let len = usize::try_from(place.len).unwrap_or(0);
+        let types = types_of(&shown.meta);
+        let zones = zones_of(&shown.meta.layout);
+        // SAFETY: the range was checked by `as_mut_ptr`; nobody else writes there, and who reads it
+        // believes it only at the content version that comes last.
+        Ok(unsafe {
+            let rest = zones::are_true(base, len, content);
+            Zones::of(base, len, &types, zones, update.columns(), rest)
+        })
+    }
+
+    fn swap(&self, updater: Updater, update: &Update, options: UpdateOptions<'_>) -> Result<Pin> {
+        let shown = self.at(updater.pin())?;
+        let bound = bind(update, &shown, options)?;
+        self.swap_bound(updater, &shown, update, &bound, options)
+    }
+
+    /// Writes the new columns beside the old, and swaps the new version in.
+    fn swap_bound(
+        &self,
+        updater: Updater,
+        shown: &Arc<Version>,
+        update: &Update,
+        bound: &Bound,
+        options: UpdateOptions<'_>,
+    ) -> Result<Pin> {
+        let shared = &self.region().shared;
+        let interrupt = options.interrupt();
+        let lease = updater.pin().lease_for("update")?;
+        let memory = ResultMemory::new(shared, true);
+        let mut cx = Context::new(&memory);
+        cx.checked = options.checked;
+        cx.interrupt = interrupt;
+        let output = bound.compute(shown.view()?, &cx)?;
+        let Made { mut layout, mut keep, .. } =
+            run::assemble(shown, Some(lease.clone()), memory, output, interrupt)?;
+        self.count_zones(shown, update, &mut layout, &mut keep)?;
+        if interrupt() {
+            return Err(Error::Cancelled);
+        }
+        let old = updater.pin().clone();
+        let kept = still_used(&old.extents()?, &layout);
+        let mut parts: Vec<Part<'_>> = keep.extents.iter().map(|e| Part::Owned(e)).collect();
+        parts.push(Part::Extents(&old, &kept));
+        layout.origin = shown.meta.layout.origin_of(old.sequence());
+        let message = manifest::encode(&shown.meta.arrow, &layout)?;
+        let pin = updater.swap(&parts, &message)?;
+        drop(parts);
+        shared.counters.updated_swapped();
+        self.at(&pin)?;
+        Ok(pin)
+    }
+
+    /// Gives a swapped version a statistics buffer of its own.
+    fn count_zones(
+        &self,
+        shown: &Arc<Version>,
+        update: &Update,
+        layout: &mut Layout,
+        keep: &mut Anonymous,
+    ) -> Result<()> {
+        let (types, zones) = (types_of(&shown.meta), zones_of(layout));
+        let bytes = statistics::size(types.len(), zones);
+        if zones == 0 {
+            return Ok(());
+        }
+        let old = shown.meta.layout.statistics;
+        let mut from = std::ptr::null();
+        if usize::try_from(old.len).is_ok_and(|len| len >= bytes) {
+            let address = shown.address(old)?;
+            // SAFETY: `address` checked the range.
+            if unsafe { zones::are_true(address, bytes, shown.content) } {
+                from = address;
+            }
+        }
+        let extent = self.region().shared.allocate(bytes as u64)?;
+        // SAFETY: the extent is ours alone, and has room for that many columns and zones. The old
+        // buffer has as many: an update changes neither.
+        let made =
+            unsafe { Zones::make(extent.as_mut_ptr(), from, &types, zones, update.columns()) };
+        layout.statistics = Place { offset: extent.offset(), len: bytes as u64 };
+        // A version of its own, whose views show what is about to be published.
+        let meta = Arc::new(Meta::new(shown.meta.arrow.clone(), layout.clone(), None));
+        let storage = Storage::Anonymous(keep.clone());
+        let next = Version::new(self.region().clone(), meta, storage, 0);
+        // SAFETY: the views are of this table's columns.
+        unsafe { made.look(&next.view()?.chunks) };
+        made.finish(0);
+        keep.extents.push(Arc::new(extent));
+        Ok(())
+    }
+}
+
+/// The update, for the version that is to be updated. Who calls is its updater, so that nobody
+/// changes it in place meanwhile.
+fn bind(update: &Update, shown: &Version, options: UpdateOptions<'_>) -> Result<Bound> {
+    let heap = Heap::new();
+    let mut cx = Context::new(&heap);
+    cx.checked = options.checked;
+    cx.interrupt = options.interrupt();
+    Ok(update.bind(shown.view()?, &cx)?)
+}
+
+fn not_in_place(name: &str, cause: &str) -> Error {
+    Error::Unsupported(format!(
+        "the table {name:?} cannot be updated in place: {cause}. Without in_place, the update writes \
+         fresh columns and swaps them in"
+    ))
+}
+
+/// A buffer with its padding, as the region counts.
+fn padded(place: Place) -> (u64, u64) {
+    (place.offset, place.len.checked_next_multiple_of(ALIGN).unwrap_or(u64::MAX))
+}
+
+fn types_of(meta: &Meta) -> Vec<&arrow::datatypes::DataType> {
+    meta.arrow.fields().iter().map(|f| f.data_type()).collect()
+}
+
+fn zones_of(layout: &Layout) -> usize {
+    let rows = layout.chunks.iter().map(|c| usize::try_from(c.rows).unwrap_or(usize::MAX));
+    statistics::zones(rows)
+}
+
+/// The extents of a table that a layout still has buffers in.
+fn still_used(extents: &[(u64, u64)], layout: &Layout) -> Vec<(u64, u64)> {
+    let mut starts: Vec<u64> = Vec::new();
+    each_place(layout, &mut |_, place| starts.push(place.offset));
+    starts.push(layout.statistics.offset);
+    starts.sort_unstable();
+    let used = |&(offset, len): &(u64, u64)| {
+        let at = starts.partition_point(|start| *start < offset);
+        starts.get(at).is_some_and(|start| start - offset < len)
+    };
+    extents.iter().copied().filter(|extent| used(extent)).collect()
+}
+
+/// Calls `f` with every buffer of a layout, and with the number of the column that it belongs to.
+fn each_place(layout: &Layout, f: &mut impl FnMut(usize, Place)) {
+    fn column(number: usize, c: &Column, f: &mut impl FnMut(usize, Place)) {
+        std::iter::once(&c.validity)
+            .chain(&c.buffers)
+            .filter(|place| !place.is_absent())
+            .for_each(|place| f(number, *place));
+        c.children.iter().for_each(|child| column(number, child, f));
+    }
+    for chunk in &layout.chunks {
+        chunk.columns.iter().enumerate().for_each(|(number, c)| column(number, c, f));
+    }
+}
+
+/// The buffers that an update writes to.
+struct Targets {
+    /// Per chunk, per column of the update: values and validity.
+    buffers: Vec<Vec<(Place, Place)>>,
+    /// All of them, with their padding.
+    places: Vec<(u64, u64)>,
+}
+
+impl Targets {
+    fn of(version: &Version, update: &Update) -> Targets {
+        let mut places = Vec::new();
+        let buffers = version.meta.layout.chunks.iter().map(|chunk| {
+            let columns = update.columns().iter().map(|i| {
+                let column = chunk.columns.get(*i);
+                let values = column.and_then(|c| c.buffers.first()).copied().unwrap_or_default();
+                let validity = column.map_or(Place::default(), |c| c.validity);
+                let there = [values, validity].into_iter().filter(|place| !place.is_absent());
+                places.extend(there.map(padded));
+                (values, validity)
+            });
+            columns.collect()
+        });
+        let buffers = buffers.collect();
+        Targets { buffers, places }
+    }
+
+    /// Whether another buffer of the table lies where the update would write: two columns may be
+    /// one, and nothing in a manifest keeps buffers apart.
+    fn overlap(&self, version: &Version) -> Option<String> {
+        let mut all: Vec<(u64, u64, usize)> = Vec::new();
+        each_place(&version.meta.layout, &mut |column, place| {
+            let (offset, len) = padded(place);
+            all.push((offset, offset.saturating_add(len), column));
+        });
+        let (offset, len) = padded(version.meta.layout.statistics);
+        all.push((offset, offset.saturating_add(len), usize::MAX));
+        all.sort_unstable();
+        let mut targets = self.places.clone();
+        targets.sort_unstable();
+        let mut end = (0, 0);
+        for (from, to, column) in all {
+            if from < end.0 {
+                let hit = |(offset, len): &(u64, u64)| {
+                    *offset < to.min(end.0) && offset.saturating_add(*len) > from
+                };
+                if targets.iter().any(hit) {
+                    let number = if column == usize::MAX { end.1 } else { column };
+                    let name = version.meta.arrow.fields().get(number).map(|f| f.name().clone());
+                    let name = name.unwrap_or_default();
+                    return Some(format!("the column {name:?} shares its memory with another"));
+                }
+            }
+            if to > end.0 {
+                end = (to, column);
+            }
+        }
+        None
+    }
+
+    fn writable(&self, lease: &Lease) -> Result<Vec<Vec<Writable>>> {
+        let address = |place: Place| match place.is_absent() {
+            true => Ok(std::ptr::null_mut()),
+            false => lease.as_mut_ptr(padded(place).0, padded(place).1),
+        };
+        let mut out = Vec::with_capacity(self.buffers.len());
+        for chunk in &self.buffers {
+            let columns = chunk.iter().map(|(values, validity)| {
+                Ok(Writable { values: address(*values)?, validity: address(*validity)? })
+            });
+            out.push(columns.collect::<Result<Vec<Writable>>>()?);
+        }
+        Ok(out)
+    }
+}
