@@ -109,13 +109,15 @@ fn run(pinned: bool, fate: Fate) {
         .collect();
     delete(&region);
     for (i, thread) in threads.into_iter().enumerate() {
-        // What was deferred, or left by the dead, is done by who next takes the lock.
-        let left = thread.join().unwrap().is_err();
-        let _writer = region.writer.lock().unwrap();
-        if left {
+        let left = thread.join().unwrap();
+        if left.is_err() {
             protocol::clear_bit(&region.slot.pins, 1 << i);
         }
-        region.slot.reclaim();
+        if !matches!(left, Ok(false)) {
+            // What was deferred, or left by the dead, is done by who next takes the lock.
+            let _writer = region.writer.lock().unwrap();
+            region.slot.reclaim();
+        }
     }
     let freed = state::state(region.slot.seen()) == Some(State::Free);
     assert!(freed, "the table's memory is lost");
