@@ -3,94 +3,13 @@
 // The lints' exemption for tests does not reach their helper functions.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdout, Command, Stdio};
+mod peers;
+
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 use insitu_region::{CreateOptions, Error, FullCause, HoldKind, Location, Part, Region};
-
-const ROLE: &str = "INSITU_TEST_ROLE";
-const REGION: &str = "INSITU_TEST_REGION";
-
-/// A named region that is removed at the end, also when the test fails.
-struct Place(String);
-
-impl Place {
-    fn new(what: &str) -> Self {
-        Self(format!("test-processes-{what}-{}", std::process::id()))
-    }
-
-    fn create(&self, capacity: u64) -> Region {
-        let options = CreateOptions { capacity: Some(capacity), ..CreateOptions::default() };
-        Region::create(Location::Shm(self.0.clone()), options).unwrap()
-    }
-
-    fn start(&self, role: &str) -> Peer {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "role", "--nocapture"])
-            .env(ROLE, role)
-            .env(REGION, &self.0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let out = BufReader::new(child.stdout.take().unwrap());
-        Peer { child, out }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = Region::remove(&Location::Shm(self.0.clone()));
-    }
-}
-
-struct Peer {
-    child: Child,
-    out: BufReader<ChildStdout>,
-}
-
-impl Peer {
-    /// Waits until the peer says so.
-    fn expect(&mut self, said: &str) {
-        let mut line = String::new();
-        while self.out.read_line(&mut line).unwrap() != 0 {
-            if line.trim_end() == said {
-                return;
-            }
-            line.clear();
-        }
-        panic!("the peer ended before it said {said:?}");
-    }
-
-    fn go_on(&mut self) {
-        self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn finish(mut self) {
-        drop(self.child.stdin.take());
-        assert!(self.child.wait().unwrap().success());
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn say(what: &str) {
-    println!("\n{what}");
-}
-
-fn wait() {
-    let _ = std::io::stdin().read(&mut [0]);
-}
+use peers::{Place, REGION, ROLE, say, wait};
 
 /// Not a test of its own: what the peers run.
 #[test]
@@ -313,14 +232,7 @@ fn a_forked_child_does_not_keep_its_dead_parent_alive() {
     let place = Place::new("orphan");
     let region = place.create(4 << 20);
     let mut peer = place.start("forked parent");
-    let mut line = String::new();
-    let orphan: i32 = loop {
-        line.clear();
-        assert_ne!(peer.out.read_line(&mut line).unwrap(), 0);
-        if let Some(pid) = line.trim_end().strip_prefix("child ") {
-            break pid.parse().unwrap();
-        }
-    };
+    let orphan: i32 = peer.hear("child ").parse().unwrap();
     assert!(region.stats().unwrap().used >= 1 << 20);
     peer.kill();
     region.gc().unwrap();
