@@ -286,3 +286,6 @@ fn take_seat(session: &Session, seat: Seat) {
         start.store(session::start_time(), Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;

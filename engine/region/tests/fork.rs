@@ -865,3 +865,70 @@ fn zombies_are_dead_and_stopped_processes_are_not() {
     assert_eq!((stats.used, stats.sessions, stats.retired), (0, 1, 0), "{stats:?}");
     assert_eq!(child.wait(), libc::SIGKILL);
 }
+
+/// Not a test of its own: what the process does that is killed in a hand-over, or whose child is.
+#[cfg(feature = "kill-points")]
+#[test]
+fn victim() {
+    let Ok(name) = std::env::var("INSITU_TEST_VICTIM") else { return };
+    let place = std::mem::ManuallyDrop::new(Place(name));
+    let region = place.open(false);
+    let reader = place.open(true);
+    let pins: Vec<_> = ["a", "b"].iter().map(|name| region.lookup(name).unwrap()).collect();
+    let lease = pins[0].lease().unwrap();
+    let results: Vec<_> = (0..200).map(|_| region.allocate(1000).unwrap()).collect();
+    results.iter().for_each(Extent::keep);
+    let child = fork(|_| {
+        assert!(lease.pin().manifest().is_ok());
+        region.allocate(10).unwrap();
+    });
+    let status = child.wait();
+    assert!(status == 0 || status == libc::SIGKILL, "{status}");
+    assert!(pins.iter().all(|pin| pin.manifest().is_ok()));
+    assert!(reader.names().is_ok());
+    println!("{}", if status == 0 { "nobody died" } else { "the child died" });
+}
+
+#[cfg(feature = "kill-points")]
+#[test]
+fn who_dies_in_a_hand_over_leaves_nothing() {
+    let place = Place::new("points");
+    let region = place.create(8 << 20);
+    for name in ["a", "b"] {
+        put(&region, name, 100_000, 7);
+    }
+    let before = region.stats().unwrap();
+    let points = insitu_region::KILL_POINTS.iter().filter(|point| point.starts_with("fork: "));
+    let mut died = 0;
+    for point in points {
+        for pass in ["1", "2", "150"] {
+            let run = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "victim", "--nocapture"])
+                .env("INSITU_TEST_VICTIM", &place.0)
+                .env("INSITU_KILL_AT", point)
+                .env("INSITU_KILL_PASS", pass)
+                .output()
+                .unwrap();
+            let out = String::from_utf8_lossy(&run.stdout);
+            let killed = std::os::unix::process::ExitStatusExt::signal(&run.status);
+            let in_child = point.contains("child") || point.contains("session taken");
+            match (killed, pass) {
+                (Some(libc::SIGKILL), _) => died += 1,
+                (None, "1") if in_child => {
+                    assert!(out.contains("the child died"), "{point}: {out}")
+                }
+                (None, "2" | "150") => assert!(run.status.success(), "{point}: {run:?}"),
+                _ => panic!("{point}, pass {pass}: {run:?}"),
+            }
+            // What was there is there, and new work goes on; after a gc nothing else is.
+            assert_eq!(region.names().unwrap(), ["a", "b"]);
+            drop(put(&region, "c", 1000, 1));
+            region.delete("c").unwrap();
+            region.gc().unwrap();
+            let stats = region.stats().unwrap();
+            assert_eq!((stats.used, stats.sessions), (before.used, 1), "{point}, pass {pass}");
+            healthy(&region);
+        }
+    }
+    assert!(died >= 6, "{died}");
+}
