@@ -238,7 +238,7 @@ def test_columns_of_fixed_width_can_be_assigned_too(region: ins.Region) -> None:
             b["f"] = np.zeros(3)
         with pytest.raises(ins.ShapeMismatch):
             b["f"] = np.zeros((2, 2))
-        with pytest.raises(ins.TypeMismatch):
+        with pytest.raises(ins.InvalidData):
             b["f"] = ["x"] * 4
     found = region["t"].to_arrow().to_pydict()
     assert found["i"] == [1, 2, None, 4]

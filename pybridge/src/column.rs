@@ -174,6 +174,10 @@ impl Column {
     /// How many of the values are null.
     #[getter]
     fn null_count(&self, py: Python<'_>) -> PyResult<usize> {
+        if *self.field.data_type() == DataType::Null {
+            // Arrow counts bits of a bitmap, which such a column has not.
+            return Ok(self.rows());
+        }
         Ok(self.arrays(py)?.iter().map(|array| array.null_count()).sum())
     }
 
