@@ -84,7 +84,14 @@ impl Session {
             } else {
                 // Versions come faster than we follow, or a writer died as it changed the link:
                 // under the lock it is still, and mended.
-                self.write().and_then(|_writer| self.step(here))
+                self.write().and_then(|writer| {
+                    let step = self.step(here);
+                    if matches!(step, Ok(Step::Again)) {
+                        // Damage, which the next writer looks into.
+                        writer.broken.set(true);
+                    }
+                    step
+                })
             };
             let step = match step {
                 Ok(step) => step,
@@ -273,4 +280,107 @@ fn oldest(older: &HashMap<u32, u32>, slot: u32) -> u32 {
         end = next;
     }
     end
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+    use std::time::Duration;
+
+    use crate::layout::slot;
+    use crate::{CreateOptions, Location, Patience, Pin, Region};
+
+    /// Three versions of a table, all pinned.
+    fn versions() -> (Region, [Pin; 3]) {
+        let options = CreateOptions { capacity: Some(1 << 20), ..CreateOptions::default() };
+        let region = Region::create(Location::Memfd, options).unwrap();
+        let patience = Patience { timeout: Duration::ZERO, ..Patience::reader("") };
+        let first = region.publish("t", &[], b"1", false).unwrap();
+        let second = first.updater(&patience).unwrap().swap(&[], b"2").unwrap();
+        let third = second.updater(&patience).unwrap().swap(&[], b"3").unwrap();
+        (region, [first, second, third])
+    }
+
+    fn ends(region: &Region, versions: [Pin; 3], seen: [&[u8]; 3]) {
+        region.gc().unwrap();
+        assert!(region.verify().ok(), "{:?}", region.verify());
+        for (version, seen) in versions.iter().zip(seen) {
+            assert_eq!(version.follow().unwrap().manifest().unwrap(), seen);
+        }
+        drop(versions);
+        region.delete("t").unwrap();
+        region.gc().unwrap();
+        let stats = region.stats().unwrap();
+        assert_eq!((stats.used, stats.retired), (0, 0), "{stats:?}");
+        assert!(region.verify().ok(), "{:?}", region.verify());
+    }
+
+    #[test]
+    fn a_splice_that_was_interrupted_is_undone_where_the_middle_is_still_held() {
+        let (region, versions) = versions();
+        let session = region.for_tests();
+        let [first, _, third] = versions.each_ref().map(|pin| pin.0.held);
+        // The first names the last, which the middle one names as well.
+        session.write().unwrap().set_link(first.slot, third.slot, third.sequence).unwrap();
+        assert!(!region.verify().ok());
+        ends(&region, versions, [b"3", b"3", b"3"]);
+    }
+
+    #[test]
+    fn a_splice_that_was_interrupted_is_completed_where_the_middle_is_not_held() {
+        let (region, [first, second, third]) = versions();
+        let session = region.for_tests();
+        let (a, c) = (first.0.held, third.0.held);
+        session.write().unwrap().set_link(a.slot, c.slot, c.sequence).unwrap();
+        drop(second);
+        let again = first.clone();
+        ends(&region, [first, again, third], [b"3", b"3", b"3"]);
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_or_back_is_the_end() {
+        for back in [true, false] {
+            let (region, versions) = versions();
+            let session = region.for_tests();
+            let [first, second, _] = versions.each_ref().map(|pin| pin.0.held);
+            let at = session.layout.slot(second.slot);
+            let by = session.bytes.word(at + slot::SUPERSEDED_BY).unwrap();
+            let sequence = session.bytes.word(at + slot::SUPERSEDED_SEQUENCE).unwrap();
+            if back {
+                by.store(u64::from(first.slot) + 1, Ordering::Relaxed);
+                sequence.store(first.sequence, Ordering::Relaxed);
+            } else {
+                by.store(u64::MAX, Ordering::Relaxed);
+                sequence.store(u64::MAX >> 9, Ordering::Relaxed);
+            }
+            assert!(!region.verify().ok());
+            assert_eq!(versions[0].follow().unwrap().manifest().unwrap(), b"2");
+            ends(&region, versions, [b"2", b"2", b"3"]);
+        }
+    }
+
+    #[test]
+    fn versions_that_all_name_one_successor_are_put_in_a_row() {
+        let (region, [first, ..]) = versions();
+        let patience = Patience { timeout: Duration::ZERO, ..Patience::reader("") };
+        let mut pins = vec![first.clone()];
+        for i in 0..200_u32 {
+            let updater = first.updater(&patience).unwrap();
+            pins.push(updater.swap(&[], &i.to_le_bytes()).unwrap());
+        }
+        let session = region.for_tests();
+        let last = pins.last().unwrap().0.held;
+        let writer = session.write().unwrap();
+        for pin in &pins[..200] {
+            writer.set_link(pin.0.held.slot, last.slot, last.sequence).unwrap();
+        }
+        drop(writer);
+        region.gc().unwrap();
+        assert!(region.verify().ok(), "{:?}", region.verify());
+        for pin in &pins {
+            assert_eq!(pin.follow().unwrap().sequence(), last.sequence);
+        }
+        drop((pins, first));
+        assert_eq!(region.stats().unwrap().retired, 0);
+    }
 }

@@ -9,7 +9,7 @@ use crate::layout::{LOCK_BASE, SESSIONS, header, session as field, slot};
 use crate::lock::LockFile;
 use crate::session::Session;
 use crate::state::{self, State};
-use crate::{CreateOptions, Error, Location, Part, Region};
+use crate::{CreateOptions, Error, Location, Part, Patience, Region};
 
 fn options(capacity: u64) -> CreateOptions {
     CreateOptions { capacity: Some(capacity), ..CreateOptions::default() }
@@ -218,11 +218,19 @@ fn damage_anywhere_in_the_metadata_is_survived() {
         let pin = region.publish("t", &parts, b"m", false).unwrap();
         region.publish("u", &[], b"m", false).unwrap();
         region.delete("t").unwrap();
+        let patience = Patience { timeout: Duration::ZERO, ..Patience::reader("") };
+        let first = region.publish("v", &[], b"1", false).unwrap();
+        let second = first.updater(&patience).unwrap().swap(&[], b"2").unwrap();
+        let third = second.updater(&patience).unwrap().swap(&[], b"3").unwrap();
+        let ticket = region.ticket(&[], b"m").unwrap().issue().unwrap();
         let l = session.layout;
         let (from, to) = match round % 6 {
             0 => (256, 1024),
             1 => (l.sessions, l.sessions + 1100),
-            2 => (l.slots, l.slots + 3 * slot::BYTES),
+            2 => {
+                let from = slot::HIDDEN + round % 8;
+                (l.slot(from), l.slot(from) + slot::BYTES / 2)
+            }
             3 => (l.index, l.index + 4096),
             4 => (l.granules, l.granules + 10 * 32),
             _ => (l.used_bits, l.used_bits + 8),
@@ -252,6 +260,18 @@ fn damage_anywhere_in_the_metadata_is_survived() {
             let _ = region.allocate(200_000);
             let _ = region.publish("w", &[Part::Of(&pin)], b"w", true);
             let _ = region.publish("x", &[Part::Owned(&extent)], b"x", true);
+            for version in [&first, &second, &third] {
+                let _ = version.follow().map(|last| last.manifest().is_ok());
+                let _ = version.lease_within(&patience);
+                let _ = version.updater(&patience).map(|updater| updater.swap(&[], b"n"));
+                let updater = version.updater(&patience);
+                let exclusive = updater.map(|updater| updater.exclusive(&patience));
+                let _ = exclusive
+                    .map(|e| e.map(|e| (e.begin().is_ok(), e.updater().obstacle(&[]).is_ok())));
+                let _ = version.repair();
+            }
+            let _ = region.redeem(ticket.0, ticket.1);
+            let _ = region.wait("v", None, &patience);
             let _ = region.delete("u");
             let _ = region.stats();
             let _ = region.leases();
@@ -259,7 +279,7 @@ fn damage_anywhere_in_the_metadata_is_survived() {
             let _ = region.gc();
             let _ = region.trim();
         }
-        drop((pin, extent, small));
+        drop((pin, extent, small, first, second, third));
         let _ = region.gc();
         assert!(Instant::now() < deadline, "round {round}");
     }

@@ -89,6 +89,9 @@ impl Pin {
                     let word = Word { pin: pin.clone(), token: session.token() };
                     return Ok(Updater { word, pin });
                 }
+                Asked::Superseded if pin.follow()?.0.held.sequence == held.sequence => {
+                    return Err(Error::corrupt("a version of a table leads to no newer one", 0));
+                }
                 Asked::Superseded => continue,
                 Asked::Busy => !waiting.sleep(session, rung)?,
                 Asked::Mine => true,
