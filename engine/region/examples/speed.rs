@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use insitu_region::{CreateOptions, Location, Part, Region};
+use insitu_region::{CreateOptions, Location, Part, Patience, Region};
 
 fn median(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
@@ -53,7 +53,30 @@ fn main() {
     time("lookup + manifest", 1_001, || drop(region.lookup("t").unwrap().manifest().unwrap()));
     let pin = region.lookup("t").unwrap();
     time("lease + drop", 1_001, || drop(pin.lease().unwrap()));
-    drop(pin);
+    // Below the clock's own cost: many at once.
+    time("1,000 x lease + drop, another lease held", 101, || {
+        let held = pin.lease().unwrap();
+        for _ in 0..1_000 {
+            drop(pin.lease().unwrap());
+        }
+        drop(held);
+    });
+    let patience = Patience::reader("speed");
+    time("updater + drop", 1_001, || drop(pin.updater(&patience).unwrap()));
+    let in_place = || {
+        let updater = pin.updater(&patience).unwrap();
+        let exclusive = updater.exclusive(&patience).unwrap();
+        assert!(exclusive.updater().obstacle(&[]).unwrap().is_none());
+        exclusive.begin().unwrap();
+        exclusive.finish().unwrap();
+    };
+    time("change in place, all but the writing", 1_001, in_place);
+    let mut last = pin.clone();
+    time("swap + follow", 1_001, || {
+        last.updater(&patience).unwrap().swap(&[Part::Owned(&extent)], b"manifest").unwrap();
+        last = pin.follow().unwrap();
+    });
+    drop((pin, last));
     for i in 0..100_000 {
         region.publish(&format!("s{i}"), &[], b"m", false).unwrap();
     }

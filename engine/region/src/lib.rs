@@ -58,6 +58,7 @@ mod reserve;
 mod restore;
 mod roots;
 mod session;
+mod slots;
 mod state;
 mod sync;
 #[cfg(test)]
