@@ -4,7 +4,7 @@
 //! baseline and, on x86-64, once each for x86-64-v3 and x86-64-v4. A program looks the version up
 //! once; nothing is detected per call.
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// An instruction level. Ordered: a CPU that has one has those below it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -23,21 +23,22 @@ pub(crate) const BASELINE: u8 = 0;
 pub(crate) const V3: u8 = 1;
 /// [`Level::V4`] as a const parameter of loop bodies.
 pub(crate) const V4: u8 = 2;
+const UNKNOWN: u8 = u8::MAX;
 
 impl Level {
     /// The highest level this CPU has (and its operating system saves the registers of). Detected
     /// once per process.
     pub fn detected() -> Level {
-        static DETECTED: OnceLock<Level> = OnceLock::new();
-        *DETECTED.get_or_init(detect)
+        static DETECTED: AtomicU8 = AtomicU8::new(UNKNOWN);
+        once(&DETECTED, detect)
     }
 
     /// The level to use: the detected one, or a lower one that the environment variable
     /// `INSITU_LEVEL` (`baseline`, `v3`, `v4`) asks for. Other values of it are ignored. Read once
     /// per process.
     pub fn best() -> Level {
-        static BEST: OnceLock<Level> = OnceLock::new();
-        *BEST.get_or_init(|| {
+        static BEST: AtomicU8 = AtomicU8::new(UNKNOWN);
+        once(&BEST, || {
             let detected = Level::detected();
             let asked = std::env::var("INSITU_LEVEL").ok().and_then(|v| match v.as_str() {
                 "baseline" => Some(Level::Baseline),
@@ -65,6 +66,19 @@ impl Level {
             .into_iter()
             .filter(|l| *l <= Level::detected())
             .collect()
+    }
+}
+
+/// What is known, or found out now; by several threads at once if need be. No `OnceLock`: a fork
+/// could copy it while another thread is inside.
+fn once(known: &AtomicU8, find: impl FnOnce() -> Level) -> Level {
+    match known.load(Ordering::Relaxed) {
+        UNKNOWN => {
+            let found = find();
+            known.store(found as u8, Ordering::Relaxed);
+            found
+        }
+        level => Level::of(level),
     }
 }
 

@@ -3,8 +3,7 @@
 
 use std::alloc::{Layout, alloc, dealloc};
 use std::ptr::NonNull;
-
-use parking_lot::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::schema::Schema;
@@ -45,14 +44,16 @@ impl Memory for Heap {
         let layout = Layout::from_size_align(size, 64).map_err(|_| Error::OutOfMemory { bytes })?;
         // SAFETY: the size is not zero.
         let block = NonNull::new(unsafe { alloc(layout) }).ok_or(Error::OutOfMemory { bytes })?;
-        self.blocks.lock().push((block, layout));
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner).push((block, layout));
         Ok(block)
     }
 }
 
 impl Drop for Heap {
     fn drop(&mut self) {
-        for (block, layout) in self.blocks.get_mut().drain(..) {
+        for (block, layout) in
+            self.blocks.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..)
+        {
             // SAFETY: allocated above with this layout, freed only here.
             unsafe { dealloc(block.as_ptr(), layout) };
         }

@@ -41,14 +41,20 @@ pub fn threads() -> usize {
 }
 
 fn default_threads() -> usize {
-    static DEFAULT: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
-    *DEFAULT.get_or_init(|| {
-        std::env::var("INSITU_THREADS")
-            .ok()
-            .and_then(|v| v.trim().parse::<usize>().ok())
-            .filter(|n| *n > 0)
-            .map_or_else(|| allowed_cpus().len().max(1), |n| n.min(MAX_THREADS))
-    })
+    // No `OnceLock`: a fork could copy it while another thread is inside.
+    static DEFAULT: AtomicUsize = AtomicUsize::new(0);
+    match DEFAULT.load(Ordering::Relaxed) {
+        0 => {
+            let n = std::env::var("INSITU_THREADS")
+                .ok()
+                .and_then(|v| v.trim().parse::<usize>().ok())
+                .filter(|n| *n > 0)
+                .map_or_else(|| allowed_cpus().len().max(1), |n| n.min(MAX_THREADS));
+            DEFAULT.store(n, Ordering::Relaxed);
+            n
+        }
+        n => n,
+    }
 }
 
 /// The CPUs this process may run on.
@@ -257,6 +263,10 @@ struct Posted<'a> {
 impl Drop for Posted<'_> {
     fn drop(&mut self) {
         IN_POOL.set(false);
+        if self.pool.pid != std::process::id() {
+            // Forked in the middle, by the interrupt: there are no helpers here.
+            return;
+        }
         for helper in self.helpers {
             let mut slot = lock(&helper.slot);
             if *slot == Some(self.address) {
@@ -354,7 +364,13 @@ pub(crate) fn run(
         *lock(&helper.slot) = Some(address);
         helper.wake.notify_one();
     }
-    drive(&job, watch)
+    let interrupted = drive(&job, watch);
+    if pool.pid != std::process::id() {
+        // What the helpers had begun is missing in this process.
+        watch.cancelled.store(true, Ordering::Relaxed);
+        return true;
+    }
+    interrupted
 }
 
 /// The caller's share of the work.

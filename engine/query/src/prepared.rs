@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use insitu_kernels::level::Level;
 use insitu_kernels::strings::LiteralSet;
-use parking_lot::Mutex;
 
 use crate::compile::graph::Graph;
 use crate::compile::planner;
@@ -163,7 +163,8 @@ pub struct Prepared {
     plan: Plan,
     source: Schema,
     output: Schema,
-    variants: Mutex<Vec<(Variant, Arc<Executable>)>>,
+    /// What was compiled so far; without a lock, which a fork could leave locked in the child.
+    variants: ArcSwap<Vec<(Variant, Arc<Executable>)>>,
 }
 
 impl fmt::Debug for Prepared {
@@ -183,7 +184,7 @@ impl Prepared {
             plan: plan.clone(),
             source: schema.clone(),
             output,
-            variants: Mutex::new(Vec::new()),
+            variants: ArcSwap::default(),
         };
         Ok(prepared)
     }
@@ -238,11 +239,9 @@ impl Prepared {
                 && v.params.len() == cx.params.len()
                 && v.params.iter().zip(cx.params).all(|(a, b)| a.0 == b.0 && a.1 == b.1)
         };
-        let mut variants = self.variants.lock();
-        if let Some((_, e)) = variants.iter().find(|(v, _)| fits(v)) {
+        if let Some((_, e)) = self.variants.load().iter().find(|(v, _)| fits(v)) {
             return Ok(e.clone());
         }
-        drop(variants);
         let nulls: Vec<bool> = (0..self.source.len()).map(has_nulls).collect();
         let options =
             Options { nulls: &nulls, params: cx.params, types_only: false, checked: cx.checked };
@@ -258,11 +257,11 @@ impl Prepared {
         executable.schema = Schema::new(fields);
         let executable = Arc::new(executable);
         let params = cx.params.iter().map(|(n, s)| ((*n).to_owned(), s.clone())).collect();
-        variants = self.variants.lock();
-        if variants.len() >= VARIANTS {
-            variants.remove(0);
-        }
-        variants.push((Variant { nulls, params, checked: cx.checked }, executable.clone()));
+        let made = (Variant { nulls, params, checked: cx.checked }, executable.clone());
+        self.variants.rcu(|known| {
+            let skip = (known.len() + 1).saturating_sub(VARIANTS);
+            known.iter().skip(skip).chain([&made]).cloned().collect::<Vec<_>>()
+        });
         Ok(executable)
     }
 

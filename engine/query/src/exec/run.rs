@@ -1,11 +1,10 @@
 //! Running the stages of a compiled plan, one after another.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use insitu_kernels::level::Level;
 use insitu_kernels::strings::LiteralSet;
-use parking_lot::Mutex;
 
 use crate::compile::graph::Repr;
 use crate::compile::program::{Line, Program, TILE_MIN, broadcast, given_index};
@@ -72,14 +71,14 @@ impl<'a> Run<'a> {
         let (failure, cancelled) = (&self.failed, &self.cancelled);
         let interrupted = pool::run(count, parallel, &watch, &|i| {
             if let Err(e) = work(i) {
-                let mut failed = failure.lock();
+                let mut failed = failure.lock().unwrap_or_else(PoisonError::into_inner);
                 if failed.as_ref().is_none_or(|f| e.row < f.row) {
                     *failed = Some(e);
                 }
                 cancelled.store(true, Ordering::Relaxed);
             }
         });
-        if let Some(f) = self.failed.lock().take() {
+        if let Some(f) = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(f.error);
         }
         if interrupted || self.cancelled.load(Ordering::Relaxed) {
