@@ -2,12 +2,12 @@
 //! appended.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{Array, ArrayData};
 use arrow::datatypes::DataType;
 use insitu::BuildOptions;
 use numpy::PyArrayDescr;
-use parking_lot::Mutex;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyTuple};
@@ -48,6 +48,11 @@ impl Builder {
         Ok(Builder { builder, arrays: Mutex::default() })
     }
 
+    /// Locked for a moment, and never while Python runs.
+    fn arrays(&self) -> MutexGuard<'_, HashMap<(usize, bool), Py<PyAny>>> {
+        self.arrays.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn index(&self, py: Python<'_>, column: &str) -> PyResult<usize> {
         self.builder.column_index(column).map_err(|error| errors::raise(py, error))
     }
@@ -64,7 +69,7 @@ impl Builder {
         validity: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         if self.builder.is_open()
-            && let Some(array) = self.arrays.lock().get(&(index, validity))
+            && let Some(array) = self.arrays().get(&(index, validity))
         {
             return Ok(array.bind(py).clone());
         }
@@ -81,14 +86,14 @@ impl Builder {
             errors::new(py, "TypeMismatch", "NumPy has no type for values of this width")
         })?;
         let array = numpy_out::writable(py, canvas, PyArrayDescr::new(py, dtype)?)?;
-        let mut arrays = self.arrays.lock();
+        let mut arrays = self.arrays();
         Ok(arrays.entry((index, validity)).or_insert_with(|| array.unbind()).bind(py).clone())
     }
 
     /// Nobody writes through the arrays that were handed out any more. Views of them that a caller
     /// made keep their flag; a store through one of those faults.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let arrays: Vec<_> = self.arrays.lock().drain().collect();
+        let arrays: Vec<_> = self.arrays().drain().collect();
         for (_, array) in arrays {
             array.call_method1(py, intern!(py, "setflags"), (false,))?;
         }
@@ -139,7 +144,8 @@ impl Builder {
                     }
                 }
                 array.set_item(py.Ellipsis(), values)?;
-                if let Some(valid) = self.arrays.lock().get(&(index, true)) {
+                let valid = self.arrays().get(&(index, true)).map(|array| array.clone_ref(py));
+                if let Some(valid) = valid {
                     valid.bind(py).set_item(py.Ellipsis(), true)?;
                 }
                 return Ok(());

@@ -13,8 +13,7 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use insitu_query::ColumnStats;
-use insitu_region::Extent;
-use parking_lot::Mutex;
+use insitu_region::{Extent, ForkMutex};
 
 use crate::conform::Conform;
 use crate::error::{Error, Result};
@@ -54,13 +53,15 @@ pub struct Builder {
     name: String,
     schema: SchemaRef,
     options: BuildOptions,
-    state: Mutex<State>,
+    state: ForkMutex<State>,
 }
 
+#[derive(Default)]
 enum State {
     Fixed(Fixed),
     Growing(Growing),
     Sealed(Table),
+    #[default]
     Discarded,
 }
 
@@ -105,7 +106,7 @@ impl Region {
             name: name.to_owned(),
             schema,
             options,
-            state: Mutex::new(state),
+            state: ForkMutex::new(state),
         })
     }
 }

@@ -5,8 +5,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use insitu_query::{Memory, Span};
-use insitu_region::Extent;
-use parking_lot::Mutex;
+use insitu_region::{Extent, ForkMutex};
 
 use crate::error::{Error, Result};
 use crate::layout::Place;
@@ -22,7 +21,7 @@ pub(crate) struct ResultMemory<'a> {
     shared: &'a Shared,
     /// Whether the result will be a table of the catalog, and so must not use slabs.
     named: bool,
-    blocks: Mutex<Blocks>,
+    blocks: ForkMutex<Blocks>,
 }
 
 #[derive(Default)]
@@ -36,7 +35,7 @@ struct Blocks {
 impl<'a> ResultMemory<'a> {
     /// Memory for a result that gets a name (`named`) or not.
     pub fn new(shared: &'a Shared, named: bool) -> ResultMemory<'a> {
-        ResultMemory { shared, named, blocks: Mutex::new(Blocks::default()) }
+        ResultMemory { shared, named, blocks: ForkMutex::default() }
     }
 
     fn lend(&self, bytes: usize) -> Result<NonNull<u8>> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use insitu_query::{Context, Plan, Progress, Scalar};
-use parking_lot::Mutex;
+use insitu_region::ForkMutex;
 
 use crate::error::{Error, Result};
 use crate::memory::ResultMemory;
@@ -24,7 +24,7 @@ struct Inner {
     table: Table,
     program: insitu_query::Prepared,
     /// The Arrow schema of the last result.
-    schema: Mutex<Option<LastSchema>>,
+    schema: ForkMutex<Option<LastSchema>>,
 }
 
 /// The Arrow schema of a result, and what it depends on: parameters of another type give columns of
@@ -50,7 +50,7 @@ pub struct RunOptions<'a> {
 impl Prepared {
     pub(crate) fn new(table: Table, plan: &Plan) -> Result<Prepared> {
         let program = insitu_query::Prepared::compile(plan, &table.seen().meta.query)?;
-        Ok(Prepared { inner: Arc::new(Inner { table, program, schema: Mutex::new(None) }) })
+        Ok(Prepared { inner: Arc::new(Inner { table, program, schema: ForkMutex::default() }) })
     }
 
     /// The table it was prepared on.
@@ -108,7 +108,7 @@ impl Prepared {
         };
         let shared = &table.region().shared;
         // Held to the end of the run: nobody changes what is being read.
-        let (version, lease) = table.leased("query")?;
+        let (version, lease) = table.leased_while("query")?;
         let memory = ResultMemory::new(shared, name.is_some());
         let interrupt = options.interrupt.unwrap_or(&|| false);
         let context = Context {

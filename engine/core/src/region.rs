@@ -11,9 +11,9 @@ use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use insitu_query::ColumnStats;
 use insitu_region::{
-    CreateOptions, Extent, Flushed, LeaseRecord, Location, Patience, Pin, RegionRecord, Report,
+    CreateOptions, Extent, Flushed, ForkMutex, LeaseRecord, Location, Patience, Pin, RegionRecord,
+    Report,
 };
-use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 use crate::ingest;
@@ -55,7 +55,7 @@ pub(crate) struct Shared {
     place: Home,
     /// Decoded manifests by sequence, which names one manifest for ever, with the content version
     /// that they were read at.
-    manifests: Mutex<HashMap<u64, (u64, Arc<Meta>)>>,
+    manifests: ForkMutex<HashMap<u64, (u64, Arc<Meta>)>>,
 }
 
 /// Where a region lives, as it was created or opened.
@@ -102,7 +102,7 @@ impl Region {
                 slabs: Arc::new(Slabs::new()),
                 counters: Counters::default(),
                 held: Held::default(),
-                manifests: Mutex::new(HashMap::new()),
+                manifests: ForkMutex::default(),
             }),
         }
     }
@@ -249,12 +249,12 @@ impl Region {
     /// `TableExists`, `RegionFull`, `TableLimit`, `Stale`.
     pub fn put_table(&self, name: &str, table: &Table, replace: bool) -> Result<Table> {
         self.refuse_taken(name, replace)?;
-        let (version, _lease) = table.leased("naming")?;
+        let (version, _lease) = table.leased_while("naming")?;
         let meta = &version.meta;
         let keep = match &version.storage {
             Storage::Named(pin) => match self.own_pin(table.region(), pin)? {
                 Some(pin) => {
-                    let leases = vec![pin.lease_for("naming")?];
+                    let leases = vec![pin.lease_while("naming")?];
                     Some(Anonymous { leases, ..Anonymous::default() })
                 }
                 None => None,

@@ -114,7 +114,7 @@ pub(crate) fn assemble(
         match &table.storage {
             Storage::Named(_) => {
                 if let Some(lease) = lease {
-                    keep.share_lease(&lease);
+                    keep.share_lease(&lease.kept()?);
                 }
             }
             Storage::Anonymous(anonymous) => keep.share(anonymous),

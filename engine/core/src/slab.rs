@@ -3,12 +3,15 @@
 //!
 //! Pieces come in powers of two from 64 bytes to 32 KiB. A dropped piece is the first to be used
 //! again; slabs are given back when the region is closed.
+//!
+//! A fork ends all this, in the parent as in the child: what was alive then belongs to both, and
+//! neither can tell when the other is done with it. Both begin new slabs; the old go with their last
+//! piece.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use insitu_region::Extent;
-use parking_lot::Mutex;
+use insitu_region::{Extent, ForkMutex, fork_epoch};
 
 use crate::error::Result;
 
@@ -21,13 +24,13 @@ const SLAB: usize = 256 << 10;
 
 /// The slabs of one region in this process.
 pub(crate) struct Slabs {
-    state: Mutex<State>,
+    state: ForkMutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// The process the free lists belong to: after a fork they are the parent's.
-    process: u32,
+    /// Between which forks they were made.
+    epoch: u64,
     /// Free pieces by class: the slab and the offset in it.
     free: [Vec<(Arc<Extent>, usize)>; CLASSES],
     /// The slab that new pieces are cut from, and how much of it is.
@@ -42,13 +45,13 @@ pub(crate) struct SlabPiece {
     slab: Arc<Extent>,
     offset: usize,
     class: usize,
+    epoch: u64,
 }
 
 impl Slabs {
     /// No slabs yet.
     pub fn new() -> Slabs {
-        let state = State { process: std::process::id(), ..State::default() };
-        Slabs { state: Mutex::new(state) }
+        Slabs { state: ForkMutex::default() }
     }
 
     /// A piece of at least `bytes` bytes, at most [`MAX_PIECE`]; `grow` takes a new extent of that
@@ -63,13 +66,12 @@ impl Slabs {
     ) -> Result<SlabPiece> {
         let size = bytes.clamp(MIN_PIECE, MAX_PIECE).next_power_of_two();
         let class = (size.trailing_zeros() - MIN_PIECE.trailing_zeros()) as usize;
-        let piece = |slab, offset| SlabPiece { slabs: self.clone(), slab, offset, class };
+        let epoch = fork_epoch();
+        let piece = |slab, offset| SlabPiece { slabs: self.clone(), slab, offset, class, epoch };
 
         let mut state = self.state.lock();
-        if state.process != std::process::id() {
-            // A forked child: the slabs belong to the parent's session, which still writes there.
-            let closed = state.closed;
-            *state = State { process: std::process::id(), closed, ..State::default() };
+        if state.epoch != epoch {
+            *state = State { epoch, closed: state.closed, ..State::default() };
         }
         if let Some((slab, offset)) = state.free.get_mut(class).and_then(Vec::pop) {
             return Ok(piece(slab, offset));
@@ -82,6 +84,7 @@ impl Slabs {
             return Ok(piece(slab.clone(), offset));
         }
         let slab = Arc::new(grow(SLAB)?);
+        slab.keep();
         state.current = Some((slab.clone(), size));
         Ok(piece(slab, 0))
     }
@@ -89,7 +92,7 @@ impl Slabs {
     /// Gives back what no live result uses, and keeps nothing from now on.
     pub fn close(&self) {
         let mut state = self.state.lock();
-        *state = State { process: state.process, closed: true, ..State::default() };
+        *state = State { epoch: state.epoch, closed: true, ..State::default() };
     }
 }
 
@@ -117,7 +120,7 @@ impl SlabPiece {
 impl Drop for SlabPiece {
     fn drop(&mut self) {
         let mut state = self.slabs.state.lock();
-        if state.closed || state.process != std::process::id() {
+        if state.closed || self.epoch != fork_epoch() || self.epoch != state.epoch {
             return;
         }
         if let Some(free) = state.free.get_mut(self.class) {

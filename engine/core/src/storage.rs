@@ -31,6 +31,11 @@ pub(crate) struct Anonymous {
 }
 
 impl Anonymous {
+    /// Passes the memory on to forked children from now on: the result is done.
+    pub fn keep(&self) {
+        self.extents.iter().for_each(|extent| extent.keep());
+    }
+
     /// Also keeps what `other` keeps.
     pub fn share(&mut self, other: &Anonymous) {
         for extent in &other.extents {

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use insitu_query::Plan;
 use insitu_region::{Lease, Pin};
-use parking_lot::RwLock;
 
 use crate::error::Result;
 use crate::export;
@@ -27,22 +27,25 @@ struct Inner {
     region: Region,
     name: Option<String>,
     /// The version seen last.
-    seen: RwLock<Arc<Version>>,
+    seen: ArcSwap<Version>,
 }
 
 impl Table {
     pub(crate) fn new(region: Region, meta: Arc<Meta>, storage: Storage, content: u64) -> Table {
         let name = match &storage {
             Storage::Named(pin) => Some(pin.name().to_owned()),
-            Storage::Anonymous(_) => None,
+            Storage::Anonymous(anonymous) => {
+                anonymous.keep();
+                None
+            }
         };
         let version = Arc::new(Version::new(region.clone(), meta, storage, content));
-        Table { inner: Arc::new(Inner { region, name, seen: RwLock::new(version) }) }
+        Table { inner: Arc::new(Inner { region, name, seen: ArcSwap::new(version) }) }
     }
 
     /// The version seen last: for what no update changes, as the schema and the number of rows.
     pub(crate) fn seen(&self) -> Arc<Version> {
-        self.inner.seen.read().clone()
+        self.inner.seen.load_full()
     }
 
     /// What it is now: updates are followed, in place or swapped, by whatever process. Its content
@@ -58,12 +61,24 @@ impl Table {
     /// What it is now, and what keeps the content so while someone looks at it: a lease on a table
     /// of the catalog; nothing is needed for a result, which nobody changes.
     pub(crate) fn leased(&self, what: &str) -> Result<(Arc<Version>, Option<Lease>)> {
+        self.leased_by(|pin| pin.lease_for(what))
+    }
+
+    /// The same for as long as something runs on this thread.
+    pub(crate) fn leased_while(&self, what: &str) -> Result<(Arc<Version>, Option<Lease>)> {
+        self.leased_by(|pin| pin.lease_while(what))
+    }
+
+    fn leased_by(
+        &self,
+        lease: impl FnOnce(&Pin) -> insitu_region::Result<Lease>,
+    ) -> Result<(Arc<Version>, Option<Lease>)> {
         self.inner.region.shared.check_open()?;
         let seen = self.seen();
         let Storage::Named(pin) = &seen.storage else { return Ok((seen, None)) };
         let lease = match pin.is_superseded() {
-            true => pin.follow()?.lease_for(what)?,
-            false => pin.lease_for(what)?,
+            true => lease(&pin.follow()?)?,
+            false => lease(pin)?,
         };
         // Only now: an update in place may have ended while the lease was waited for.
         let pin = lease.pin();
@@ -87,7 +102,7 @@ impl Table {
         let meta = self.inner.region.shared.meta(pin)?;
         let storage = Storage::Named(pin.clone());
         let version = Arc::new(Version::new(self.inner.region.clone(), meta, storage, content));
-        *self.inner.seen.write() = version.clone();
+        self.inner.seen.store(version.clone());
         Ok(version)
     }
 

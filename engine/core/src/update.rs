@@ -11,8 +11,9 @@ use std::thread::ThreadId;
 use std::time::Duration;
 
 use insitu_query::{Bound, Context, Expr, Heap, Update, Writable, ZoneSink};
-use insitu_region::{Exclusive as Lease, Obstacle, Part, Patience, Pin, Updater};
-use parking_lot::Mutex;
+use insitu_region::{
+    Exclusive as Lease, ForkMutex, Obstacle, Part, Patience, Pin, Updater, fork_generation,
+};
 
 use crate::error::{Error, Result};
 use crate::layout::{Column, Layout, Place};
@@ -61,12 +62,14 @@ impl UpdateOptions<'_> {
 }
 
 /// Exclusive leases of this process that wait for their holders' next update.
-pub(crate) type Held = Mutex<Vec<Arc<Block>>>;
+pub(crate) type Held = ForkMutex<Vec<Arc<Block>>>;
 
 /// An exclusive lease over several updates, and the thread whose they are.
 pub(crate) struct Block {
     thread: ThreadId,
-    lease: Mutex<Option<Lease>>,
+    /// The process of the thread: a forked child does not have what its parent has exclusively.
+    process: u64,
+    lease: ForkMutex<Option<Lease>>,
     timeout: Option<Duration>,
 }
 
@@ -206,7 +209,8 @@ impl Table {
         self.at(lease.pin())?;
         let block = Arc::new(Block {
             thread: std::thread::current().id(),
-            lease: Mutex::new(Some(lease)),
+            process: fork_generation(),
+            lease: ForkMutex::new(Some(lease)),
             timeout: options.timeout,
         });
         self.region().shared.held.lock().push(block.clone());
@@ -234,14 +238,14 @@ impl Table {
     /// The exclusive lease that this thread has on this version of the table.
     fn own_block(&self, pin: &Pin) -> Option<Arc<Block>> {
         let held = self.region().shared.held.lock();
-        let own = std::thread::current().id();
+        let own = (std::thread::current().id(), fork_generation());
         // One that is locked is at work: an update within an update is refused like any other's.
         let is_it = |block: &Block| {
             let lease = block.lease.try_lock();
             let lease = lease.as_ref().and_then(|lease| lease.as_ref());
             lease.is_some_and(|lease| lease.pin().sequence() == pin.sequence())
         };
-        held.iter().find(|b| b.thread == own && is_it(b)).cloned()
+        held.iter().find(|b| (b.thread, b.process) == own && is_it(b)).cloned()
     }
 
     /// An update under an exclusive lease that this thread has.
@@ -375,7 +379,7 @@ impl Table {
     ) -> Result<Pin> {
         let shared = &self.region().shared;
         let interrupt = options.interrupt();
-        let lease = updater.pin().lease_for("update")?;
+        let lease = updater.pin().lease_while("update")?;
         let memory = ResultMemory::new(shared, true);
         let mut cx = Context::new(&memory);
         cx.checked = options.checked;

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use arrow::datatypes::DataType;
 use insitu_query::parallel;
-use parking_lot::Mutex;
+use insitu_region::ForkMutex;
 
 use crate::error::Result;
 use crate::ingest::{View, parse_view};
@@ -60,7 +60,7 @@ fn in_ranges<F: Send>(
     look: impl Fn(Range<usize>) -> Result<(), F> + Sync,
     lost: impl FnOnce() -> F,
 ) -> Result<(), F> {
-    let found: Mutex<Option<(usize, F)>> = Mutex::new(None);
+    let found: ForkMutex<Option<(usize, F)>> = ForkMutex::default();
     let ended = parallel(len.div_ceil(TASK), ns, &|| false, &|task| {
         // Later faults are nobody's business.
         if found.lock().as_ref().is_some_and(|(first, _)| *first < task) {

@@ -5,11 +5,13 @@
 //! slot, another content version) or by a swap (another slot). A handle moves on to the new one at
 //! its next use; what still reads an old one keeps it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::datatypes::SchemaRef;
 use insitu_kernels::view::{ColumnView, Layout as ViewLayout};
 use insitu_query::{ColumnStats, DataType, Schema, TableView};
+use once_cell::race::OnceBox;
 
 use crate::error::{Error, Result};
 use crate::layout::{Column, Layout, Place};
@@ -24,7 +26,8 @@ pub(crate) struct Version {
     pub storage: Storage,
     /// The content version that `meta` was read at; 0 of a result.
     pub content: u64,
-    view: OnceLock<View>,
+    /// Made once, by whoever needs it first; not waited for, as a fork could leave it half made.
+    view: OnceBox<View>,
 }
 
 /// What is known of a table without its bytes; shared by all handles on it.
@@ -38,14 +41,14 @@ pub(crate) struct Meta {
     /// What is known of the columns' values: hints.
     pub stats: Option<Vec<ColumnStats>>,
     /// Set once the values of a file's table were checked by this process.
-    trusted: OnceLock<()>,
+    trusted: AtomicBool,
 }
 
 impl Meta {
     /// From a schema and a layout that fit each other.
     pub fn new(arrow: SchemaRef, layout: Layout, stats: Option<Vec<ColumnStats>>) -> Meta {
         let query = types::schema_from_arrow(&arrow);
-        Meta { arrow, query, layout, stats, trusted: OnceLock::new() }
+        Meta { arrow, query, layout, stats, trusted: AtomicBool::new(false) }
     }
 }
 
@@ -66,7 +69,7 @@ unsafe impl Sync for View {}
 impl Version {
     /// A version of which nothing was read yet.
     pub fn new(region: Region, meta: Arc<Meta>, storage: Storage, content: u64) -> Version {
-        Version { region, meta, storage, content, view: OnceLock::new() }
+        Version { region, meta, storage, content, view: OnceBox::new() }
     }
 
     /// Its slot's sequence; none of a result.
@@ -97,7 +100,7 @@ impl Version {
     /// put is believed, since only processes of the same user can write there.
     pub fn trust_values(&self) -> Result<()> {
         let (shared, meta) = (&self.region.shared, &*self.meta);
-        if !shared.is_file() || meta.trusted.get().is_some() {
+        if !shared.is_file() || meta.trusted.load(Ordering::Relaxed) {
             return Ok(());
         }
         for chunk in &meta.layout.chunks {
@@ -114,18 +117,14 @@ impl Version {
                 })?;
             }
         }
-        let _ = meta.trusted.set(());
+        meta.trusted.store(true, Ordering::Relaxed);
         Ok(())
     }
 
     /// The table as the engine sees it, made once. The bytes stay mapped as long as
     /// `self`; for content that stays, too, hold a lease.
     pub fn view(&self) -> Result<&TableView<'_>> {
-        if let Some(view) = self.view.get() {
-            return Ok(&view.table);
-        }
-        let view = self.make_view()?;
-        Ok(&self.view.get_or_init(|| view).table)
+        Ok(&self.view.get_or_try_init(|| self.make_view().map(Box::new))?.table)
     }
 
     fn make_view(&self) -> Result<View> {

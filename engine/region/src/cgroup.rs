@@ -6,9 +6,7 @@
 //! each process takes its share only, since others may be about to take theirs.
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 /// What each process leaves, besides what it is about to take.
 const LEAVE: u64 = 1 << 20;
@@ -38,9 +36,9 @@ pub(crate) fn allows_metadata(bytes: u64, peers: u64) -> bool {
 }
 
 fn now() -> u64 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    let start = START.get_or_init(Instant::now);
-    u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let ns = now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec);
+    u64::try_from(ns).unwrap_or(u64::MAX)
 }
 
 fn granted(bytes: u64) -> bool {

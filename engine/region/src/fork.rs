@@ -54,7 +54,7 @@ impl Remembered {
 
 /// The generation of this process: differs between a parent and its forked child.
 #[inline]
-pub(crate) fn generation() -> u64 {
+pub fn generation() -> u64 {
     let page = PAGE.load(Ordering::Acquire);
     if page.is_null() {
         return start();
@@ -69,7 +69,7 @@ pub(crate) fn generation() -> u64 {
 /// A number that is another after each fork, in the parent as in the child: what was alive at the
 /// fork is shared with a process that may still read it.
 #[inline]
-pub fn fork_epoch() -> u64 {
+pub fn epoch() -> u64 {
     generation() << 32 | FORKS.load(Ordering::Relaxed)
 }
 

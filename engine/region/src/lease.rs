@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::error::Result;
 use crate::pin::Pin;
 use crate::pins::Line;
 
@@ -28,6 +29,20 @@ impl Lease {
     /// For a pin whose slot the session has just leased, and how that is counted.
     pub(crate) fn new(pin: Pin, line: Line) -> Self {
         Self(Arc::new(LeaseInner(pin, line)))
+    }
+
+    /// Another on the same content, as long as its holder likes: for what outlives the run that a
+    /// [`Pin::lease_while`] was for.
+    ///
+    /// # Errors
+    /// [`crate::Error::Stale`] in a forked child that has no share in it.
+    pub fn kept(&self) -> Result<Lease> {
+        self.pin().0.check()?;
+        // The content is held, so that nothing stands in the way.
+        match self.pin().try_lease(Line::Leases)? {
+            true => Ok(Lease::new(self.pin().clone(), Line::Leases)),
+            false => self.pin().lease(),
+        }
     }
 
     /// The pin it implies.

@@ -74,7 +74,7 @@ mod writer;
 
 pub use error::{Error, FullCause, Result};
 pub use extent::Extent;
-pub use fork::fork_epoch;
+pub use fork::{epoch as fork_epoch, generation as fork_generation};
 pub use grow::Growable;
 #[cfg(feature = "kill-points")]
 pub use kill::POINTS as KILL_POINTS;

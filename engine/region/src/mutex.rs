@@ -55,6 +55,11 @@ impl<T> ForkMutex<T> {
         Self { word: AtomicU32::new(0), value: UnsafeCell::new(value) }
     }
 
+    /// The value.
+    pub fn into_inner(self) -> T {
+        self.value.into_inner()
+    }
+
     /// Unlocks what [`ForkGuard::keep`] left locked, in the parent or in the forked child.
     ///
     /// # Safety

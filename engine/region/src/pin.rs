@@ -191,7 +191,7 @@ impl Pin {
     }
 
     /// Holds the content unless it is being changed.
-    fn try_lease(&self, line: Line) -> Result<bool> {
+    pub(crate) fn try_lease(&self, line: Line) -> Result<bool> {
         let (session, held) = (&self.0.session, self.0.held);
         for _ in 0..1_000 {
             let seen = session.state_word(held.slot)?;

@@ -362,7 +362,7 @@ fn offsets_that_would_overflow_begin_another_chunk() {
         name: "t".into(),
         schema: of,
         options: BuildOptions::default(),
-        state: Mutex::new(State::Discarded),
+        state: ForkMutex::new(State::Discarded),
     };
     let found = batch(&builder.publish(made).unwrap());
     assert_eq!(

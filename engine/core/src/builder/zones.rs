@@ -2,12 +2,12 @@
 //! rows zero, and statistics are gathered; zone by zone, on all threads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use arrow::datatypes::DataType;
 use insitu_kernels::copy::{ZoneStats, copy_with_stats};
 use insitu_kernels::level::Level;
 use insitu_query::{Ended, parallel};
-use parking_lot::Mutex;
 
 use super::pack;
 use crate::error::{Error, Result};
@@ -69,7 +69,7 @@ pub(crate) unsafe fn finish(
         let count = ZONE_ROWS.min(rows - start);
         // SAFETY: a zone's rows of what the caller promised; it begins on a word of all bitmaps.
         let found = unsafe { finish_zone(column, start, count) };
-        *to.lock() = found;
+        *to.lock().unwrap_or_else(PoisonError::into_inner) = found;
         if let Some(nulls) = nulls.get(index) {
             nulls.fetch_add(found.null_count, Ordering::Relaxed);
         }
@@ -86,7 +86,7 @@ pub(crate) unsafe fn finish(
         let mut all = ColumnZones::new(column.dtype);
         all.begin_chunk();
         for zone in stats.by_ref().take(zones) {
-            all.add(&zone.into_inner());
+            all.add(&zone.into_inner().unwrap_or_else(PoisonError::into_inner));
         }
         Finished { zones: all, nulls: nulls.into_inner() }
     });
