@@ -217,7 +217,7 @@ impl Revision<'_> {
             origin: old.origin_of(self.pin.sequence()),
         };
         let message = manifest::encode(schema, &layout)?;
-        let shares = shared_extents(&layout, &self.pin.extents()?);
+        let shares = layout.extents_in(&self.pin.extents()?);
         let mut parts = vec![Part::Extents(self.pin, &shares), Part::Owned(&extent)];
         parts.extend(made.extents.iter().map(Part::Owned));
         let pin = updater.revise(&parts, &message)?;
@@ -268,43 +268,6 @@ fn kept(chunks: &[Chunk], added: u64) -> usize {
         kept -= 1;
     }
     kept
-}
-
-/// The extents of the old revision in which something of the layout lies.
-fn shared_extents(layout: &Layout, extents: &[(u64, u64)]) -> Vec<(u64, u64)> {
-    let mut used = vec![false; extents.len()];
-    // Neighbouring buffers mostly lie in one extent.
-    let mut last = 0;
-    let mut mark = |place: Place| {
-        if place.is_absent() {
-            return;
-        }
-        let within = |at: usize| {
-            extents.get(at).is_some_and(|(offset, bytes)| {
-                *offset <= place.offset && place.offset - offset < *bytes
-            })
-        };
-        if !within(last) {
-            let after = extents.partition_point(|(offset, _)| *offset <= place.offset);
-            match after.checked_sub(1).filter(|at| within(*at)) {
-                Some(at) => last = at,
-                None => return,
-            }
-        }
-        if let Some(used) = used.get_mut(last) {
-            *used = true;
-        }
-    };
-    for column in layout.chunks.iter().flat_map(|chunk| &chunk.columns) {
-        each_place(column, &mut mark);
-    }
-    extents.iter().zip(used).filter(|(_, used)| *used).map(|(extent, _)| *extent).collect()
-}
-
-fn each_place(column: &Column, mark: &mut impl FnMut(Place)) {
-    mark(column.validity);
-    column.buffers.iter().for_each(|place| mark(*place));
-    column.children.iter().for_each(|child| each_place(child, mark));
 }
 
 /// All chunks of a table use the same dictionaries: those that the new chunks came with, if they

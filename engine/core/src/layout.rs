@@ -63,6 +63,47 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
+    /// Which of some extents, sorted, something of this layout lies in.
+    pub fn extents_in(&self, extents: &[(u64, u64)]) -> Vec<(u64, u64)> {
+        let mut used = vec![false; extents.len()];
+        // Neighbouring buffers mostly lie in one extent.
+        let mut last = 0;
+        let mut mark = |place: Place| {
+            let within = |at: usize| {
+                extents.get(at).is_some_and(|(offset, bytes)| {
+                    *offset <= place.offset && place.offset - offset < *bytes
+                })
+            };
+            if !within(last) {
+                let after = extents.partition_point(|(offset, _)| *offset <= place.offset);
+                match after.checked_sub(1).filter(|at| within(*at)) {
+                    Some(at) => last = at,
+                    None => return,
+                }
+            }
+            if let Some(used) = used.get_mut(last) {
+                *used = true;
+            }
+        };
+        mark(self.statistics);
+        self.each_place(&mut |_, place| mark(place));
+        extents.iter().zip(used).filter(|(_, used)| *used).map(|(extent, _)| *extent).collect()
+    }
+
+    /// Calls `f` with every buffer, and with the number of the column that it belongs to.
+    pub fn each_place(&self, f: &mut impl FnMut(usize, Place)) {
+        fn column(number: usize, c: &Column, f: &mut impl FnMut(usize, Place)) {
+            std::iter::once(&c.validity)
+                .chain(&c.buffers)
+                .filter(|place| !place.is_absent())
+                .for_each(|place| f(number, *place));
+            c.children.iter().for_each(|child| column(number, child, f));
+        }
+        for chunk in &self.chunks {
+            chunk.columns.iter().enumerate().for_each(|(number, c)| column(number, c, f));
+        }
+    }
+
     /// The sequence of the table that appending and updating began with; `sequence`, its own, if
     /// this one is as it was put.
     pub fn origin_of(&self, sequence: u64) -> u64 {

@@ -39,6 +39,7 @@ mod update;
 mod validate;
 mod version;
 pub mod wire;
+mod writable;
 mod zones;
 
 pub use builder::{BuildOptions, Builder, Canvas};
@@ -51,6 +52,7 @@ pub use summary::Summary;
 pub use table::Table;
 pub use types::from_arrow as data_type;
 pub use update::{Exclusive, UpdateOptions};
+pub use writable::Writing;
 
 pub use insitu_query::{
     DataType, Expr, Function, FunctionKind, Plan, Progress, Scalar, TimeUnit, functions,

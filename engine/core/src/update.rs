@@ -16,7 +16,7 @@ use insitu_region::{
 };
 
 use crate::error::{Error, Result};
-use crate::layout::{Column, Layout, Place};
+use crate::layout::{Layout, Place};
 use crate::manifest::{self, ALIGN};
 use crate::memory::ResultMemory;
 use crate::run::{self, Made};
@@ -27,7 +27,7 @@ use crate::version::{Meta, Version};
 use crate::zones::{self, Zones};
 
 /// How long an update waits for another one of the same table, unless it is told.
-const TURN: Duration = Duration::from_secs(10);
+pub(crate) const TURN: Duration = Duration::from_secs(10);
 
 /// How a table is updated.
 #[derive(Clone, Copy, Default)]
@@ -54,7 +54,7 @@ impl UpdateOptions<'_> {
         self.interrupt.unwrap_or(&|| false)
     }
 
-    fn patience(&self, default: Duration) -> Patience<'_> {
+    pub(crate) fn patience(&self, default: Duration) -> Patience<'_> {
         let timeout = self.timeout.unwrap_or(default);
         let what = if self.what.is_empty() { "update" } else { self.what };
         Patience { timeout, interrupt: self.interrupt(), what }
@@ -156,7 +156,7 @@ impl Table {
         }
         let shown = self.at(updater.pin())?;
         let bound = bind(&update, &shown, options)?;
-        let targets = Targets::of(&shown, &update);
+        let targets = Targets::of(&shown, update.columns());
         let cause = match bound.obstacle(shown.view()?).or_else(|| targets.overlap(&shown)) {
             Some(cause) => Some(cause),
             None => match updater.obstacle(&targets.places)? {
@@ -291,7 +291,7 @@ impl Table {
         options: UpdateOptions<'_>,
     ) -> Result<Outcome> {
         let view = shown.view()?;
-        let targets = Targets::of(shown, update);
+        let targets = Targets::of(shown, update.columns());
         let cause = match bound.obstacle(view).or_else(|| targets.overlap(shown)) {
             Some(cause) => Some(cause),
             None => lease.updater().obstacle(&targets.places)?.map(|o| o.to_string()),
@@ -392,7 +392,7 @@ impl Table {
             return Err(Error::Cancelled);
         }
         let old = updater.pin().clone();
-        let kept = still_used(&old.extents()?, &layout);
+        let kept = layout.extents_in(&old.extents()?);
         let mut parts: Vec<Part<'_>> = keep.extents.iter().map(|e| Part::Owned(e)).collect();
         parts.push(Part::Extents(&old, &kept));
         layout.origin = shown.meta.layout.origin_of(old.sequence());
@@ -475,35 +475,8 @@ fn zones_of(layout: &Layout) -> usize {
     statistics::zones(rows)
 }
 
-/// The extents of a table that a layout still has buffers in.
-fn still_used(extents: &[(u64, u64)], layout: &Layout) -> Vec<(u64, u64)> {
-    let mut starts: Vec<u64> = Vec::new();
-    each_place(layout, &mut |_, place| starts.push(place.offset));
-    starts.push(layout.statistics.offset);
-    starts.sort_unstable();
-    let used = |&(offset, len): &(u64, u64)| {
-        let at = starts.partition_point(|start| *start < offset);
-        starts.get(at).is_some_and(|start| start - offset < len)
-    };
-    extents.iter().copied().filter(|extent| used(extent)).collect()
-}
-
-/// Calls `f` with every buffer of a layout, and with the number of the column that it belongs to.
-fn each_place(layout: &Layout, f: &mut impl FnMut(usize, Place)) {
-    fn column(number: usize, c: &Column, f: &mut impl FnMut(usize, Place)) {
-        std::iter::once(&c.validity)
-            .chain(&c.buffers)
-            .filter(|place| !place.is_absent())
-            .for_each(|place| f(number, *place));
-        c.children.iter().for_each(|child| column(number, child, f));
-    }
-    for chunk in &layout.chunks {
-        chunk.columns.iter().enumerate().for_each(|(number, c)| column(number, c, f));
-    }
-}
-
 /// The buffers that an update writes to.
-struct Targets {
+pub(crate) struct Targets {
     /// Per chunk, per column of the update: values and validity.
     buffers: Vec<Vec<(Place, Place)>>,
     /// All of them, with their padding.
@@ -511,10 +484,11 @@ struct Targets {
 }
 
 impl Targets {
-    fn of(version: &Version, update: &Update) -> Targets {
+    /// Values and validity of some columns.
+    pub fn of(version: &Version, columns: &[usize]) -> Targets {
         let mut places = Vec::new();
         let buffers = version.meta.layout.chunks.iter().map(|chunk| {
-            let columns = update.columns().iter().map(|i| {
+            let columns = columns.iter().map(|i| {
                 let column = chunk.columns.get(*i);
                 let values = column.and_then(|c| c.buffers.first()).copied().unwrap_or_default();
                 let validity = column.map_or(Place::default(), |c| c.validity);
@@ -528,11 +502,16 @@ impl Targets {
         Targets { buffers, places }
     }
 
+    /// All of them, (offset, bytes) with padding, as the region counts.
+    pub fn places(&self) -> &[(u64, u64)] {
+        &self.places
+    }
+
     /// Whether another buffer of the table lies where the update would write: two columns may be
     /// one, and nothing in a manifest keeps buffers apart.
-    fn overlap(&self, version: &Version) -> Option<String> {
+    pub fn overlap(&self, version: &Version) -> Option<String> {
         let mut all: Vec<(u64, u64, usize)> = Vec::new();
-        each_place(&version.meta.layout, &mut |column, place| {
+        version.meta.layout.each_place(&mut |column, place| {
             let (offset, len) = padded(place);
             all.push((offset, offset.saturating_add(len), column));
         });
