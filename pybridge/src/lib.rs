@@ -26,3 +26,4 @@ mod query;
 mod region;
 mod table;
 mod types;
+mod update;

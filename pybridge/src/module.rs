@@ -15,6 +15,7 @@ use crate::prepared::Prepared;
 use crate::query::{GroupBy, Query};
 use crate::region::{Region, Report};
 use crate::table::Table;
+use crate::update::Exclusive;
 use crate::{errors, look, pickle};
 
 /// Bytes, or a size such as "8GiB".
@@ -190,6 +191,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     errors::register(module)?;
     module.add_class::<Builder>()?;
     module.add_class::<Column>()?;
+    module.add_class::<Exclusive>()?;
     module.add_class::<Expr>()?;
     module.add_class::<GroupBy>()?;
     module.add_class::<Prepared>()?;

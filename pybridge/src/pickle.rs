@@ -1,4 +1,4 @@
-//! Handles on their way to another process: the way to the region, the table's name and sequence,
+//! Handles on their way to another process: the way to the region, the table's name and identity,
 //! never the data.
 
 use std::path::PathBuf;
@@ -13,7 +13,8 @@ use crate::{errors, module};
 
 /// What pickle keeps of a table.
 pub fn reduce<'py>(py: Python<'py>, table: &insitu::Table) -> PyResult<Bound<'py, PyTuple>> {
-    let (Some(name), Some(sequence)) = (table.name(), table.sequence()) else {
+    let identity = table.identity().map_err(|error| errors::raise(py, error))?;
+    let (Some(name), Some(identity)) = (table.name(), identity) else {
         return Err(errors::new(
             py,
             "Unsupported",
@@ -23,7 +24,7 @@ pub fn reduce<'py>(py: Python<'py>, table: &insitu::Table) -> PyResult<Bound<'py
     let id = table.region().id();
     let (region, path) = way(py, table.region())?;
     let open = py.import("insitu._native")?.getattr("_open_table")?;
-    (open, (region, path, id, name, sequence)).into_pyobject(py)
+    (open, (region, path, id, name, identity, table.num_rows())).into_pyobject(py)
 }
 
 /// What pickle keeps of a region.
@@ -74,7 +75,8 @@ pub fn _open_table(
     path: Option<PathBuf>,
     id: u128,
     name: &str,
-    sequence: u64,
+    identity: u64,
+    rows: u64,
 ) -> PyResult<Table> {
     let region = open(py, region, path, false)?;
     let stale = |what: &str| {
@@ -83,8 +85,16 @@ pub fn _open_table(
     if region.0.id() != id {
         return Err(stale("its region was removed, and another one has its name"));
     }
-    match py.detach(|| region.0.get(name)) {
-        Ok(table) if table.sequence() == Some(sequence) => Ok(Table(table)),
+    let found = py.detach(|| {
+        let table = region.0.get(name)?;
+        Ok((table.identity()?, table))
+    });
+    match found {
+        // An update changes no number of rows; an append does, and handles do not follow it.
+        Ok((now, table)) if now == Some(identity) && table.num_rows() == rows => Ok(Table(table)),
+        Ok((now, _)) if now == Some(identity) => {
+            Err(stale("rows were appended to it; get it by its name"))
+        }
         Ok(_) => Err(stale("it was replaced; get the new one by its name")),
         Err(insitu::Error::TableNotFound { .. }) => Err(stale("it was deleted")),
         Err(error) => Err(errors::raise(py, error)),

@@ -1,11 +1,13 @@
 //! Tables: handles of immutable Arrow data in a region, and the starting points of queries.
 
+use insitu::UpdateOptions;
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict, PyTuple};
 
 use crate::column::Column;
 use crate::query::{Descending, GroupBy, Query};
-use crate::{arrow_in, arrow_out, display, errors, interrupt, pickle};
+use crate::update::{self, Exclusive};
+use crate::{arrow_in, arrow_out, display, errors, expr, interrupt, pickle};
 
 /// A table in a region.
 #[pyclass(frozen, module = "insitu", name = "Table")]
@@ -143,6 +145,73 @@ impl Table {
         interrupt::detached(py, None, |interrupt| self.0.append(&schema, batches, interrupt))
             .map(Table)
             .map_err(|error| raised.take().unwrap_or(error))
+    }
+
+    /// Gives columns new values, in all rows or in those for which `where` holds (null does not
+    /// choose). Returns the table.
+    ///
+    /// The columns come as a mapping, as keyword arguments, or both; scalars are literals. Every
+    /// right-hand side reads the old values, of all columns and all rows. No column is added and
+    /// none changes its type: `col("n") * 1.5` for an integer column is a `TypeMismatch`; cast it.
+    /// A row that fails (`CastFailed`, `Overflow` with `checked=True`) is found before any row is
+    /// changed, and counts only if it is chosen.
+    ///
+    /// The values are written over the old ones where nobody holds a view of the table and nothing
+    /// shares its memory; else the new columns are written beside the old ones and swapped in. It
+    /// looks the same from outside: handles and prepared queries, in every process, see the new
+    /// content at their next use, views keep the bytes they saw. `in_place=True`: over the old
+    /// values or not at all; raises `LeaseHeld` (who reads it, after waiting for `timeout` seconds)
+    /// or `Unsupported` (what else is in the way). `atomic=True`: always swapped in, so that Ctrl-C
+    /// or the death of this process leave the old table; in place, Ctrl-C is heeded until the first
+    /// row is written, and death leaves the table `Poisoned`: see `repair()`.
+    ///
+    /// Updates of one table come one after the other; another one is waited for, 10 seconds unless
+    /// `timeout` says otherwise. Raises `Stale` if the table was replaced or deleted.
+    #[pyo3(
+        signature = (mapping=None, /, *, r#where=None, in_place=false, atomic=false, checked=false, timeout=None, **columns),
+        text_signature = "($self, mapping=None, /, *, where=None, in_place=False, atomic=False, checked=False, timeout=None, **columns)"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    fn update<'py>(
+        slf: Bound<'py, Self>,
+        mapping: Option<&Bound<'py, PyAny>>,
+        r#where: Option<&Bound<'py, PyAny>>,
+        in_place: bool,
+        atomic: bool,
+        checked: bool,
+        timeout: Option<f64>,
+        columns: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let (py, table) = (slf.py(), &slf.get().0);
+        let sets = update::sets(table, mapping, columns, py)?;
+        let condition = r#where.map(expr::operand).transpose()?;
+        let timeout = update::seconds(py, timeout)?;
+        interrupt::detached(py, None, |interrupt| {
+            let interrupt = Some(interrupt);
+            let options =
+                UpdateOptions { in_place, atomic, checked, timeout, interrupt, what: "update" };
+            table.update(sets, condition, options)
+        })?;
+        Ok(slf)
+    }
+
+    /// The table for this thread alone, for several updates: `with t.exclusive() as t: ...`.
+    ///
+    /// Nobody else reads or changes it until the block ends, in any process; views that exist keep
+    /// it from beginning: `LeaseHeld` names who holds them, after waiting for `timeout` seconds.
+    /// New readers wait for the end of the block. An update in it that has to be swapped in lets
+    /// them in for a moment.
+    #[pyo3(signature = (timeout=None))]
+    fn exclusive(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Exclusive> {
+        Ok(Exclusive::new(self.0.clone(), update::seconds(py, timeout)?))
+    }
+
+    /// Accepts a poisoned table as it is, and returns it: the process that was updating it in place
+    /// died on the way, and each row has its old or its new values. Other tables stay as they are.
+    fn repair<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
+        let (py, table) = (slf.py(), &slf.get().0);
+        py.detach(|| table.repair()).map_err(|error| errors::raise(py, error))?;
+        Ok(slf)
     }
 
     /// The table as a `pyarrow.Table`, without a copy.

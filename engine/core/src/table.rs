@@ -149,6 +149,16 @@ impl Table {
         self.pin().map(|pin| pin.sequence())
     }
 
+    /// What tells this table from others that have its name one day: the sequence that it was put
+    /// with, however often it was updated or appended to since. None for a result.
+    ///
+    /// # Errors
+    /// `RegionCorrupt`, `Stale`.
+    pub fn identity(&self) -> Result<Option<u64>> {
+        let version = self.version()?;
+        Ok(version.sequence().map(|sequence| version.meta.layout.origin_of(sequence)))
+    }
+
     /// How often the content was changed in place.
     pub fn content_version(&self) -> u64 {
         self.pin().map_or(0, |pin| pin.content_version())
