@@ -84,7 +84,7 @@ pub(crate) trait NameIndex {
         if let Some(found) = read(&mut raced)? {
             return Ok(Look::Found(found));
         }
-        Self::Word::fence(Ordering::Acquire);
+        // Not before the entries are: they are read with acquire.
         let unchanged = self.seqlock()?.load(Ordering::Relaxed) == before;
         Ok(if unchanged && !raced { Look::Missing } else { Look::Disturbed })
     }

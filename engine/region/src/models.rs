@@ -104,13 +104,13 @@ impl Slot {
         self.memory.with_mut(|at| unsafe { *at = value });
     }
 
-    /// Frees the slot if it is retired and unheld; under the writer lock.
-    fn reclaim(&self) -> bool {
-        let lines = [&self.pins, &self.leases];
-        let found = protocol::reclaimable(&self.state, 2, |i| Ok::<_, Died>(lines[i as usize]));
+    /// Frees the slot if it is retired and unheld, which its pins say, or with its leases `count`
+    /// words; under the writer lock.
+    fn reclaim(&self, count: u64) -> bool {
+        let lines = |i: u64| Ok::<_, Died>([&self.pins, &self.leases][i as usize]);
+        let found = protocol::reclaimable(&self.state, count, lines);
         let Some(seen) = found.unwrap() else { return false };
-        let alone = protocol::shut_out(&self.state, seen, 2, |i| Ok::<_, Died>(lines[i as usize]));
-        if !alone.unwrap() {
+        if !protocol::shut_out(&self.state, seen, count, lines).unwrap() {
             return false;
         }
         self.write(RECYCLED);

@@ -59,7 +59,8 @@ pub(crate) fn retire<W: Word>(state: &W, flags: u64) {
 }
 
 /// The state word of a retired slot that nobody holds, if it is one: then its memory may be
-/// recycled, unless somebody comes to it all the same ([`shut_out`]). Under the writer lock, `count` words of pins and leases.
+/// recycled, unless somebody comes to it all the same ([`shut_out`]). Under the writer lock, `count`
+/// words of pins and leases.
 #[inline]
 pub(crate) fn reclaimable<'a, W: Word + 'a, E>(
     state: &W,

@@ -53,6 +53,7 @@ const WORKLOADS: &[(&str, &[&str])] = &[
             "publish: slot taken",
             "publish: unlocked",
             "reclaim: owner dropped",
+            "reclaim: shut out",
             "reclaim: slot freed",
             "record: cleared",
             "record: made",
@@ -156,6 +157,20 @@ const WORKLOADS: &[(&str, &[&str])] = &[
             "sweep: slots swept",
             "sweep: update ended",
             "writer: rebuilt",
+        ],
+    ),
+    ("after a corpse that freed", &["rebuild: not freed"]),
+    (
+        "fork",
+        &[
+            "fork: all ready",
+            "fork: bit set",
+            "fork: extent recorded",
+            "fork: in the child",
+            "fork: owner counted",
+            "fork: session taken",
+            "fork: slot locked",
+            "fork: slot taken",
         ],
     ),
     ("alone after a corpse", &["recover: epoch raised", "recover: writer lock cleared"]),
@@ -452,6 +467,9 @@ fn die_at(workload: &str, point: &str, pass: u64) -> bool {
                 region.publish("replaced", &[], &0_u64.to_le_bytes(), false).unwrap();
                 assert!(killed(place.run("corpse", Some(("publish: published", 3)))));
             }
+            if workload == "after a corpse that freed" {
+                assert!(killed(place.run("tables", Some(("reclaim: shut out", 1)))));
+            }
             let done = AtomicBool::new(false);
             let died = std::thread::scope(|scope| {
                 if workload == "churn" {
@@ -507,7 +525,7 @@ fn role() {
     }
     let region = Region::open(location(), false).unwrap();
     match role.as_str() {
-        "join" | "restore" | "after a corpse" => {
+        "join" | "restore" | "after a corpse" | "after a corpse that freed" => {
             let _ = region.gc();
         }
         "tables" => {
@@ -592,6 +610,7 @@ fn role() {
                 }
             });
         }
+        "fork" => fork(&region),
         "flush" => {
             for with in 61..64 {
                 put(&region, "flushed", 100_000, with);
@@ -610,6 +629,34 @@ fn role() {
         }
         other => panic!("no role {other}"),
     }
+}
+
+/// Forks with everything that a process can have, and dies the child's death if that dies.
+fn fork(region: &Region) {
+    let pin = put(region, "forked", 10_000, 71);
+    let lease = pin.lease().unwrap();
+    let extents = [1_000, 100_000].map(|bytes| stamped(region, bytes, 72));
+    extents.iter().for_each(Extent::keep);
+    // SAFETY: the child leaves by `_exit`.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let good = is_whole(&lease) && region.verify().ok();
+        drop((lease, pin, extents));
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(i32::from(!good)) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for the child made above.
+    unsafe { libc::waitpid(pid, &raw mut status, 0) };
+    assert!(is_whole(&lease));
+    region.gc().unwrap();
+    assert!(region.verify().ok(), "{:?}", region.verify());
+    drop(extents);
+    if status == libc::SIGKILL {
+        // SAFETY: ends this process at once.
+        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    }
+    assert_eq!(status, 0);
 }
 
 fn update(region: &Region) {

@@ -15,12 +15,24 @@ struct Region {
     writer: Mutex<()>,
 }
 
+/// How a reader comes to the table.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    /// By its name: not if it is retired.
+    Name,
+    /// By a link, or with a pass: while it is there.
+    Link,
+    /// It was pinned before, by two.
+    Pinned,
+}
+
 /// A reader's life: pins the table if it is there, reads it, and lets go. Says whether it left
 /// the slot to be looked at when the writer lock is next taken.
-fn read(region: &Region, bit: u64, life: &Life) -> Result<bool, Died> {
+fn read(region: &Region, bit: u64, way: Way, life: &Life) -> Result<bool, Died> {
     let slot = &region.slot;
     let seen = slot.seen();
-    if !crate::catalog::visible(seen) {
+    let retired = state::state(seen) == Some(State::Retired);
+    if !(crate::catalog::visible(seen) || (retired && way == Way::Link)) {
         return Ok(false);
     }
     if protocol::hold(&slot.pins, bit, false, &slot.state, seen) {
@@ -28,11 +40,6 @@ fn read(region: &Region, bit: u64, life: &Life) -> Result<bool, Died> {
         assert_eq!(slot.read(), CONTENT);
         life.step()?;
     }
-    let_go(region, bit, life)
-}
-
-fn let_go(region: &Region, bit: u64, life: &Life) -> Result<bool, Died> {
-    let slot = &region.slot;
     protocol::let_go(&slot.pins, bit);
     life.step()?;
     if !protocol::is_left_over(&slot.state) {
@@ -40,70 +47,31 @@ fn let_go(region: &Region, bit: u64, life: &Life) -> Result<bool, Died> {
     }
     life.step()?;
     let Ok(_writer) = region.writer.try_lock() else { return Ok(true) };
-    slot.reclaim();
+    slot.reclaim(2);
     Ok(false)
-}
-
-/// Comes to a version of a table by a link, or with a pass: it is retired, and kept by another's
-/// pin, which is let go meanwhile.
-fn follow(region: &Region, bit: u64, life: &Life) -> Result<bool, Died> {
-    let slot = &region.slot;
-    let seen = slot.seen();
-    if state::state(seen) != Some(State::Retired) {
-        return Ok(false);
-    }
-    if protocol::hold(&slot.pins, bit, false, &slot.state, seen) {
-        life.step()?;
-        assert_eq!(slot.read(), CONTENT);
-        life.step()?;
-    }
-    let_go(region, bit, life)
-}
-
-#[test]
-fn loom_a_retired_table_can_be_pinned_until_it_is_freed() {
-    explore(4, |fate| {
-        let slot = Slot::new(State::Retired, 1);
-        slot.pins.store(1, Ordering::Relaxed);
-        let region = Arc::new(Region { slot, writer: Mutex::new(()) });
-        let follower = {
-            let region = region.clone();
-            thread::spawn(move || follow(&region, 2, &Life::new(fate)))
-        };
-        let left = let_go(&region, 1, &Life::new(Fate(None)));
-        drop(left);
-        let died = follower.join().unwrap().is_err();
-        let _writer = region.writer.lock().unwrap();
-        if died {
-            protocol::clear_bit(&region.slot.pins, 2);
-        }
-        region.slot.reclaim();
-        let freed = state::state(region.slot.seen()) == Some(State::Free);
-        assert!(freed, "the table's memory is lost");
-    });
 }
 
 fn delete(region: &Region) {
     let _writer = region.writer.lock().unwrap();
     protocol::retire(&region.slot.state, 0);
-    region.slot.reclaim();
+    region.slot.reclaim(2);
 }
 
-/// Deletes the table while another process reads it; with `pinned` two have pinned it before, read
-/// it, and let go.
-fn run(pinned: bool, fate: Fate) {
+/// Deletes the table while others read it.
+fn run(way: Way, fate: Fate) {
     let region = Arc::new(Region { slot: Slot::new(State::Published, 1), writer: Mutex::new(()) });
-    region.slot.pins.store(if pinned { 3 } else { 0 }, Ordering::Relaxed);
-    let threads: Vec<_> = (0..if pinned { 2 } else { 1 })
+    region.slot.pins.store(if way == Way::Pinned { 3 } else { 0 }, Ordering::Relaxed);
+    let threads: Vec<_> = (0..if way == Way::Pinned { 2 } else { 1 })
         .map(|i| {
             let region = region.clone();
             thread::spawn(move || {
                 let life = Life::new(fate);
-                if !pinned {
-                    return read(&region, 1 << i, &life);
+                if way != Way::Pinned {
+                    return read(&region, 1 << i, way, &life);
                 }
                 assert_eq!(region.slot.read(), CONTENT);
-                let_go(&region, 1 << i, &life)
+                protocol::let_go(&region.slot.pins, 1 << i);
+                Ok(protocol::is_left_over(&region.slot.state))
             })
         })
         .collect();
@@ -116,7 +84,7 @@ fn run(pinned: bool, fate: Fate) {
         if !matches!(left, Ok(false)) {
             // What was deferred, or left by the dead, is done by who next takes the lock.
             let _writer = region.writer.lock().unwrap();
-            region.slot.reclaim();
+            region.slot.reclaim(2);
         }
     }
     let freed = state::state(region.slot.seen()) == Some(State::Free);
@@ -125,10 +93,15 @@ fn run(pinned: bool, fate: Fate) {
 
 #[test]
 fn loom_a_pin_keeps_memory_and_the_last_to_let_go_frees_it() {
-    explore(4, |fate| run(false, fate));
+    explore(4, |fate| run(Way::Name, fate));
 }
 
 #[test]
 fn loom_of_two_pins_the_last_frees() {
-    check(|| run(true, Fate(None)));
+    check(|| run(Way::Pinned, Fate(None)));
+}
+
+#[test]
+fn loom_who_comes_by_a_link_keeps_a_retired_table_or_finds_it_gone() {
+    explore(4, |fate| run(Way::Link, fate));
 }

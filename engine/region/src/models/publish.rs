@@ -86,7 +86,7 @@ impl Region {
                 if replaces {
                     protocol::retire(&old.state, 0);
                     step()?;
-                    old.reclaim();
+                    old.reclaim(1);
                 }
                 step()
             },
@@ -140,7 +140,7 @@ fn run(fate: Fate, replaces: bool) {
     if state::state(new.seen()) == Some(State::Published) {
         assert_eq!(left, Look::Found(NEW));
         // Nobody holds it any more.
-        old.reclaim();
+        old.reclaim(1);
         assert_eq!(state::state(old.seen()), Some(State::Free));
     } else {
         assert!(published.is_err());
