@@ -16,7 +16,7 @@ use pyo3_arrow::{PyRecordBatch, PyRecordBatchReader, PySchema};
 
 use crate::query::Query;
 use crate::table::Table;
-use crate::{arrow_out, errors};
+use crate::{arrow_out, errors, shutdown, site};
 
 type Item = Result<RecordBatch, ArrowError>;
 
@@ -58,8 +58,10 @@ pub fn ours(data: &Bound<'_, PyAny>) -> PyResult<Option<insitu::Table>> {
 /// `data` as a stream of record batches that are to become rows of a table of that schema.
 pub fn rows_of(data: &Bound<'_, PyAny>, schema: &SchemaRef) -> PyResult<Source> {
     let py = data.py();
+    let _inside = shutdown::enter(py);
     if let Some(table) = ours(data)? {
-        let batches = py.detach(|| table.to_batches()).map_err(|error| errors::raise(py, error))?;
+        let batches =
+            site::detach(py, || table.to_batches()).map_err(|error| errors::raise(py, error))?;
         let batches = Box::new(batches.into_iter().map(Ok));
         return Ok(Source { schema: table.schema(), batches, raised: Raised::default() });
     }
@@ -75,6 +77,7 @@ pub fn rows_of(data: &Bound<'_, PyAny>, schema: &SchemaRef) -> PyResult<Source> 
 /// `data` as a stream of record batches.
 pub fn source(data: &Bound<'_, PyAny>) -> PyResult<Source> {
     let py = data.py();
+    let _inside = shutdown::enter(py);
     match package(data)?.as_str() {
         "pyarrow" => pyarrow(data),
         "pandas" => {
@@ -207,10 +210,11 @@ impl<I: Iterator<Item = Item>> Iterator for Guarded<I> {
     fn next(&mut self) -> Option<Item> {
         if self.asked.elapsed() > Duration::from_millis(50) {
             self.asked = Instant::now();
-            if let Err(error) = Python::attach(|py| py.check_signals()) {
+            if let Some(Err(error)) = Python::try_attach(|py| py.check_signals()) {
                 return Some(Err(self.raised.set(error)));
             }
         }
+        let _inside = shutdown::enter_detached();
         // The stream is not used again after an error.
         catch_unwind(AssertUnwindSafe(|| self.inner.next())).unwrap_or_else(|_| {
             let text = "the stream broke the rules of the Arrow C data interface";
@@ -228,6 +232,7 @@ struct CheckedReader {
 impl CheckedReader {
     fn read(&self, py: Python<'_>) -> PyResult<Option<RecordBatch>> {
         py.check_signals()?;
+        let _inside = shutdown::enter(py);
         let batch = match self.reader.call_method0(py, intern!(py, "read_next_batch")) {
             Ok(batch) => batch.into_bound(py),
             Err(error) if error.is_instance_of::<PyStopIteration>(py) => return Ok(None),
@@ -242,6 +247,10 @@ impl Iterator for CheckedReader {
     type Item = Item;
 
     fn next(&mut self) -> Option<Item> {
-        Python::attach(|py| self.read(py)).map_err(|error| self.raised.set(error)).transpose()
+        let Some(read) = Python::try_attach(|py| self.read(py)) else {
+            let text = "the interpreter has ended".to_owned();
+            return Some(Err(ArrowError::CDataInterface(text)));
+        };
+        read.map_err(|error| self.raised.set(error)).transpose()
     }
 }

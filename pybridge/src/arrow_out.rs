@@ -11,11 +11,11 @@ use pyo3_arrow::ffi::{
     ArrayIterator, to_array_pycapsules, to_schema_pycapsule, to_stream_pycapsule,
 };
 
-use crate::errors;
+use crate::{errors, shutdown, site};
 
 /// The table's chunks as record batches over the read-only mapping; their buffers own a lease.
 pub fn batches(py: Python<'_>, table: &insitu::Table) -> PyResult<Vec<RecordBatch>> {
-    py.detach(|| table.to_batches()).map_err(|error| errors::raise(py, error))
+    site::detach(py, || table.to_batches()).map_err(|error| errors::raise(py, error))
 }
 
 /// An `arrow_schema` capsule of a schema.
@@ -25,6 +25,7 @@ pub fn schema<'py>(py: Python<'py>, schema: &SchemaRef) -> PyResult<Bound<'py, P
 
 /// A schema as a `pyarrow.Schema`.
 pub fn pyarrow_schema<'py>(py: Python<'py>, schema: &SchemaRef) -> PyResult<Bound<'py, PyAny>> {
+    let _inside = shutdown::enter(py);
     PySchema::new(schema.clone()).into_pyarrow(py)
 }
 
@@ -81,6 +82,7 @@ pub fn array<'py>(
 /// A table's or query's stream as a `pyarrow.Table`. Unlike `pyarrow.table`, this does not import
 /// pandas to see whether it was given a frame.
 pub fn pyarrow_table<'py>(streamed: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let _inside = shutdown::enter(streamed.py());
     let reader = streamed.py().import("pyarrow")?.getattr("RecordBatchReader")?;
     reader.call_method1("from_stream", (streamed,))?.call_method0("read_all")
 }

@@ -11,7 +11,7 @@ use pyo3::types::{PyCapsule, PyDict, PyTuple};
 
 use crate::query::Query;
 use crate::table::Table;
-use crate::{arrow_out, display, errors, expr, numpy_out};
+use crate::{arrow_out, display, errors, expr, numpy_out, shutdown, site};
 
 /// A column of a table.
 #[pyclass(frozen, module = "insitu", name = "Column")]
@@ -45,7 +45,7 @@ impl Column {
 
     /// The chunks as Arrow arrays over the region's bytes; each owns a lease.
     fn arrays(&self, py: Python<'_>) -> PyResult<Vec<ArrayRef>> {
-        py.detach(|| self.table.column(self.index)).map_err(|error| errors::raise(py, error))
+        site::detach(py, || self.table.column(self.index)).map_err(|error| errors::raise(py, error))
     }
 
     fn not_zero_copy(&self, py: Python<'_>, why: &str, how: &str) -> PyErr {
@@ -122,6 +122,7 @@ impl Column {
         fill: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
+        let _inside = shutdown::enter(py);
         if fill.is_none()
             && let Some(array) = slf.get().copied_bytes(py)?
         {
@@ -232,6 +233,7 @@ impl Column {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let array = Self::to_numpy(slf, copy, None)?;
+        let _inside = shutdown::enter(py);
         let Some(dtype) = dtype else { return Ok(array) };
         let dtype = PyArrayDescr::new(py, dtype)?;
         if copy == Some(false) && !array.getattr(intern!(py, "dtype"))?.eq(&dtype)? {
@@ -245,22 +247,26 @@ impl Column {
 
     /// The values as a `pyarrow.ChunkedArray`, without a copy.
     fn to_arrow<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let _inside = shutdown::enter(slf.py());
         slf.py().import("pyarrow")?.call_method1("chunked_array", (slf,))
     }
 
     /// The values as a `pandas.Series` of the column's name.
     fn to_pandas<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let _inside = shutdown::enter(slf.py());
         let series = Self::to_arrow(slf)?.call_method0("to_pandas")?;
         series.call_method1("rename", (slf.get().name(),))
     }
 
     /// The values as a `polars.Series` of the column's name.
     fn to_polars<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let _inside = shutdown::enter(slf.py());
         slf.py().import("polars")?.call_method1("Series", (slf.get().name(), Self::to_arrow(slf)?))
     }
 
     /// The values as a list of Python values; null is None.
     fn to_pylist<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let _inside = shutdown::enter(slf.py());
         Self::to_arrow(slf)?.call_method0("to_pylist")
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use insitu_query::Progress;
 use pyo3::prelude::*;
 
-use crate::errors;
+use crate::{errors, shutdown, site};
 
 /// How long work may go on before Python's signal handlers get their turn.
 const PERIOD: Duration = Duration::from_millis(50);
@@ -22,6 +22,7 @@ pub struct Watch {
 impl Watch {
     /// Says how far the work is.
     pub fn tell(&self, py: Python<'_>) -> PyResult<()> {
+        let _inside = shutdown::enter(py);
         self.tell.call1(py, (self.progress.done(), self.progress.total())).map(drop)
     }
 }
@@ -35,7 +36,7 @@ pub fn detached<T: Send>(
     watch: Option<&Watch>,
     work: impl Send + FnOnce(&dyn Fn() -> bool) -> Result<T, insitu::Error>,
 ) -> PyResult<T> {
-    let outcome = py.detach(|| {
+    let outcome = site::detach(py, || {
         let raised: RefCell<Option<PyErr>> = RefCell::new(None);
         let asked = Cell::new(Instant::now());
         let interrupt = || {
@@ -43,10 +44,13 @@ pub fn detached<T: Send>(
                 return false;
             }
             asked.set(Instant::now());
-            let turn = Python::attach(|py| {
+            // As the interpreter ends there is nobody left to work for.
+            let Some(turn) = Python::try_attach(|py| {
                 py.check_signals()?;
                 watch.map_or(Ok(()), |watch| watch.tell(py))
-            });
+            }) else {
+                return true;
+            };
             match turn {
                 Ok(()) => false,
                 Err(error) => {

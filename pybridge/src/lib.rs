@@ -24,6 +24,8 @@ mod pickle;
 mod prepared;
 mod query;
 mod region;
+mod shutdown;
+mod site;
 mod table;
 mod types;
 mod update;

@@ -16,7 +16,7 @@ use crate::query::{GroupBy, Query};
 use crate::region::{Region, Report};
 use crate::table::Table;
 use crate::update::Exclusive;
-use crate::{errors, look, pickle};
+use crate::{errors, look, pickle, shutdown, site};
 
 /// Bytes, or a size such as "8GiB".
 #[derive(FromPyObject)]
@@ -187,6 +187,8 @@ fn _functions(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
 /// Arrow data in shared memory, computed where it lies: the native part of `insitu`.
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    shutdown::register(module)?;
+    site::register();
     module.setattr("__version__", env!("CARGO_PKG_VERSION"))?;
     errors::register(module)?;
     module.add_class::<Builder>()?;

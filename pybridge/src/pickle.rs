@@ -9,7 +9,7 @@ use pyo3::types::PyTuple;
 
 use crate::region::Region;
 use crate::table::Table;
-use crate::{errors, module};
+use crate::{errors, module, site};
 
 /// What pickle keeps of a table.
 pub fn reduce<'py>(py: Python<'py>, table: &insitu::Table) -> PyResult<Bound<'py, PyTuple>> {
@@ -85,7 +85,7 @@ pub fn _open_table(
     if region.0.id() != id {
         return Err(stale("its region was removed, and another one has its name"));
     }
-    let found = py.detach(|| {
+    let found = site::detach(py, || {
         let table = region.0.get(name)?;
         Ok((table.identity()?, table))
     });

@@ -8,7 +8,7 @@ use crate::expr::columns;
 use crate::interrupt::Watch;
 use crate::prepared::Prepared;
 use crate::table::Table;
-use crate::{arrow_out, errors, interrupt};
+use crate::{arrow_out, errors, interrupt, site};
 
 /// A query: steps over a table that run when it is collected.
 #[pyclass(frozen, module = "insitu", name = "Query")]
@@ -201,7 +201,9 @@ impl Query {
 
     /// Compiles the query once, to run it often: `prepared.run(x=5)`.
     fn prepare(&self, py: Python<'_>) -> PyResult<Prepared> {
-        py.detach(|| self.0.prepare()).map(Prepared).map_err(|error| errors::raise(py, error))
+        site::detach(py, || self.0.prepare())
+            .map(Prepared)
+            .map_err(|error| errors::raise(py, error))
     }
 
     /// How the query runs: its pipelines and their kernels.

@@ -9,7 +9,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::builder::Builder;
 use crate::table::Table;
-use crate::{arrow_in, display, errors, interrupt, module, pickle};
+use crate::{arrow_in, display, errors, interrupt, module, pickle, site};
 
 /// A region: shared memory that holds tables by name.
 ///
@@ -87,7 +87,7 @@ impl Region {
 
     /// The table of that name; `TableNotFound`, a `KeyError`, names the nearest.
     fn __getitem__(&self, py: Python<'_>, name: &str) -> PyResult<Table> {
-        py.detach(|| self.0.get(name)).map(Table).map_err(|error| errors::raise(py, error))
+        site::detach(py, || self.0.get(name)).map(Table).map_err(|error| errors::raise(py, error))
     }
 
     /// Writes a table, replacing the one of that name.

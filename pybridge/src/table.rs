@@ -7,7 +7,7 @@ use pyo3::types::{PyCapsule, PyDict, PyTuple};
 use crate::column::Column;
 use crate::query::{Descending, GroupBy, Query};
 use crate::update::{self, Exclusive};
-use crate::{arrow_in, arrow_out, display, errors, expr, interrupt, pickle};
+use crate::{arrow_in, arrow_out, display, errors, expr, interrupt, pickle, shutdown, site};
 
 /// A table in a region.
 #[pyclass(frozen, module = "insitu", name = "Table")]
@@ -128,7 +128,7 @@ impl Table {
 
     /// The table that the name stands for now.
     fn latest(&self, py: Python<'_>) -> PyResult<Table> {
-        self.0.latest().map(Table).map_err(|error| errors::raise(py, error))
+        site::detach(py, || self.0.latest()).map(Table).map_err(|error| errors::raise(py, error))
     }
 
     /// Appends rows to the table of this name, and returns its next revision, which shares the old
@@ -225,11 +225,13 @@ impl Table {
         slf: &Bound<'py, Self>,
         options: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let _inside = shutdown::enter(slf.py());
         Self::to_arrow(slf)?.call_method("to_pandas", (), options)
     }
 
     /// The table as a `polars.DataFrame`.
     pub fn to_polars<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let _inside = shutdown::enter(slf.py());
         slf.py().import("polars")?.call_method1("from_arrow", (Self::to_arrow(slf)?,))
     }
 

@@ -1,11 +1,10 @@
 //! Updates of tables, and the block that has one exclusively.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use insitu::UpdateOptions;
 use insitu_query::Expr as Tree;
-use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping, PyTuple};
 
@@ -105,6 +104,10 @@ impl Exclusive {
     pub fn new(table: insitu::Table, timeout: Option<Duration>) -> Self {
         Self { table, timeout, held: Mutex::new(None) }
     }
+
+    fn held(&self) -> MutexGuard<'_, Option<insitu::Exclusive>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[pymethods]
@@ -115,18 +118,18 @@ impl Exclusive {
             self.table.exclusive(UpdateOptions { timeout, interrupt, ..UpdateOptions::default() })
         })?;
         // A second entry is refused by the lease that the first one has.
-        *self.held.lock() = Some(lease);
+        *self.held() = Some(lease);
         Ok(Table(self.table.clone()))
     }
 
     #[pyo3(signature = (*_exception))]
     fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) {
-        let held = self.held.lock().take();
+        let held = self.held().take();
         py.detach(|| drop(held));
     }
 
     fn __repr__(&self) -> String {
-        let state = if self.held.lock().is_some() { "held" } else { "not held" };
+        let state = if self.held().is_some() { "held" } else { "not held" };
         format!("Exclusive lease on table {:?}, {state}", self.table.name().unwrap_or_default())
     }
 }

@@ -59,6 +59,6 @@ pub use insitu_query::{
     set_threads, threads,
 };
 pub use insitu_region::{
-    CreateOptions, Flushed, HoldKind, Holder, IfExists, LeaseRecord, Location, Patience,
-    RegionRecord, Report,
+    CallSite, CreateOptions, Flushed, HoldKind, Holder, IfExists, LeaseRecord, Location, Patience,
+    RegionRecord, Report, set_call_site,
 };

@@ -15,8 +15,7 @@ use std::time::Duration;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use insitu_kernels::copy::zero_padding;
-use insitu_region::{Exclusive as Lease, Extent, Obstacle, Part, Updater};
-use parking_lot::Mutex;
+use insitu_region::{Exclusive as Lease, Extent, ForkMutex, Obstacle, Part, Updater};
 
 use crate::builder::sheet::{Canvas, Sheet};
 use crate::builder::{exact, pack};
@@ -35,7 +34,7 @@ const OWN_PAGES: u64 = (32 << 10) + 64;
 pub struct Writing {
     table: Table,
     meta: Arc<Meta>,
-    state: Mutex<Option<Open>>,
+    state: ForkMutex<Option<Open>>,
 }
 
 struct Open {
@@ -107,7 +106,7 @@ impl Table {
         };
         let meta = shown.meta.clone();
         let open = Open { shown, way, columns: BTreeMap::new() };
-        Ok(Writing { table: self.clone(), meta, state: Mutex::new(Some(open)) })
+        Ok(Writing { table: self.clone(), meta, state: ForkMutex::new(Some(open)) })
     }
 }
 

@@ -100,9 +100,8 @@ impl Leases<'_> {
             let word = self.s.state_word(slot)?;
             if state::state(word) == Some(State::Published)
                 && !self.slots.contains(&slot)
-                && self.s.hold(slot, Line::Leases, word)?
+                && self.s.hold(slot, Line::Leases, word, what)?
             {
-                self.s.note(state::sequence(word), what);
                 self.slots.push(slot);
             }
         }
@@ -731,7 +730,7 @@ impl Session {
         };
         let word = self.state_word(slot)?;
         // Held, so that a flush that completes meanwhile does not have it recycled.
-        if !self.hold(slot, Line::Pins, word)? {
+        if !self.hold(slot, Line::Pins, word, "")? {
             return Ok(());
         }
         let outcome = self.verify_checkpoint(slot, report);

@@ -102,11 +102,11 @@ pub(crate) mod session {
     pub(crate) const CHAIN: u64 = 24;
     pub(crate) const CHAIN_COUNT: u64 = 32;
     pub(crate) const LOG: u64 = 64;
-    pub(crate) const LOG_ENTRIES: u64 = 15;
+    pub(crate) const LOG_ENTRIES: u64 = 31;
     pub(crate) const LOG_BYTES: u64 = 64;
     pub(crate) const LOG_WHAT: u64 = 16;
     pub(crate) const LOG_WHAT_BYTES: u64 = 48;
-    pub(crate) const RECORDS: u64 = 1024;
+    pub(crate) const RECORDS: u64 = 2048;
     pub(crate) const RECORD_COUNT: u64 = (BYTES - RECORDS) / 16;
     /// In a chained block: the next block's offset, then records from here to the granule's end.
     pub(crate) const CHAIN_NEXT: u64 = 0;
@@ -133,6 +133,7 @@ pub(crate) mod slot {
     pub(crate) const NEXT_FREE: u64 = 208;
     pub(crate) const SUPERSEDED_SEQUENCE: u64 = 216;
     pub(crate) const PREDECESSOR: u64 = 224;
+    pub(crate) const ORIGIN: u64 = 232;
     pub(crate) const NAME: u64 = 256;
     pub(crate) const NAME_MAX: usize = 255;
     /// The first slots are never tables': they hold the checkpoints of files.

@@ -39,7 +39,7 @@ impl Lease {
     pub fn kept(&self) -> Result<Lease> {
         self.pin().0.check()?;
         // The content is held, so that nothing stands in the way.
-        match self.pin().try_lease(Line::Leases)? {
+        match self.pin().try_lease(Line::Leases, "result")? {
             true => Ok(Lease::new(self.pin().clone(), Line::Leases)),
             false => self.pin().lease(),
         }

@@ -44,6 +44,7 @@ mod memory;
 mod models;
 mod mutex;
 mod nearest;
+mod notes;
 mod pin;
 mod pins;
 #[cfg(test)]
@@ -58,6 +59,7 @@ mod reserve;
 mod restore;
 mod roots;
 mod session;
+mod site;
 mod slots;
 mod state;
 mod sync;
@@ -82,6 +84,7 @@ pub use lease::Lease;
 pub use mutex::{ForkGuard, ForkMutex};
 pub use pin::Pin;
 pub use region::{Part, Region};
+pub use site::{CallSite, set_call_site};
 pub use types::{
     CreateOptions, Flushed, HoldKind, Holder, IfExists, LeaseRecord, Location, Patience,
     RegionRecord, Report, Stats,

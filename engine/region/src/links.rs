@@ -66,7 +66,7 @@ impl Session {
         if state::state(word) == Some(State::Reclaiming) {
             return Ok(Step::Again);
         }
-        if self.hold(to, Line::Pins, word)? {
+        if self.hold(to, Line::Pins, word, "")? {
             return Ok(Step::To(Held { slot: to, sequence: link.1 }));
         }
         Ok(Step::Again)

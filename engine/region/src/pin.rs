@@ -52,6 +52,12 @@ impl Pin {
         self.0.held.sequence
     }
 
+    /// The sequence of the version that was published under the name: all that updates have made
+    /// of it since, in place or by swaps, has the same, and nothing else ever has.
+    pub fn origin(&self) -> u64 {
+        self.0.session.origin(self.0.held).unwrap_or(self.0.held.sequence)
+    }
+
     /// How often its content was changed in place, from 1.
     pub fn content_version(&self) -> u64 {
         let at = self.0.session.layout.slot(self.0.held.slot) + slot::CONTENT;
@@ -169,11 +175,11 @@ impl Pin {
     fn lease_as(&self, patience: &Patience<'_>, line: Line) -> Result<Lease> {
         self.0.check()?;
         let (session, held) = (&self.0.session, self.0.held);
-        if !self.try_lease(line)? {
+        if !self.try_lease(line, patience.what)? {
             let mut waiting = Waiting::new(patience);
             loop {
                 let rung = session.rung()?;
-                if self.try_lease(line)? {
+                if self.try_lease(line, patience.what)? {
                     break;
                 }
                 if session.updates_here(held.slot) || !waiting.sleep(session, rung)? {
@@ -186,12 +192,11 @@ impl Pin {
                 session.rescue(held.slot)?;
             }
         }
-        session.note(held.sequence, patience.what);
         Ok(Lease::new(self.clone(), line))
     }
 
     /// Holds the content unless it is being changed.
-    pub(crate) fn try_lease(&self, line: Line) -> Result<bool> {
+    pub(crate) fn try_lease(&self, line: Line, what: &str) -> Result<bool> {
         let (session, held) = (&self.0.session, self.0.held);
         for _ in 0..1_000 {
             let seen = session.state_word(held.slot)?;
@@ -209,7 +214,7 @@ impl Pin {
                     }
                 }
                 Some(State::Published | State::Retired) => {
-                    if session.hold(held.slot, line, seen)? {
+                    if session.hold(held.slot, line, seen, what)? {
                         return Ok(true);
                     }
                 }
@@ -225,9 +230,6 @@ impl Pin {
 
     /// A lease while a table is published that shares this one's memory.
     pub(crate) fn share(&self) -> Result<Lease> {
-        if self.try_lease(Line::Running)? {
-            return Ok(Lease::new(self.clone(), Line::Running));
-        }
         self.lease_while("sharing its memory")
     }
 
@@ -248,6 +250,7 @@ impl Pin {
     pub fn issue(&self) -> Result<(u32, u64)> {
         self.0.check()?;
         self.0.session.issue(self.0.held.slot)?;
+        self.0.session.note(self.0.held.sequence, HoldKind::Ticket, "sending");
         Ok((self.0.held.slot, self.0.held.sequence))
     }
 

@@ -10,9 +10,11 @@ use std::sync::atomic::Ordering;
 
 use crate::error::Result;
 use crate::kill;
-use crate::layout::{session as field, slot};
+use crate::layout::slot;
 use crate::protocol;
 use crate::session::{Deferred, Session};
+use crate::state;
+use crate::types::HoldKind;
 
 /// How often this process holds one slot.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,6 +39,15 @@ impl Hold {
         match line {
             Line::Pins => self.pins != 0,
             Line::Leases | Line::Running => self.leases != 0 || self.running != 0,
+        }
+    }
+
+    /// Whether one more hold in a line is what is to be noted: the first that nothing longer than
+    /// it was noted for.
+    fn is_news(&self, line: Line) -> bool {
+        match line {
+            Line::Pins | Line::Running => !self.needs(line),
+            Line::Leases => self.leases == 0,
         }
     }
 
@@ -73,6 +84,13 @@ impl Line {
             Self::Leases | Self::Running => slot::LEASES,
         }
     }
+
+    fn kind(self) -> HoldKind {
+        match self {
+            Self::Pins => HoldKind::Pin,
+            Self::Leases | Self::Running => HoldKind::Lease,
+        }
+    }
 }
 
 impl Session {
@@ -82,8 +100,8 @@ impl Session {
         (word, 1 << (index % 64))
     }
 
-    /// Holds a slot whose state word is `seen`; `false` if it no longer is.
-    pub(crate) fn hold(&self, slot: u32, line: Line, seen: u64) -> Result<bool> {
+    /// Holds a slot whose state word is `seen`, and notes what for; `false` if it no longer is.
+    pub(crate) fn hold(&self, slot: u32, line: Line, seen: u64, what: &str) -> Result<bool> {
         let state_word = self.bytes.word(self.layout.slot(slot) + slot::STATE)?;
         if self.read_only {
             // The readers' lock keeps everything from being recycled.
@@ -95,9 +113,14 @@ impl Session {
         let hold = holds.entry(slot).or_default();
         let first = !hold.needs(line);
         if protocol::hold(word, bit, !first, state_word, seen) {
+            let news = hold.is_news(line);
             let count = hold.count(line);
             *count = count.saturating_add(1);
+            drop(holds);
             kill::point("hold: held");
+            if news {
+                self.note(state::sequence(seen), line.kind(), what);
+            }
             return Ok(true);
         }
         if first {
@@ -194,41 +217,5 @@ impl Session {
     pub(crate) fn has_bit(&self, slot: u32, line: Line, index: u32) -> Result<bool> {
         let (word, bit) = self.bit(slot, line, index);
         Ok(self.bytes.word(word)?.load(Ordering::Acquire) & bit != 0)
-    }
-
-    /// Notes in our session page what a hold is for; best effort, the last of a slot wins.
-    pub(crate) fn note(&self, sequence: u64, what: &str) {
-        if self.read_only {
-            return;
-        }
-        let entry = self.layout.session(self.index())
-            + field::LOG
-            + sequence % field::LOG_ENTRIES * field::LOG_BYTES;
-        let now = crate::types::now_millis();
-        let mut text = [0_u8; field::LOG_WHAT_BYTES as usize];
-        for (to, from) in text.iter_mut().zip(what.bytes()) {
-            *to = from;
-        }
-        if let (Ok(key), Ok(since)) = (self.bytes.word(entry), self.bytes.word(entry + 8)) {
-            key.store(0, Ordering::Relaxed);
-            since.store(now, Ordering::Relaxed);
-            let _ = self.bytes.write(entry + field::LOG_WHAT, &text);
-            key.store(sequence, Ordering::Release);
-        }
-    }
-
-    /// What session `index` noted about a table: since when, and for what.
-    pub(crate) fn noted(&self, index: u32, sequence: u64) -> Result<Option<(u64, String)>> {
-        let entry = self.layout.session(index)
-            + field::LOG
-            + sequence % field::LOG_ENTRIES * field::LOG_BYTES;
-        if self.bytes.word(entry)?.load(Ordering::Acquire) != sequence {
-            return Ok(None);
-        }
-        let since = self.bytes.word(entry + 8)?.load(Ordering::Relaxed);
-        let text = self.bytes.read(entry + field::LOG_WHAT, field::LOG_WHAT_BYTES)?;
-        let end = text.iter().position(|&b| b == 0).unwrap_or(text.len());
-        let what = String::from_utf8_lossy(text.get(..end).unwrap_or_default()).into_owned();
-        Ok(Some((since, what)))
     }
 }

@@ -138,7 +138,8 @@ impl Writer<'_> {
                 self.broken.set(true);
             }
         }
-        s.bytes.zero(s.layout.session(index) + field::LOG, field::RECORDS - field::LOG)?;
+        s.bytes
+            .zero(s.layout.session(index) + field::LOG, field::LOG_ENTRIES * field::LOG_BYTES)?;
         if index != s.index() {
             s.bytes.word(header::RECOVERIES)?.fetch_add(1, Ordering::Relaxed);
         }

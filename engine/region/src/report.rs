@@ -84,16 +84,14 @@ impl Session {
             }
             for (index, kind) in holders {
                 let holder = self.holder(index, sequence, kind)?;
-                // What is noted is about what was held last, and a pin is not noted.
-                let noted = kind != HoldKind::Pin && kind != HoldKind::Ticket;
                 out.push(LeaseRecord {
                     pid: holder.pid,
                     table: String::from_utf8_lossy(&self.slot_name(slot)?).into_owned(),
                     sequence,
                     current: crate::catalog::visible(word),
                     kind,
-                    since: holder.since.filter(|_| noted),
-                    what: if noted { holder.what } else { String::new() },
+                    since: holder.since,
+                    what: holder.what,
                 });
             }
         }

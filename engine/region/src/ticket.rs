@@ -52,7 +52,9 @@ impl Session {
                 return Err(gone());
             }
             // Who is about to free it either does or leaves it.
-            if state::state(seen) != Some(State::Reclaiming) && self.hold(slot, Line::Pins, seen)? {
+            if state::state(seen) != Some(State::Reclaiming)
+                && self.hold(slot, Line::Pins, seen, "")?
+            {
                 break;
             }
             std::thread::yield_now();

@@ -289,7 +289,7 @@ impl Session {
     /// What is known of session `index` as a holder of a table.
     pub(crate) fn holder(&self, index: u32, sequence: u64, kind: HoldKind) -> Result<Holder> {
         let page = self.layout.session(index);
-        let noted = self.noted(index, sequence)?;
+        let noted = self.noted(index, sequence, kind)?;
         Ok(Holder {
             pid: self.bytes.half(page + field::PID)?.load(Ordering::Relaxed),
             since: noted.as_ref().map(|(since, _)| *since),

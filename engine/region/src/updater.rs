@@ -85,7 +85,7 @@ impl Pin {
             let asked = session.ask_update(held, pin.name())?;
             let up = match asked {
                 Asked::Taken => {
-                    session.note(held.sequence, patience.what);
+                    session.note(held.sequence, HoldKind::Update, patience.what);
                     let word = Word { pin: pin.clone(), token: session.token() };
                     return Ok(Updater { word, pin });
                 }
@@ -174,7 +174,7 @@ impl Updater {
         let mut last = false;
         loop {
             if session.shut(held, self.pin.name())? {
-                session.note(held.sequence, patience.what);
+                session.note(held.sequence, HoldKind::Update, patience.what);
                 return Ok(());
             }
             session.sweep_lessees(held.slot)?;
