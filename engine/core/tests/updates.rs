@@ -268,7 +268,7 @@ fn copied(batch: &RecordBatch) -> RecordBatch {
     let columns = batch.columns().iter().map(|c| {
         let data = c.to_data();
         let mut copy = MutableArrayData::new(vec![&data], false, c.len());
-        copy.extend(0, 0, c.len());
+        copy.try_extend(0, 0, c.len()).unwrap();
         make_array(copy.freeze())
     });
     RecordBatch::try_new(batch.schema(), columns.collect()).unwrap()
