@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -199,17 +200,21 @@ def test_damaged_roots(path: Path, tmp_path: Path) -> None:
             region.flush()
     whole = tmp_path / "whole"
     shutil.copy(path, whole)
-    for root in ROOTS:
-        flip(path, root + 100)
-        reboot(path)
-        # Whether the other root's tables are still whole depends; if not, it says so.
-        try:
-            with ins.open(path=path) as region:
-                assert region["t"]["a"].to_numpy()[0] in (1, 2)
-                assert region.names() == ["t"]
-        except ins.RegionCorrupt as error:
-            assert "root" in str(error)
-        shutil.copy(whole, path)
+    header = path.read_bytes()[:4096]
+    older, newer = sorted(ROOTS, key=lambda at: struct.unpack_from("<Q", header, at + 16))
+    flip(path, older + 100)
+    reboot(path)
+    with ins.open(path=path) as region:
+        assert (region["t"]["a"].to_numpy() == 2).all()
+        assert region.verify().ok
+    shutil.copy(whole, path)
+    flip(path, newer + 100)
+    reboot(path)
+    # What the older root names may have been recycled since. Then that is what it says.
+    with contextlib.suppress(ins.RegionCorrupt), ins.open(path=path) as region:
+        assert (region["t"]["a"].to_numpy() == 1).all()
+        assert region.verify().ok
+    shutil.copy(whole, path)
     for root in ROOTS:
         flip(path, root + 100)
     reboot(path)
@@ -246,29 +251,29 @@ def test_a_flusher_that_is_killed_stops_nobody(path: Path) -> None:
             print(i, flush=True)
     """
     with ins.create(path=path, capacity="16MiB") as region:
-        for round in range(4):
+        for turn in range(4):
             command = [sys.executable, "-c", textwrap.dedent(script), str(path)]
             with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
                 assert process.stdout is not None
                 process.stdout.readline()
-                time.sleep(0.1 + 0.07 * round)
+                time.sleep(0.1 + 0.07 * turn)
                 # Two who flush take turns.
-                region["mine"] = {"a": np.full(10, round)}
+                region["mine"] = {"a": np.full(10, turn)}
                 region.flush()
                 process.send_signal(signal.SIGKILL)
                 process.wait()
-            region["after"] = {"a": np.full(10, round)}
+            region["after"] = {"a": np.full(10, turn)}
             region.flush()
             region.gc()
             assert region.verify().ok, region.verify().problems
             values = region["t"]["a"].to_numpy()
             assert (values == values[0]).all()
-            copy = path.with_suffix(f".{round}")
+            copy = path.with_suffix(f".{turn}")
             shutil.copy(path, copy)
             reboot(copy)
             with ins.open(path=copy) as found:
                 assert found.names() == ["after", "mine", "t"]
-                assert found["after"]["a"].to_numpy()[0] == round
+                assert found["after"]["a"].to_numpy()[0] == turn
                 values = found["t"]["a"].to_numpy()
                 assert (values == values[0]).all()
                 assert found.verify().ok
