@@ -99,7 +99,7 @@ impl Table {
 
     fn renew(&self, pin: &Pin) -> Result<Arc<Version>> {
         let content = pin.content_version();
-        let meta = self.inner.region.shared.meta(pin)?;
+        let meta = self.inner.region.shared.meta_at(pin, content)?;
         let storage = Storage::Named(pin.clone());
         let version = Arc::new(Version::new(self.inner.region.clone(), meta, storage, content));
         self.inner.seen.store(version.clone());
