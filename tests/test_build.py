@@ -250,7 +250,7 @@ def test_columns_of_fixed_width_can_be_assigned_too(region: ins.Region) -> None:
     with region.build("u", {"i": "int64"}, rows=3) as b:
         b["i"] = pa.array([1, None, 3])
         b["i"] = np.array([4, 5, 6])  # no nulls any more
-    assert region["u"]["i"].to_numpy().tolist() == [4, 5, 6]
+    assert region["u"]["i"].to_numpy().tolist() == [4, 5, 6]  # a view: there are no nulls
 
 
 def test_dictionaries_and_nested_columns_are_assigned(region: ins.Region) -> None:

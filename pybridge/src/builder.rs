@@ -1,18 +1,15 @@
 //! Tables while they are built: NumPy arrays over the region's memory to be filled, or batches to be
 //! appended.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use arrow::array::{Array, ArrayData};
 use arrow::datatypes::DataType;
 use insitu::BuildOptions;
-use numpy::PyArrayDescr;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyTuple};
 use pyo3_arrow::{PyChunkedArray, PySchema};
 
+use crate::filled::Arrays;
 use crate::table::Table;
 use crate::{arrow_in, arrow_out, errors, interrupt, numpy_out, types};
 
@@ -23,7 +20,7 @@ use crate::{arrow_in, arrow_out, errors, interrupt, numpy_out, types};
 pub struct Builder {
     builder: insitu::Builder,
     /// The arrays that were handed out, by column, and whether they are its validity.
-    arrays: Mutex<HashMap<(usize, bool), Py<PyAny>>>,
+    arrays: Arrays<(usize, bool)>,
 }
 
 impl Builder {
@@ -45,12 +42,7 @@ impl Builder {
         let builder = py
             .detach(|| region.build(name, schema, options))
             .map_err(|error| errors::raise(py, error))?;
-        Ok(Builder { builder, arrays: Mutex::default() })
-    }
-
-    /// Locked for a moment, and never while Python runs.
-    fn arrays(&self) -> MutexGuard<'_, HashMap<(usize, bool), Py<PyAny>>> {
-        self.arrays.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok(Builder { builder, arrays: Arrays::new() })
     }
 
     fn index(&self, py: Python<'_>, column: &str) -> PyResult<usize> {
@@ -69,9 +61,9 @@ impl Builder {
         validity: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         if self.builder.is_open()
-            && let Some(array) = self.arrays().get(&(index, validity))
+            && let Some(array) = self.arrays.get(py, &(index, validity))
         {
-            return Ok(array.bind(py).clone());
+            return Ok(array);
         }
         let canvas = py.detach(|| match validity {
             true => self.builder.validity(index),
@@ -85,19 +77,7 @@ impl Builder {
         let dtype = dtype.ok_or_else(|| {
             errors::new(py, "TypeMismatch", "NumPy has no type for values of this width")
         })?;
-        let array = numpy_out::writable(py, canvas, PyArrayDescr::new(py, dtype)?)?;
-        let mut arrays = self.arrays();
-        Ok(arrays.entry((index, validity)).or_insert_with(|| array.unbind()).bind(py).clone())
-    }
-
-    /// Nobody writes through the arrays that were handed out any more. Views of them that a caller
-    /// made keep their flag; a store through one of those faults.
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let arrays: Vec<_> = self.arrays().drain().collect();
-        for (_, array) in arrays {
-            array.call_method1(py, intern!(py, "setflags"), (false,))?;
-        }
-        Ok(())
+        self.arrays.add(py, (index, validity), canvas, &dtype)
     }
 }
 
@@ -144,11 +124,7 @@ impl Builder {
                     }
                 }
                 array.set_item(py.Ellipsis(), values)?;
-                let valid = self.arrays().get(&(index, true)).map(|array| array.clone_ref(py));
-                if let Some(valid) = valid {
-                    valid.bind(py).set_item(py.Ellipsis(), true)?;
-                }
-                return Ok(());
+                return self.builder.all_valid(index).map_err(|error| errors::raise(py, error));
             }
         }
         let declared = arrow_out::pyarrow_type(py, self.builder.schema(), index)?;
@@ -184,14 +160,14 @@ impl Builder {
     /// from now on; if it fails, the builder is discarded.
     fn seal(&self, py: Python<'_>) -> PyResult<Table> {
         if self.builder.is_open() {
-            self.close(py)?;
+            self.arrays.close(py)?;
         }
         interrupt::detached(py, None, |interrupt| self.builder.seal(interrupt)).map(Table)
     }
 
     /// Gives the memory back. The arrays that were handed out are read-only and zero from now on.
     fn discard(&self, py: Python<'_>) -> PyResult<()> {
-        self.close(py)?;
+        self.arrays.close(py)?;
         py.detach(|| self.builder.discard());
         Ok(())
     }

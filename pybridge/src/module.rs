@@ -16,6 +16,7 @@ use crate::query::{GroupBy, Query};
 use crate::region::{Region, Report};
 use crate::table::Table;
 use crate::update::Exclusive;
+use crate::writable::Writable;
 use crate::{errors, look, pickle, shutdown, site};
 
 /// Bytes, or a size such as "8GiB".
@@ -203,6 +204,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Table>()?;
     module.add_class::<Then>()?;
     module.add_class::<When>()?;
+    module.add_class::<Writable>()?;
     module.add_function(wrap_pyfunction!(expr::col, module)?)?;
     module.add_function(wrap_pyfunction!(expr::len, module)?)?;
     module.add_function(wrap_pyfunction!(expr::lit, module)?)?;

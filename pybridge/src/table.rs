@@ -7,6 +7,7 @@ use pyo3::types::{PyCapsule, PyDict, PyTuple};
 use crate::column::Column;
 use crate::query::{Descending, GroupBy, Query};
 use crate::update::{self, Exclusive};
+use crate::writable::Writable;
 use crate::{arrow_in, arrow_out, display, errors, expr, interrupt, pickle, shutdown, site};
 
 /// A table in a region.
@@ -204,6 +205,21 @@ impl Table {
     #[pyo3(signature = (timeout=None))]
     fn exclusive(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Exclusive> {
         Ok(Exclusive::new(self.0.clone(), update::seconds(py, timeout)?))
+    }
+
+    /// The table's values as NumPy arrays to store into: `with t.writable() as w: w["x"][:9] = 0`.
+    ///
+    /// Columns of fixed width only, and which rows are null does not change. Nobody else reads or
+    /// changes the table meanwhile; views that exist keep the block from beginning: `LeaseHeld`
+    /// names who holds them, after waiting for `timeout` seconds. Where another table shares the
+    /// memory, the last flush made it durable, or a process has the region open read-only, copies
+    /// of the columns are written, and swapped in at the end.
+    ///
+    /// After an exception what was stored over old values stays, and copies are forgotten. If the
+    /// process dies in the block, the table is poisoned.
+    #[pyo3(signature = (timeout=None))]
+    fn writable(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Writable> {
+        Ok(Writable::new(self.0.clone(), update::seconds(py, timeout)?))
     }
 
     /// Accepts a poisoned table as it is, and returns it: the process that was updating it in place

@@ -194,6 +194,15 @@ impl Builder {
         self.with_fixed(|fixed| fixed.validity(index))
     }
 
+    /// Says that no row of a column is null.
+    ///
+    /// # Errors
+    /// Those of [`Builder::values`].
+    pub fn all_valid(&self, index: usize) -> Result<()> {
+        self.dtype(index)?;
+        self.with_fixed(|fixed| fixed.all_valid(index))
+    }
+
     /// Gives a column all its values, whatever it had before. The arrays are copied.
     ///
     /// # Errors

@@ -154,6 +154,16 @@ impl Fixed {
         }
     }
 
+    /// Marks all rows of a column valid.
+    pub fn all_valid(&mut self, index: usize) -> Result<()> {
+        let rows = self.rows;
+        if let Some(valid) = &self.column(index)?.valid {
+            // SAFETY: the sheet has a byte per row, and is not sealed.
+            unsafe { valid.as_mut_ptr().write_bytes(1, rows) };
+        }
+        Ok(())
+    }
+
     /// Gives a column all its values.
     pub fn assign(
         &mut self,

@@ -1,0 +1,108 @@
+//! The block in which NumPy writes the values of a published table.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use insitu::UpdateOptions;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use crate::filled::Arrays;
+use crate::{errors, interrupt, numpy_out};
+
+/// A table whose values a block may write, from `Table.writable`.
+///
+/// A context manager: the lease begins at entry and ends at exit.
+#[pyclass(frozen, module = "insitu", name = "Writable")]
+pub struct Writable {
+    table: insitu::Table,
+    timeout: Option<Duration>,
+    writing: Mutex<Option<insitu::Writing>>,
+    arrays: Arrays<usize>,
+}
+
+impl Writable {
+    pub fn new(table: insitu::Table, timeout: Option<Duration>) -> Self {
+        Self { table, timeout, writing: Mutex::new(None), arrays: Arrays::new() }
+    }
+
+    /// Locked while columns are opened, and never while Python runs.
+    fn writing(&self) -> MutexGuard<'_, Option<insitu::Writing>> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl Writable {
+    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        let this = slf.get();
+        let writing = interrupt::detached(slf.py(), None, |interrupt| {
+            let (timeout, interrupt) = (this.timeout, Some(interrupt));
+            let what = "writable";
+            let options = UpdateOptions { timeout, interrupt, what, ..UpdateOptions::default() };
+            this.table.writable(options)
+        })?;
+        // A second entry is refused by the lease that the first one has.
+        *this.writing() = Some(writing);
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (exception, *_details))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        exception: &Bound<'_, PyAny>,
+        _details: &Bound<'_, PyTuple>,
+    ) -> PyResult<()> {
+        self.arrays.close(py)?;
+        let Some(writing) = self.writing().take() else { return Ok(()) };
+        let failed = !exception.is_none();
+        let ended = py.detach(|| if failed { writing.abandon() } else { writing.finish() });
+        match ended {
+            // Not to hide what ended the block.
+            Err(_) if failed => Ok(()),
+            ended => ended.map_err(|error| errors::raise(py, error)),
+        }
+    }
+
+    /// The column's values as a NumPy array to store into; which rows are null does not change.
+    /// The block's end makes it read-only. Booleans are bytes, dates in days int32, times of day
+    /// integers, decimals opaque bytes. `TypeMismatch` for columns without a fixed width.
+    fn __getitem__<'py>(&self, py: Python<'py>, column: &str) -> PyResult<Bound<'py, PyAny>> {
+        let index = self.table.column_index(column).map_err(|e| errors::raise(py, e))?;
+        if let Some(array) = self.arrays.get(py, &index) {
+            return Ok(array);
+        }
+        let canvas = py.detach(|| match &*self.writing() {
+            Some(writing) => writing.values(index),
+            None => Err(insitu::Error::InvalidArgument(
+                "a table is written within a block: with table.writable() as w: ...".into(),
+            )),
+        });
+        let canvas = canvas.map_err(|error| errors::raise(py, error))?;
+        let dtype = numpy_out::filled_as(self.table.schema().field(index).data_type());
+        let dtype = dtype.ok_or_else(|| {
+            errors::new(py, "TypeMismatch", "NumPy has no type for values of this width")
+        })?;
+        self.arrays.add(py, index, canvas, &dtype)
+    }
+
+    /// Stores values into a whole column: what NumPy broadcasts.
+    fn __setitem__(&self, column: &str, values: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = values.py();
+        self.__getitem__(py, column)?.set_item(py.Ellipsis(), values)
+    }
+
+    fn __len__(&self) -> usize {
+        usize::try_from(self.table.num_rows()).unwrap_or(usize::MAX)
+    }
+
+    fn __bool__(&self) -> bool {
+        true
+    }
+
+    fn __repr__(&self) -> String {
+        let state = if self.writing().is_some() { "open" } else { "not open" };
+        format!("Writable table {:?}, {state}", self.table.name().unwrap_or_default())
+    }
+}
