@@ -169,7 +169,14 @@ fn footprint(bytes: u64) -> u64 {
 /// What the checkpoints that are kept now keep, for who asks often.
 #[derive(Default)]
 pub(crate) struct Durable {
-    known: [(u64, Arc<Vec<(u64, u64)>>); 2],
+    known: [Known; 2],
+}
+
+/// The extents of the checkpoint that a slot holds at this state word, sorted.
+#[derive(Default)]
+struct Known {
+    word: u64,
+    extents: Arc<Vec<(u64, u64)>>,
 }
 
 impl Session {
@@ -297,10 +304,10 @@ impl Session {
         for _ in 0..1_000 {
             let Some(slot) = self.hidden_slot(field)? else { return Ok(Arc::default()) };
             let word = self.state_word(slot)?;
-            if let Some((known, extents)) = self.durable.lock().known.get(i)
-                && *known == word
+            if let Some(known) = self.durable.lock().known.get(i)
+                && known.word == word
             {
-                return Ok(extents.clone());
+                return Ok(known.extents.clone());
             }
             // A sequence never comes back: the same word means that nothing was recycled.
             let extents = is_checkpoint(word).then(|| self.slot_extents(slot));
@@ -312,7 +319,7 @@ impl Session {
             };
             let extents = Arc::new(extents?);
             if let Some(known) = self.durable.lock().known.get_mut(i) {
-                *known = (word, extents.clone());
+                *known = Known { word, extents: extents.clone() };
             }
             return Ok(extents);
         }
