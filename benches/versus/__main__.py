@@ -11,7 +11,18 @@ from pathlib import Path
 from . import threads
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-ROWS = ("polynomial", "q6", "groups", "small", "update", "put", "open")
+ROWS = (
+    "polynomial",
+    "q6",
+    "groups",
+    "small",
+    "update",
+    "put",
+    "build",
+    "open",
+    "handles",
+    "tables",
+)
 METHOD = (
     "One process; every round times every contestant once, in rotating order; medians of {rounds} "
     "rounds; {threads} threads for each engine that has threads. Answers are compared before "

@@ -81,6 +81,7 @@ class Result:
     timings: list[Timing]
     bytes: int | None = None
     note: str = ""
+    unit: str = "s"  # of the timings: seconds, or "B" for bytes of memory
 
     def best(self, engine: str) -> Timing | None:
         """The quickest contestant of one engine."""

@@ -7,7 +7,7 @@ import os
 import platform
 from pathlib import Path
 
-PEERS = ("insitu", "numpy", "pandas", "pyarrow", "polars", "duckdb", "numexpr", "numba")
+PEERS = ("insitu", "numpy", "pandas", "pyarrow", "polars", "duckdb", "numexpr", "numba", "ray")
 
 
 def describe() -> dict[str, str]:

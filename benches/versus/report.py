@@ -20,22 +20,36 @@ def duration(seconds: float) -> str:
     raise AssertionError
 
 
+def memory(size: float) -> str:
+    """Three digits and a unit."""
+    for factor, unit in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")):
+        if size >= factor or unit == "B":
+            return f"{size / factor:.3g} {unit}"
+    raise AssertionError
+
+
+def amount(result: Result, value: float) -> str:
+    """A timing of the result, or whatever else was measured."""
+    return memory(value) if result.unit == "B" else duration(value)
+
+
 def verdict(result: Result) -> str:
     """insitu's best against the best of the others and the floor, in one line."""
     ours, peer, floor = result.best(INSITU), result.best_peer(), result.best(FLOOR)
     parts = []
+    better, worse = ("faster", "SLOWER") if result.unit == "s" else ("less", "MORE")
     if ours:
-        parts.append(f"{ours.name} {duration(ours.median)}")
+        parts.append(f"{ours.name} {amount(result, ours.median)}")
         if peer:
             ratio = peer.median / ours.median
-            how = f"{ratio:.2f} × faster than" if ratio >= 1 else f"{1 / ratio:.2f} × SLOWER than"
-            parts.append(f"{how} the best peer, {peer.name} ({duration(peer.median)})")
+            how = f"{ratio:.2f} × {better}" if ratio >= 1 else f"{1 / ratio:.2f} × {worse}"
+            parts.append(f"{how} than the best peer, {peer.name} ({amount(result, peer.median)})")
         if floor:
             parts.append(
                 f"{ours.median / floor.median:.2f} × the {floor.name} ({duration(floor.median)})"
             )
     elif peer:
-        parts.append(f"best peer: {peer.name} {duration(peer.median)}")
+        parts.append(f"best peer: {peer.name} {amount(result, peer.median)}")
         if floor:
             parts.append(
                 f"{peer.median / floor.median:.2f} × the {floor.name} ({duration(floor.median)})"
@@ -52,9 +66,9 @@ def _lines(result: Result) -> tuple[Sequence[str], list[list[str]]]:
     for timing in sorted(result.timings, key=lambda t: t.median):
         line = [
             timing.name + (f" ({timing.note})" if timing.note else ""),
-            duration(timing.median),
-            duration(min(timing.seconds)),
-            duration(max(timing.seconds)),
+            amount(result, timing.median),
+            amount(result, min(timing.seconds)),
+            amount(result, max(timing.seconds)),
             f"{timing.median / reference.median:.2f}" if reference else "",
         ]
         if result.bytes:
@@ -132,6 +146,7 @@ def as_json(
             "key": r.key,
             "title": r.title,
             "bytes": r.bytes,
+            "unit": r.unit,
             "note": r.note,
             "timings": [timing(t) for t in r.timings],
         }

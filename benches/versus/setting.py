@@ -38,13 +38,19 @@ class Setting:
         """One region for all rows, gone with this process."""
         return self.another()
 
-    def another(self) -> Any:
+    def another(self, **limits: Any) -> Any:
         """A region of one's own. Its capacity is virtual until used."""
         name = self.name + f"-{len(self._regions)}" * bool(self._regions)
         wanted = 3 * self.rows * 8 * 10 + (1 << 30)
-        region = self.insitu.create(name, capacity=wanted, if_exists="replace", ephemeral=True)
+        region = self.insitu.create(
+            name, capacity=wanted, if_exists="replace", ephemeral=True, **limits
+        )
         self._regions[name] = region
         return region
+
+    def name_of(self, region: Any) -> str:
+        """The name that other processes open it by."""
+        return next(name for name, known in self._regions.items() if known is region)
 
     def duckdb(self, **tables: Any) -> duckdb.DuckDBPyConnection:
         """A connection with this run's threads; each table natively and as `name_arrow`."""

@@ -41,6 +41,8 @@ def ways(
             leave,
         ),
     }
+    if "arrow" not in task:
+        peers = {}
     if "region" not in task:
         return peers
     import insitu
@@ -53,7 +55,11 @@ def ways(
         region = insitu.open(task["region"])
         return region, region[task["table"]][LAST].to_numpy()
 
+    def nothing() -> tuple[Any, None]:
+        return insitu.open(task["region"]), None
+
     ours = {
+        "insitu: open alone": (nothing, lambda r: None, lambda r: r[0].close()),
         "insitu: to_arrow": (whole, lambda r: r[1][LAST], lambda r: r[0].close()),
         "insitu: a column to_numpy": (column, lambda r: r[1], lambda r: r[0].close()),
     }
@@ -73,10 +79,12 @@ def main(task: dict[str, Any]) -> None:
     every = ways(task)
     for name, (_, of, close) in every.items():
         first[name], view = once(name)
-        data = np.asarray(of(view))
-        sums[name] = float(data.sum())
+        if (column := of(view)) is not None:
+            data = np.asarray(column)
+            sums[name] = float(data.sum())
+            del data
         again[name] = []
-        del data
+        del column
         close(view)
         del view
     for _ in range(task["again"]):

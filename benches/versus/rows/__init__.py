@@ -1,6 +1,6 @@
 """One file per job; each has `rows(setting)`, which yields what to measure."""
 
-from . import groups, opening, polynomial, put, q6, small, update
+from . import build, groups, handles, opening, polynomial, put, q6, small, tables, update
 
 ALL = {
     "polynomial": polynomial.rows,
@@ -9,5 +9,8 @@ ALL = {
     "small": small.rows,
     "update": update.rows,
     "put": put.rows,
+    "build": build.rows,
     "open": opening.rows,
+    "handles": handles.rows,
+    "tables": tables.rows,
 }

@@ -22,6 +22,7 @@ from ..setting import Setting
 from .put import source
 
 SMALL = 1_000
+MANY = 1_000  # tables in a region
 CHILDREN = 7
 AGAIN = 200
 
@@ -45,11 +46,19 @@ def rows(setting: Setting) -> Iterator[Result]:
             task = {"arrow": str(files[0]), "npy": str(files[1]), "again": AGAIN}
             if setting.insitu:
                 setting.region.put(f"open-{size}", data, replace=True)
-                task |= {"region": setting.name, "table": f"open-{size}"}
+                task |= {"region": setting.name_of(setting.region), "table": f"open-{size}"}
             yield _measure(size, data, task)
         finally:
             for file in files:
                 file.unlink(missing_ok=True)
+    if setting.insitu:
+        region = setting.another()
+        name = setting.name_of(region)
+        for number in range(MANY):
+            region.put(f"t{number}", small)
+        yield _measure(
+            f"one of {MANY:,} tables", small, {"again": AGAIN, "region": name, "table": "t500"}
+        )
 
 
 def _measure(size: str, data: pa.Table, task: dict) -> Result:
@@ -72,8 +81,9 @@ def _measure(size: str, data: pa.Table, task: dict) -> Result:
             Timing(f"{name}, first in the process", engine, [r["first"][name] for r in reports])
         )
     return Result(
-        f"open-{size}",
-        f"open in another process and view {data.num_rows:,} rows ({data.nbytes / 1e6:,.2f} MB)",
+        f"open-{size.replace(' ', '-')}",
+        f"open in another process and view {data.num_rows:,} rows ({data.nbytes / 1e6:,.2f} MB)"
+        + (f", {size}" if " " in size else ""),
         timings,
         note=f"{CHILDREN} processes; imports are not counted, nor is closing. "
         "Peers open a file in shared memory.",

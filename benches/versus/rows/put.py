@@ -5,9 +5,12 @@ rows.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -55,6 +58,31 @@ def rows(setting: Setting) -> Iterator[Row]:
         np.copyto(into, block)
         return into
 
+    # What `memcpy` does with as many threads as everybody has: a stretch of the block each.
+    pool = ThreadPoolExecutor(setting.threads)
+    stretches = np.linspace(0, block.size, setting.threads + 1).astype(int)
+
+    def copy_in_threads(into: np.ndarray):
+        def stretch(number: int) -> None:
+            part = slice(stretches[number], stretches[number + 1])
+            np.copyto(into.reshape(-1)[part], block.reshape(-1)[part])
+
+        list(pool.map(stretch, range(setting.threads)))
+        return into
+
+    made: list[SharedMemory] = []
+
+    def forget() -> None:
+        while made:
+            old = made.pop()
+            old.close()
+            old.unlink()
+
+    def copy_fresh():
+        made.append(SharedMemory(create=True, size=block.nbytes))
+        view = np.frombuffer(made[-1].buf, np.float64, block.size).reshape(block.shape)
+        np.copyto(view, block)
+
     def write_polars():
         eager.write_ipc(polars, compression="uncompressed")
         return polars
@@ -77,15 +105,35 @@ def rows(setting: Setting) -> Iterator[Row]:
     contestants = [
         Contestant("NumPy: copyto, warm", lambda: copy(out), of_block),
         Contestant("NumPy: copyto shared_memory, warm", lambda: copy(inside), of_block),
+        Contestant(
+            f"NumPy: copyto, {setting.threads} threads, warm",
+            lambda: copy_in_threads(out),
+            of_block,
+        ),
+        Contestant(
+            f"NumPy: copyto shared_memory, {setting.threads} threads, warm",
+            lambda: copy_in_threads(inside),
+            of_block,
+        ),
+        Contestant("NumPy: copyto new shared_memory, cold", copy_fresh, before=forget, once=True),
         Contestant("pyarrow: IPC, new file", write_fresh, of_file),
         Contestant("pyarrow: IPC, into a file kept mapped, warm", write_ready, of_file),
         Contestant("Polars: write_ipc, new file", write_polars, of_file),
     ]
+    ray = _ray(setting, block, table, of_table)
+    contestants += ray
     if setting.insitu:
         contestants[:0] = _insitu(setting, table, of_table)
 
     def close() -> None:
         nonlocal inside, contestants
+        forget()
+        pool.shutdown()
+        if ray:
+            import ray as module
+
+            ray.clear()
+            module.shutdown()
         del inside
         contestants.clear()
         mapped.close()
@@ -101,9 +149,34 @@ def rows(setting: Setting) -> Iterator[Row]:
         contestants + setting.floor.copy(out, block),
         bytes=2 * block.nbytes,
         note="'new file' and 'cold' ask the system for every page again. NumPy's copies are bare "
-        "bytes, without a schema, and its first one is for this process alone.",
+        "bytes, without a schema, and for this process alone where no shared_memory is named. "
+        + ("" if ray else "Ray is not installed here."),
         close=close,
     )
+
+
+def _ray(setting: Setting, block: np.ndarray, table: pa.Table, answer) -> list[Contestant]:
+    """Ray's object store, where Ray is installed; its processes end with the row."""
+    if not importlib.util.find_spec("ray"):
+        return []
+    import ray
+
+    ray.init(
+        num_cpus=setting.threads,
+        object_store_memory=3 * block.nbytes + (256 << 20),
+        include_dashboard=False,
+        log_to_driver=False,
+        configure_logging=False,
+    )
+    kept: list[Any] = []
+
+    def put():
+        kept[:] = [ray.put(table)]
+        return kept[0]
+
+    return [
+        Contestant("Ray: put, warm", put, lambda reference: answer(ray.get(reference))),
+    ]
 
 
 def _insitu(setting: Setting, table: pa.Table, answer) -> list[Contestant]:

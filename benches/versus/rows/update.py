@@ -43,9 +43,7 @@ def rows(setting: Setting) -> Iterator[Row]:
     arrays = {"a": a, "b": b, "c": c}
     contestants = [
         Contestant("NumPy: out=", numpy_multiply_add, shown),
-        Contestant(
-            "numexpr: out=", lambda: numexpr.evaluate("a*b + c", arrays, out=x), shown
-        ),
+        Contestant("numexpr: out=", lambda: numexpr.evaluate("a*b + c", arrays, out=x), shown),
         Contestant("numba: parallel", lambda: multiply_add(a, b, c, x), shown),
     ]
     if setting.insitu:
@@ -66,7 +64,9 @@ def rows(setting: Setting) -> Iterator[Row]:
     # x runs to infinity over many rounds, which costs no more; so there is nothing to compare.
     contestants = [
         Contestant("NumPy: in place", numpy_scale_add),
-        Contestant("numexpr: in place", lambda: numexpr.evaluate("3*x + a", {"x": x, "a": a}, out=x)),
+        Contestant(
+            "numexpr: in place", lambda: numexpr.evaluate("3*x + a", {"x": x, "a": a}, out=x)
+        ),
         Contestant("numba: parallel, in place", lambda: scale_add(x, a)),
     ]
     if setting.insitu:

@@ -1,0 +1,96 @@
+"""Handing a table to a process that has the region open: from the handle's bytes to a value read
+from each of eight columns.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..harness import Disagreement, Result, Timing
+from ..setting import Setting
+
+COLUMNS = 8
+TIMES = 60
+
+
+def rows(setting: Setting) -> Iterator[Result]:
+    count = setting.rows * 10 // COLUMNS
+    block = setting.random(7).random((COLUMNS, count))
+    table = pa.table({f"c{i}": column for i, column in enumerate(block)})
+    file = Path(setting.shm) / f"{setting.name}-handles.arrow"
+    shared = SharedMemory(create=True, size=block.nbytes)
+    np.frombuffer(shared.buf, np.float64, block.size)[:] = block.reshape(-1)
+    expected = float(block[:, count // 2].sum())
+    # By name: the bytes to send, for the n-th time.
+    senders: dict[str, Callable[[int], bytes]] = {
+        "pyarrow: mapped IPC file": lambda n: str(file).encode(),
+        "NumPy: shared_memory": lambda n: json.dumps([shared.name, count]).encode(),
+    }
+    task: dict[str, Any] = {"region": None}
+    if setting.insitu:
+        region = setting.region
+        kept = region.put("handles", table)
+        task["region"] = setting.name_of(region)
+        # Each time a table that the other process does not know: the same bytes by another name.
+        senders = {
+            "insitu: a new table's handle": lambda n: pickle.dumps(region.put(f"handle{n}", kept)),
+            "insitu: a known table's handle": lambda n: pickle.dumps(kept),
+            **senders,
+        }
+    command = [sys.executable, "-m", "benches.versus.reader", json.dumps(task)]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    opened: dict[str, list[float]] = {name: [] for name in senders}
+    trips: dict[str, list[float]] = {name: [] for name in senders}
+    try:
+        with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+        for number in range(TIMES):
+            for name, make in senders.items():
+                message = make(number)
+                start = time.perf_counter()
+                _send(child, name, message)
+                seconds, total = struct.unpack("dd", child.stdout.read(16))
+                took = time.perf_counter() - start
+                if abs(total - expected) > 1e-9:
+                    raise Disagreement(f"{name}: {total} was read, not {expected}")
+                # The first time has imports in it.
+                if number:
+                    opened[name].append(seconds)
+                    trips[name].append(took)
+    finally:
+        child.stdin.close()
+        child.wait(timeout=60)
+        child.stdout.close()
+        file.unlink(missing_ok=True)
+        shared.close()
+        shared.unlink()
+    title = f"a value of each of {COLUMNS} columns ({block.nbytes / 1e6:,.0f} MB)"
+    for key, what, times in (
+        ("handle", "from a handle's bytes to {} in another process", opened),
+        ("handle-trip", "send a handle, have another process read {}, and hear of it", trips),
+    ):
+        yield Result(
+            key,
+            what.format(title),
+            [Timing(name, name.split(":")[0], seconds) for name, seconds in times.items()],
+            note="The other process has the region open, and everything imported. Handles travel "
+            "through a pipe: trips have two wake-ups in them.",
+        )
+
+
+def _send(child: subprocess.Popen, name: str, message: bytes) -> None:
+    header = json.dumps([name, len(message)]).encode() + b"\n"
+    child.stdin.write(header + message)
+    child.stdin.flush()
