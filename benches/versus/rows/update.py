@@ -1,5 +1,5 @@
-"""Columns that get new values where they lie: x = a*b + c, and x = 3x + a, which moves as many bytes
-as the in-place triad.
+"""Columns that get new values where they lie: x = a*b + c, and x = 3x + a, which moves as many
+bytes as the in-place triad.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def rows(setting: Setting) -> Iterator[Row]:
         f"x = a*b + c, over {n:,} rows of float64",
         contestants + floor,
         bytes=40 * n,
-        note="insitu's in place keeps the statistics of x true as well; 'swapped' writes fresh memory "
-        "and shares the other columns. The in-place triad moves 24 bytes a row, this 40.",
+        note="insitu's in place keeps the statistics of x true as well; 'swapped' writes fresh "
+        "memory and shares the other columns. The in-place triad moves 24 bytes a row, this 40.",
     )
 
     def numpy_scale_add():
