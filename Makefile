@@ -8,18 +8,24 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
 CRATES := --workspace --exclude insitu-pybridge
 RUST := $(shell git ls-files --cached --others --exclude-standard '*.rs' '*Cargo.toml' Cargo.lock)
 
-.PHONY: demo test test-rust test-loom test-python bench lint format docs clean
+.PHONY: demo test test-rust test-loom test-deaths test-python torture bench lint format docs clean
 
 demo: $(VENV)/demo $(VENV)/package          ## the main job on real data
 	$(BIN)/python examples/flights.py
 
-test: test-rust test-loom test-python       ## all tests, Rust and Python
+test: test-rust test-loom test-deaths test-python ## all tests, Rust and Python
 
 test-rust:
 	cargo test --locked $(CRATES)
 
 test-loom:                                  ## the region's protocols, in every interleaving
 	RUSTFLAGS="--cfg loom" CARGO_PROFILE_DEV_OPT_LEVEL=2 CARGO_PROFILE_DEV_DEBUG=0 cargo test --locked --package insitu-region --lib --target-dir target/loom loom_
+
+test-deaths:                                ## processes killed at every point of every protocol, and at random
+	cargo test --locked --package insitu-region --package insitu --features insitu/kill-points --test points --test torture
+
+torture:                                    ## the same for long: KILLS=10000
+	KILLS=$(or $(KILLS),10000) cargo test --locked --release --package insitu --features kill-points --test torture -- --nocapture
 
 test-python: $(VENV)/test $(VENV)/package
 	$(BIN)/pytest tests

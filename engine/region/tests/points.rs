@@ -434,13 +434,7 @@ fn die_at(workload: &str, point: &str, pass: u64) -> bool {
         "restore" => {
             let region = place.create();
             let kept = keep(&region);
-            region
-                .flush(&Patience {
-                    timeout: Duration::from_secs(10),
-                    interrupt: &|| false,
-                    what: "flush",
-                })
-                .unwrap();
+            region.flush(&patience()).unwrap();
             put(&region, "not flushed", 300_000, 4);
             drop(kept);
             let mut names = region.names().unwrap();
@@ -491,13 +485,7 @@ fn die_at(workload: &str, point: &str, pass: u64) -> bool {
             });
             if workload.starts_with("flush") {
                 // What is durable stays used until the next flush.
-                region
-                    .flush(&Patience {
-                        timeout: Duration::from_secs(10),
-                        interrupt: &|| false,
-                        what: "flush",
-                    })
-                    .unwrap();
+                region.flush(&patience()).unwrap();
                 let found = region.names().unwrap();
                 kept.check();
                 assert!(found.iter().any(|name| name == "kept large"));
@@ -626,27 +614,18 @@ fn role() {
         "flush" => {
             for with in 61..64 {
                 put(&region, "flushed", 100_000, with);
-                region
-                    .flush(&Patience {
-                        timeout: Duration::from_secs(10),
-                        interrupt: &|| false,
-                        what: "flush",
-                    })
-                    .unwrap();
+                region.flush(&patience()).unwrap();
             }
         }
         "flush given up" => {
             put(&region, "flushed", 100_000, 61);
             for calls in 0..20 {
                 let left = std::cell::Cell::new(calls);
-                let _ = region.flush(&Patience {
-                    timeout: Duration::from_secs(10),
-                    interrupt: &|| {
-                        left.set(left.get() - 1);
-                        left.get() < 0
-                    },
-                    what: "flush",
-                });
+                let interrupt = || {
+                    left.set(left.get() - 1);
+                    left.get() < 0
+                };
+                let _ = region.flush(&Patience { interrupt: &interrupt, ..patience() });
             }
         }
         other => panic!("no role {other}"),
