@@ -216,12 +216,13 @@ def test_a_process_killed_while_it_appends_loses_nothing_that_was_there(
 ) -> None:
     region.put("t", {"x": np.arange(0), "s": np.array([], "U1")})
     rows = 0
-    for round in range(5):
+    for attempt in range(5):
         child = start(name, 0, 100_000)
         begin(child)
-        time.sleep(0.05 * (round + 1))
+        time.sleep(0.05 * (attempt + 1))
         os.kill(child.pid, signal.SIGKILL)
-        assert child.stdin is not None and child.stdout is not None
+        assert child.stdin is not None
+        assert child.stdout is not None
         said = child.stdout.read().split()
         child.wait()
         child.stdin.close()

@@ -1,4 +1,4 @@
-"""Building tables in place: filled columns, appended batches, what is left of a builder that died."""
+"""Building tables in place: filled columns, appended batches, what a dead builder leaves."""
 
 from __future__ import annotations
 
@@ -257,7 +257,9 @@ def test_dictionaries_and_nested_columns_are_assigned(region: ins.Region) -> Non
     nested = pa.array([[1, 2], None, []], pa.list_(pa.int64()))
     coded = pa.array(["x", None, "x"]).dictionary_encode()
     struct = pa.array([{"a": 1}, {"a": None}, None])
-    schema = pa.schema([("n", nested.type), ("c", coded.type), ("s", struct.type), ("z", pa.null())])
+    schema = pa.schema(
+        [("n", nested.type), ("c", coded.type), ("s", struct.type), ("z", pa.null())]
+    )
     with region.build("t", schema, rows=3) as b:
         b["n"], b["c"], b["s"] = nested, coded, struct
     table = region["t"].to_arrow()
@@ -425,21 +427,18 @@ def test_zero_means_zero_in_memory_that_was_used_before(region: ins.Region) -> N
 
 def test_nulls_where_none_may_be(region: ins.Region) -> None:
     schema = pa.schema([pa.field("x", pa.int64(), nullable=False)])
-    with pytest.raises(ins.InvalidData, match="row 1"):
-        with region.build("t", schema, rows=3) as b:
-            b.validity("x")[1] = False
-    with pytest.raises(ins.InvalidData, match="row 1"):
-        with region.build("t", schema) as b:
-            b.append(pa.table({"x": pa.array([1, None])}))
+    with pytest.raises(ins.InvalidData, match="row 1"), region.build("t", schema, rows=3) as b:
+        b.validity("x")[1] = False
+    with pytest.raises(ins.InvalidData, match="row 1"), region.build("t", schema) as b:
+        b.append(pa.table({"x": pa.array([1, None])}))
     assert "t" not in region
 
 
 def test_invalid_strings_are_found_at_the_end(region: ins.Region) -> None:
     broken = pa.array([b"fine", b"\xff\xfe"]).cast(pa.binary())
     broken = pa.Array.from_buffers(pa.string(), 2, broken.buffers())
-    with pytest.raises(ins.InvalidData, match="UTF-8"):
-        with region.build("t", {"s": "string"}) as b:
-            b.append(pa.table({"s": broken}))
+    with pytest.raises(ins.InvalidData, match="UTF-8"), region.build("t", {"s": "string"}) as b:
+        b.append(pa.table({"s": broken}))
     assert "t" not in region
 
 

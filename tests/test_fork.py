@@ -174,9 +174,9 @@ def test_a_parents_views_stay_whatever_the_child_does(small_region: ins.Region) 
     assert region.verify().ok
 
 
-@pytest.mark.parametrize("exit", ["_exit", "sys.exit", "SIGKILL"])
+@pytest.mark.parametrize("ending", ["_exit", "sys.exit", "SIGKILL"])
 def test_however_a_child_ends_nothing_of_it_stays(
-    region: ins.Region, name: str, exit: str
+    region: ins.Region, name: str, ending: str
 ) -> None:
     a = np.arange(300_000)
     before = used_by_tables(region)
@@ -188,12 +188,12 @@ def test_however_a_child_ends_nothing_of_it_stays(
         more = double.select(c=col("b") * 2).collect()
         child.meet()
         assert kept.sum() + more["c"].to_numpy().sum() + view.sum() == a.sum() * 6
-        if exit == "SIGKILL":
+        if ending == "SIGKILL":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    leave = sys.exit if exit == "sys.exit" else os._exit
+    leave = sys.exit if ending == "sys.exit" else os._exit
     context = mp.get_context("fork")
-    if exit == "sys.exit":
+    if ending == "sys.exit":
         # An interpreter that is shut down in order, as multiprocessing never does.
         script = f"""
             import os, sys
@@ -214,9 +214,10 @@ def test_however_a_child_ends_nothing_of_it_stays(
         child = Child(work, leave)
         child.ready()
         child.go_on()
-        assert child.end() == (-signal.SIGKILL if exit == "SIGKILL" else 0)
+        assert child.end() == (-signal.SIGKILL if ending == "SIGKILL" else 0)
     del context
-    assert view.sum() == a.sum() and double["b"].to_numpy().sum() == 2 * a.sum()
+    assert view.sum() == a.sum()
+    assert double["b"].to_numpy().sum() == 2 * a.sum()
     del region["own"], region["t"], t, view, double
     assert used_by_tables(region) == before
     assert region.stats()["sessions"] == 1
@@ -463,7 +464,9 @@ def from_inherited(i: int) -> int:
     table, view = inherited["table"], inherited["view"]
     region = inherited["region"]
     region.put(f"from worker {i}", {"a": np.arange(i)})
-    return int(view[i] + table.select((col("a") + i).sum()).item() + len(region[f"from worker {i}"]))
+    return int(
+        view[i] + table.select((col("a") + i).sum()).item() + len(region[f"from worker {i}"])
+    )
 
 
 def test_forked_pools_use_what_they_inherit(region: ins.Region) -> None:
@@ -486,7 +489,8 @@ def test_forked_pools_use_what_they_inherit(region: ins.Region) -> None:
     for name in region.names():
         del region[name]
     region.gc()
-    assert region.stats()["tables"] == 0 and region.stats()["retired"] == 0
+    assert region.stats()["tables"] == 0
+    assert region.stats()["retired"] == 0
     assert region.verify().ok
 
 
@@ -556,7 +560,8 @@ def test_closing_all_descriptors_ends_no_session(
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert process.stdout and process.stdout.readline() == "ready\n"
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
     del region["t"]
     region.gc()
     assert region.stats()["sessions"] == 2
@@ -564,7 +569,8 @@ def test_closing_all_descriptors_ends_no_session(
         region.put(f"new {i}", {"a": np.zeros(100_000)})
     said, errors = process.communicate("go\n", timeout=PATIENCE)
     assert said == "done\n", errors
-    assert region["u"]["a"].sum() == 499_999_500_000 and region["v"]["a"].sum() == 3
+    assert region["u"]["a"].sum() == 499_999_500_000
+    assert region["v"]["a"].sum() == 3
     region.gc()
     assert region.stats()["sessions"] == 1
     assert region.verify().ok
@@ -591,7 +597,8 @@ def test_a_stopped_process_keeps_what_it_holds_and_a_zombie_does_not(region: ins
     # Dead, and not waited for.
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     region.gc()
-    assert region.stats()["retired"] == 0 and region.stats()["sessions"] == 1
+    assert region.stats()["retired"] == 0
+    assert region.stats()["sessions"] == 1
     assert child.end() == -signal.SIGKILL
 
 
@@ -617,7 +624,8 @@ def test_a_parent_may_die_first(region: ins.Region, name: str) -> None:
     """
     command = [sys.executable, "-c", textwrap.dedent(script), name]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout and process.stdin
+    assert process.stdout
+    assert process.stdin
     assert process.stdout.readline() == "orphaned\n"
     process.wait(PATIENCE)
     assert region["orphan"]["sum"].sum() == 4_999_950_000
@@ -633,4 +641,5 @@ def test_a_parent_may_die_first(region: ins.Region, name: str) -> None:
     while region.stats()["sessions"] > 1 and time.monotonic() < deadline:
         region.gc()
     assert region["end"]["sum"].sum() == 4_999_950_000
-    assert region.stats()["sessions"] == 1 and region.stats()["retired"] == 0
+    assert region.stats()["sessions"] == 1
+    assert region.stats()["retired"] == 0

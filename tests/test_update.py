@@ -10,7 +10,6 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import insitu as ins
@@ -78,7 +77,8 @@ def test_numbers_of_all_types(region: ins.Region, dtype: str, rows: int) -> None
 
 
 BITS = """
-    import hashlib
+    import functools
+import hashlib
     import insitu as ins
     import numpy as np
     from insitu import col
@@ -89,7 +89,7 @@ BITS = """
         t = region.put("t", data, replace=True)
         t.update(x=col("x") * col("y") - col("x").mean(), y=(col("y") + col("x").sum()) / 3,
                  where=col("y") > col("y").mean(), **{way: True})
-        print(hashlib.sha256(t["x"].to_numpy()).hexdigest(), hashlib.sha256(t["y"].to_numpy()).hexdigest())
+        print(*(hashlib.sha256(t[c].to_numpy()).hexdigest() for c in "xy"))
 """
 
 
@@ -203,7 +203,9 @@ def test_wrong_arguments(region: ins.Region) -> None:
 
 def test_a_failing_row_counts_only_if_it_is_chosen(region: ins.Region) -> None:
     top = 2**63 - 1
-    data = pa.table({"a": [1, None, top, 4, top] * 30_000, "x": [0.5, 1e300, None, 2.5, -1.0] * 30_000})
+    data = pa.table(
+        {"a": [1, None, top, 4, top] * 30_000, "x": [0.5, 1e300, None, 2.5, -1.0] * 30_000}
+    )
     for way in WAYS:
         t = region.put("t", data, replace=True)
         with pytest.raises(ins.Overflow, match="at row 2,"):
@@ -265,17 +267,24 @@ def test_what_is_in_the_way_of_an_update_in_place(region: ins.Region) -> None:
 def test_a_read_only_opener_is_in_the_way(region: ins.Region, name: str, run: Any) -> None:
     t = region.put("t", {"a": np.arange(3)})
     reader = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(f"""
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(f"""
             import insitu as ins
             r = ins.open({name!r}, read_only=True)
             print("open", flush=True)
             input()
             print(r["t"]["a"].to_pylist(), flush=True)
             input()
-        """)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        """),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
-    assert reader.stdin and reader.stdout
+    assert reader.stdin
+    assert reader.stdout
     assert reader.stdout.readline() == "open\n"
     with pytest.raises(ins.Error, match="read-only"):
         t.update(a=col("a") + 1, in_place=True)
@@ -416,7 +425,9 @@ def test_processes_see_new_content_and_keep_old_views(region: ins.Region, name: 
     readers = [
         subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(READER), name],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for _ in range(3)
     ]
@@ -427,7 +438,8 @@ def test_processes_see_new_content_and_keep_old_views(region: ins.Region, name: 
         return reader.stdout.readline().strip()
 
     for reader in readers:
-        assert reader.stdout and reader.stdout.readline() == "ready\n"
+        assert reader.stdout
+        assert reader.stdout.readline() == "ready\n"
         assert ask(reader, "view") == "0 [0]"
     with pytest.raises(ins.LeaseHeld) as caught:
         t.update(a=1, in_place=True)
@@ -543,12 +555,14 @@ def test_killed_while_updating_in_place(region: ins.Region, name: str) -> None:
     region.put("t", {"x": np.zeros(rows), "n": np.zeros(rows, np.int32)})
     rng = np.random.default_rng(4)
     poisoned = 0
-    for attempt in range(20):
+    for _ in range(20):
         victim = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(VICTIM), name],
-            stdout=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE,
+            text=True,
         )
-        assert victim.stdout and victim.stdout.readline() == "ready\n"
+        assert victim.stdout
+        assert victim.stdout.readline() == "ready\n"
         time.sleep(0.05 + rng.random() * 0.1)
         victim.kill()
         victim.wait()
@@ -557,7 +571,11 @@ def test_killed_while_updating_in_place(region: ins.Region, name: str) -> None:
             t.to_arrow()
         except ins.Poisoned:
             poisoned += 1
-            for use in (lambda: t.update(x=0), lambda: t.select("x").collect(), t.exclusive().__enter__):
+            for use in (
+                functools.partial(t.update, x=0),
+                t.select("x").collect,
+                t.exclusive().__enter__,
+            ):
                 with pytest.raises(ins.Poisoned):
                     use()
             assert t.repair() is t
@@ -580,9 +598,11 @@ def test_a_poisoned_table_can_be_replaced_or_deleted(region: ins.Region, name: s
             region.put("t", {"x": np.zeros(rows), "n": np.zeros(rows, np.int32)}, replace=True)
             victim = subprocess.Popen(
                 [sys.executable, "-c", textwrap.dedent(VICTIM), name],
-                stdout=subprocess.PIPE, text=True,
+                stdout=subprocess.PIPE,
+                text=True,
             )
-            assert victim.stdout and victim.stdout.readline() == "ready\n"
+            assert victim.stdout
+            assert victim.stdout.readline() == "ready\n"
             time.sleep(0.08)
             victim.kill()
             victim.wait()

@@ -150,20 +150,18 @@ def test_several_chunks_are_one_array(region: ins.Region) -> None:
 
 def test_an_exception_ends_the_lease_and_is_not_masked(region: ins.Region) -> None:
     t = region.put("t", {"x": np.arange(1000), "b": np.zeros(1000, bool)})
-    with pytest.raises(ZeroDivisionError):
-        with t.writable() as w:
-            w["x"][0] = 7
-            w["b"][:] = True
-            raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError), t.writable() as w:
+        w["x"][0] = 7
+        w["b"][:] = True
+        raise ZeroDivisionError
     # In place there is no way back; booleans were packed at the end only.
     assert t["x"].to_numpy()[:2].tolist() == [7, 1]
     assert not t["b"].to_numpy(copy=True).any()
     twin = region.put("twin", t)
-    with pytest.raises(ZeroDivisionError):
-        with t.writable() as w:
-            view = w["x"]
-            view[:] = 9
-            raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError), t.writable() as w:
+        view = w["x"]
+        view[:] = 9
+        raise ZeroDivisionError
     assert t["x"].to_numpy()[:2].tolist() == [7, 1]
     assert view.tolist() == [0] * 1000
     assert len(twin) == 1000
@@ -175,27 +173,23 @@ def test_an_exception_ends_the_lease_and_is_not_masked(region: ins.Region) -> No
 def test_views_are_in_the_way(region: ins.Region) -> None:
     t = region.put("t", {"x": np.arange(1000)})
     view = t["x"].to_numpy()
-    with pytest.raises(ins.LeaseHeld) as raised:
-        with t.writable():
-            pass
+    with pytest.raises(ins.LeaseHeld) as raised, t.writable():
+        pass
     assert str(os.getpid()) in str(raised.value)
     del view
     with t.writable() as w:
         w["x"][:] = 0
-        with pytest.raises(ins.LeaseHeld):
-            with t.writable(timeout=0.05):
-                pass
+        with pytest.raises(ins.LeaseHeld), t.writable(timeout=0.05):
+            pass
     with pytest.raises(ins.InvalidArgument):
         t.writable(timeout=-1)
     with pytest.raises(ins.InvalidArgument):
         t.writable()["x"]
-    with pytest.raises(ins.Unsupported):
-        with t.limit(1).collect().writable():
-            pass
+    with pytest.raises(ins.Unsupported), t.limit(1).collect().writable():
+        pass
     region["t"] = {"x": np.arange(3)}
-    with pytest.raises(ins.Stale):
-        with t.writable():
-            pass
+    with pytest.raises(ins.Stale), t.writable():
+        pass
 
 
 def test_readers_of_other_threads_wait(region: ins.Region) -> None:
@@ -265,9 +259,8 @@ def test_a_process_killed_in_the_block_poisons_the_table(name: str, region: Any)
             continue
         with pytest.raises(ins.Poisoned):
             t["x"].to_numpy()
-        with pytest.raises(ins.Poisoned):
-            with t.writable():
-                pass
+        with pytest.raises(ins.Poisoned), t.writable():
+            pass
         t.repair()
         assert (t["x"].to_numpy()[:50_000] == -1).all()
     region.gc()

@@ -176,7 +176,7 @@ impl Writing {
         }
         let boolean = *field.data_type() == DataType::Boolean;
         let chunks = &self.meta.layout.chunks;
-        let bytes = exact(self.num_rows().checked_mul(width).unwrap_or(u64::MAX))?;
+        let bytes = exact(self.num_rows().saturating_mul(width))?;
         let width = exact(width)?;
         let places = self.places(index);
         if let ([place], false) = (places.as_slice(), boolean)

@@ -1,4 +1,4 @@
-"""pandas frames, dicts of arrays and single columns as Arrow, for `Region.put`, `build` and `append`.
+"""pandas frames, dicts of arrays and single columns as Arrow, for `put`, `build` and `append`.
 
 This module decides what insitu promises about them: what counts as missing, what becomes of an
 index, which types are refused and with which words. pyarrow converts what comes from pandas.
@@ -78,7 +78,9 @@ def from_mapping_as(columns: Mapping[Any, Any], schema: pa.Schema) -> pa.Table:
             raise _native.InvalidArgument(f"column names must be strings, {name!r} is not")
         index = schema.get_field_index(name)
         names.append(name)
-        arrays.append(_array(name, values) if index < 0 else column(name, values, schema.types[index]))
+        arrays.append(
+            _array(name, values) if index < 0 else column(name, values, schema.types[index])
+        )
     _refuse_lengths(names, arrays)
     return pa.Table.from_arrays(arrays, names=names)
 
