@@ -91,7 +91,7 @@ fn filled_columns_are_what_is_published() {
         let table = builder.seal(&never).unwrap();
         assert_eq!((table.num_rows(), table.num_chunks()), (n as u64, 1));
         let found = batch(&table);
-        let valid = |i: usize, k: usize| i % k != 0;
+        let valid = |i: usize, k: usize| !i.is_multiple_of(k);
         let expected: Vec<ArrayRef> = vec![
             Arc::new(Float64Array::from_iter((0..n).map(|i| Some(float(i))))),
             Arc::new(BooleanArray::from_iter((0..n).map(|i| valid(i, 7).then_some(i % 3 == 0)))),
@@ -239,7 +239,7 @@ fn append(builder: &Builder, columns: Vec<ArrayRef>) -> Result<()> {
 /// One column of each kind, `n` rows from row `start` on.
 fn all_kinds(start: usize, n: usize) -> Vec<ArrayRef> {
     let rows = start..start + n;
-    let some = |i: usize, k: usize| i % k != 0;
+    let some = |i: usize, k: usize| !i.is_multiple_of(k);
     vec![
         Arc::new(Float64Array::from_iter(rows.clone().map(|i| some(i, 9).then_some(i as f64)))),
         Arc::new(UInt8Array::from_iter(rows.clone().map(|i| Some(i as u8)))),
