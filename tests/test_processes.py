@@ -50,42 +50,6 @@ def test_workers_of_every_kind(region: ins.Region, name: str, method: str) -> No
     assert region.verify().ok
 
 
-def use_inherited(name: str, region: ins.Region, table: ins.Table, view: Any, answers: Any) -> None:
-    refused = 0
-    for attempt in (
-        region.names,
-        table.to_arrow,
-        lambda: table.select(col("a").sum()).item(),
-        lambda: region.put("from the child", {"a": np.arange(3)}),
-    ):
-        try:
-            attempt()
-        except ins.Stale as error:
-            refused += "open the region again" in str(error)
-    again = ins.open(name)["t"].select(col("a").sum()).item()
-    answers.put((int(view.sum()), refused, again))
-
-
-def test_a_fork_inherits_views_and_opens_for_itself(region: ins.Region, name: str) -> None:
-    t = region.put("t", {"a": np.arange(1000)})
-    view = t["a"].to_numpy()
-    t.select(col("a").sum()).item()
-    context = mp.get_context("fork")
-    answers = context.Queue()
-    worker = context.Process(target=use_inherited, args=(name, region, t, view, answers))
-    worker.start()
-    assert answers.get(timeout=PATIENCE) == (499_500, 4, 499_500)
-    worker.join(PATIENCE)
-    assert worker.exitcode == 0
-    # What the child dropped was never its own.
-    assert view.sum() == 499_500
-    assert t.select(col("a").sum()).item() == 499_500
-    region.gc()
-    assert region["t"]["a"].sum() == 499_500
-    assert region.stats()["sessions"] == 1
-    assert region.verify().ok
-
-
 def sum_of(table: ins.Table) -> int:
     return table["a"].to_numpy().sum()
 

@@ -13,7 +13,7 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use insitu_query::ColumnStats;
-use insitu_region::{Extent, ForkMutex};
+use insitu_region::{Extent, ForkMutex, fork_generation};
 
 use crate::conform::Conform;
 use crate::error::{Error, Result};
@@ -54,6 +54,8 @@ pub struct Builder {
     schema: SchemaRef,
     options: BuildOptions,
     state: ForkMutex<State>,
+    /// The process that began it.
+    process: u64,
 }
 
 #[derive(Default)]
@@ -107,6 +109,7 @@ impl Region {
             schema,
             options,
             state: ForkMutex::new(state),
+            process: fork_generation(),
         })
     }
 }
@@ -159,7 +162,20 @@ impl Builder {
             .ok_or_else(|| Error::InvalidArgument(format!("there is no column {index}")))
     }
 
+    /// Refuses a forked child: the memory is still its parent's to fill.
+    fn check_process(&self) -> Result<()> {
+        if self.process == fork_generation() {
+            return Ok(());
+        }
+        Err(Error::Stale(
+            "the builder was begun by the parent process, which goes on with it; begin another in \
+             the child"
+                .into(),
+        ))
+    }
+
     fn with_fixed<T>(&self, work: impl FnOnce(&mut Fixed) -> Result<T>) -> Result<T> {
+        self.check_process()?;
         match &mut *self.state.lock() {
             State::Fixed(fixed) => {
                 self.region.shared.check_open()?;
@@ -240,6 +256,7 @@ impl Builder {
         batches: impl IntoIterator<Item = Result<RecordBatch, ArrowError>>,
         interrupt: &dyn Fn() -> bool,
     ) -> Result<()> {
+        self.check_process()?;
         let mut state = self.state.lock();
         let growing = match &mut *state {
             State::Growing(growing) => growing,
@@ -273,6 +290,7 @@ impl Builder {
     /// `ShapeMismatch` for columns that were never assigned; `RegionFull`, `TableLimit`,
     /// `Cancelled`, `Stale`. The builder is discarded then.
     pub fn seal(&self, interrupt: &dyn Fn() -> bool) -> Result<Table> {
+        self.check_process()?;
         let mut state = self.state.lock();
         let shared = &self.region.shared;
         // Until it is published, a failure leaves a discarded builder.

@@ -363,6 +363,7 @@ fn offsets_that_would_overflow_begin_another_chunk() {
         schema: of,
         options: BuildOptions::default(),
         state: ForkMutex::new(State::Discarded),
+        process: fork_generation(),
     };
     let found = batch(&builder.publish(made).unwrap());
     assert_eq!(
