@@ -461,7 +461,9 @@ impl Flat {
                     let bitmap = self.validity.as_mut().map(Store::as_mut_ptr);
                     let validity = match bitmap {
                         None => std::ptr::null(),
-                        Some(bitmap) if at.is_multiple_of(8) => bitmap.wrapping_add(at / 8).cast_const(),
+                        Some(bitmap) if at.is_multiple_of(8) => {
+                            bitmap.wrapping_add(at / 8).cast_const()
+                        }
                         Some(bitmap) => {
                             shifted.resize(count.div_ceil(64), 0);
                             // SAFETY: the bitmap covers the run; the words hold `count` bits.
