@@ -45,7 +45,7 @@ pub struct UpdateOptions<'a> {
     /// Asked now and then on the calling thread, until the first value is written over; true
     /// cancels.
     pub interrupt: Option<&'a dyn Fn() -> bool>,
-    /// What for, as [`Region::leases`] shows it to others.
+    /// What for, as [`crate::Region::leases`] shows it to others.
     pub what: &'a str,
 }
 
