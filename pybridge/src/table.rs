@@ -351,18 +351,7 @@ impl Table {
         self.start().slice(offset, n)
     }
 
-    /// A handle's copy is the handle.
-    fn __copy__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
-    }
-
-    /// A handle's copy is the handle: the data is not the process's own.
-    fn __deepcopy__<'py>(slf: Bound<'py, Self>, _memo: &Bound<'py, PyAny>) -> Bound<'py, Self> {
-        slf
-    }
-
     /// Pickles the handle, never the data: unpickling opens the region and finds the table there.
-    /// A result without a name can be unpickled as often as it was pickled.
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         pickle::reduce(py, &self.0)
     }

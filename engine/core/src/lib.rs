@@ -24,7 +24,6 @@ mod ipc_schema;
 mod layout;
 mod manifest;
 mod memory;
-mod pass;
 mod prepared;
 mod query;
 mod region;
@@ -45,7 +44,6 @@ mod zones;
 
 pub use builder::{BuildOptions, Builder, Canvas};
 pub use error::{Error, ErrorCode, Result};
-pub use pass::{Pass, Way, WeakRegion};
 pub use prepared::{Prepared, RunOptions};
 pub use query::{CollectOptions, Query};
 pub use region::{PutOptions, Region, parse_bytes};

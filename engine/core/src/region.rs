@@ -59,7 +59,7 @@ pub(crate) struct Shared {
 }
 
 /// Where a region lives, as it was created or opened.
-pub(crate) enum Home {
+enum Home {
     /// Named shared memory.
     Named(String),
     /// A file.
@@ -94,7 +94,7 @@ pub struct PutOptions<'a> {
 }
 
 impl Region {
-    pub(crate) fn new(region: insitu_region::Region, place: Home) -> Region {
+    fn new(region: insitu_region::Region, place: Home) -> Region {
         Region {
             shared: Arc::new(Shared {
                 region,

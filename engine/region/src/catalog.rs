@@ -93,6 +93,15 @@ impl Session {
         Ok(self.slot_name(slot)? == name.as_bytes())
     }
 
+    /// The sequence of the version that a held slot's is an update of: its own, if of none.
+    pub(crate) fn origin(&self, held: Held) -> Result<u64> {
+        let word = self.bytes.word(self.layout.slot(held.slot) + slot::ORIGIN)?;
+        Ok(match word.load(Ordering::Relaxed) {
+            0 => held.sequence,
+            origin => origin,
+        })
+    }
+
     /// Where a slot's manifest lies, checked to be within the arena.
     pub(crate) fn manifest_at(&self, slot: u32) -> Result<ManifestAt> {
         let at = self.layout.slot(slot);
@@ -404,6 +413,11 @@ impl Writer<'_> {
             _ => 0,
         };
         s.bytes.word(at + slot::PREDECESSOR)?.store(predecessor, Ordering::Relaxed);
+        let origin = match fate {
+            Fate::Swap(held) => s.origin(held)?,
+            _ => 0,
+        };
+        s.bytes.word(at + slot::ORIGIN)?.store(origin, Ordering::Relaxed);
         s.bytes.write(at + slot::NAME, name.as_bytes())?;
         kill::point("publish: slot filled");
 

@@ -133,6 +133,7 @@ pub(crate) mod slot {
     pub(crate) const NEXT_FREE: u64 = 208;
     pub(crate) const SUPERSEDED_SEQUENCE: u64 = 216;
     pub(crate) const PREDECESSOR: u64 = 224;
+    pub(crate) const ORIGIN: u64 = 232;
     pub(crate) const NAME: u64 = 256;
     pub(crate) const NAME_MAX: usize = 255;
     /// The first slots are never tables': they hold the checkpoints of files.

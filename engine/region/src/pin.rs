@@ -52,9 +52,10 @@ impl Pin {
         self.0.held.sequence
     }
 
-    /// Where this very version is found as long as it is kept: see [`Region::revisit`].
-    pub fn place(&self) -> (u32, u64) {
-        (self.0.held.slot, self.0.held.sequence)
+    /// The sequence of the version that was published under the name: all that updates have made
+    /// of it since, in place or by swaps, has the same, and nothing else ever has.
+    pub fn origin(&self) -> u64 {
+        self.0.session.origin(self.0.held).unwrap_or(self.0.held.sequence)
     }
 
     /// How often its content was changed in place, from 1.

@@ -33,13 +33,32 @@ impl Session {
 
     /// Pins the slot that a pass names, and uses the pass up.
     pub(crate) fn redeem(&self, slot: u32, sequence: u64) -> Result<Held> {
-        let Some(held) = self.revisit(slot, sequence)? else {
-            return Err(Error::Stale(
+        self.check_fork()?;
+        let gone = || {
+            Error::Stale(
                 "the result was received before, or its sender has ended, and nobody keeps it; \
                  send it again, or give it a name in the region"
                     .into(),
-            ));
+            )
         };
+        loop {
+            if slot >= self.slots_high() {
+                return Err(gone());
+            }
+            let seen = self.state_word(slot)?;
+            if state::sequence(seen) != sequence
+                || matches!(state::state(seen), None | Some(State::Free | State::Building))
+            {
+                return Err(gone());
+            }
+            // Who is about to free it either does or leaves it.
+            if state::state(seen) != Some(State::Reclaiming)
+                && self.hold(slot, Line::Pins, seen, "")?
+            {
+                break;
+            }
+            std::thread::yield_now();
+        }
         kill::point("ticket: pinned");
         if !self.read_only
             && let Err(e) = self.use_up(slot)
@@ -47,30 +66,7 @@ impl Session {
             self.unhold(slot, Line::Pins);
             return Err(e);
         }
-        Ok(held)
-    }
-
-    /// Pins what is in a slot, if it still is what had that sequence.
-    pub(crate) fn revisit(&self, slot: u32, sequence: u64) -> Result<Option<Held>> {
-        self.check_fork()?;
-        loop {
-            if slot >= self.slots_high() {
-                return Ok(None);
-            }
-            let seen = self.state_word(slot)?;
-            if state::sequence(seen) != sequence
-                || matches!(state::state(seen), None | Some(State::Free | State::Building))
-            {
-                return Ok(None);
-            }
-            // Who is about to free it either does or leaves it.
-            if state::state(seen) != Some(State::Reclaiming)
-                && self.hold(slot, Line::Pins, seen, "")?
-            {
-                return Ok(Some(Held { slot, sequence }));
-            }
-            std::thread::yield_now();
-        }
+        Ok(Held { slot, sequence })
     }
 
     fn use_up(&self, slot: u32) -> Result<()> {

@@ -330,6 +330,7 @@ fn a_swap_leads_handles_to_the_new_version_and_views_stay() {
     // An update through the old handle updates what it sees.
     let third = first.updater(&patience(0)).unwrap().swap(&[], b"3").unwrap();
     assert_eq!(first.follow().unwrap().sequence(), third.sequence());
+    assert_eq!([second.origin(), third.origin()], [first.sequence(); 2]);
     healthy(&region);
     // The middle goes, the ends stay.
     drop(second);
@@ -338,8 +339,9 @@ fn a_swap_leads_handles_to_the_new_version_and_views_stay() {
     assert_eq!(first.follow().unwrap().sequence(), third.sequence());
     drop(view);
     // After it lost its name, the last version is what handles of older ones see.
-    region.publish("t", &[], b"other", true).unwrap();
-    drop(third);
+    let other = region.publish("t", &[], b"other", true).unwrap();
+    assert_eq!(other.origin(), other.sequence());
+    drop((third, other));
     assert_eq!(region.stats().unwrap().retired, 2);
     assert_eq!(first.follow().unwrap().manifest().unwrap(), b"3");
     assert!(matches!(first.updater(&patience(0)), Err(Error::Stale(_))));

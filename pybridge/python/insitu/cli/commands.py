@@ -15,7 +15,6 @@ from insitu.cli.regions import Mistake, Place, command_of, joined, observed, rec
 
 PROBLEMS = 3
 """The exit code of `verify` when there are some."""
-POISONED = "poisoned: a process died while it changed it in place; drop it, or repair() it"
 
 
 def ls(options: argparse.Namespace) -> int:
@@ -163,8 +162,6 @@ def _table_record(region: ins.Region, name: str) -> dict[str, Any] | None:
         table = region[name]
         rows, columns = table.shape
         facts = {"rows": rows, "columns": columns, "bytes": table.nbytes, "chunks": _chunks(table)}
-        if _native._is_poisoned(table):
-            problem = POISONED
     except ins.TableNotFound:
         return None
     except ins.Error as error:
@@ -195,7 +192,6 @@ def table_facts(place: Place, region: ins.Region, name: str) -> dict[str, Any]:
         "rows": table.num_rows,
         "bytes": table.nbytes,
         "chunks": _chunks(table),
-        "problem": POISONED if _native._is_poisoned(table) else None,
         "metadata": _metadata(schema.metadata),
         "columns": columns,
     }
@@ -289,8 +285,6 @@ def _show_table(facts: dict[str, Any]) -> int:
         f"{text.counted(facts['rows'], 'row')}, {text.counted(len(facts['columns']), 'column')}, "
         f"{text.size(facts['bytes'])}, {text.counted(facts['chunks'], 'chunk')}"
     )
-    if facts["problem"]:
-        print(text.red(facts["problem"]))
     if facts["columns"]:
         rows = [
             (
