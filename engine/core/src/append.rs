@@ -216,13 +216,20 @@ impl Revision<'_> {
             statistics: Place { offset: extent.offset(), len: len as u64 },
             origin: old.origin_of(self.pin.sequence()),
         };
-        let message = manifest::encode(schema, &layout)?;
+        // With many chunks, to write them all again would take longer than all the rest. After an
+        // update in place the old message counts nulls that are no more.
+        let message = match self.pin.content_version() {
+            FIRST_CONTENT => manifest::encode_behind(&self.pin.manifest()?, kept, schema, &layout),
+            _ => manifest::encode(schema, &layout),
+        }?;
         let shares = layout.extents_in(&self.pin.extents()?);
         let mut parts = vec![Part::Extents(self.pin, &shares), Part::Owned(&extent)];
         parts.extend(made.extents.iter().map(Part::Owned));
         let pin = updater.revise(&parts, &message)?;
         let stats = zones.iter().map(ColumnZones::hints).collect();
         let meta = Arc::new(Meta::new(schema.clone(), layout, Some(stats)));
+        // With one entry for each of many revisions, this process would remember each chunk as often.
+        shared.forget(self.pin.sequence());
         shared.remember(pin.sequence(), FIRST_CONTENT, meta.clone());
         Ok(Table::new(self.region.clone(), meta, Storage::Named(pin), FIRST_CONTENT))
     }

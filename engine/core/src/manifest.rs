@@ -24,18 +24,74 @@ pub(crate) const ALIGN: u64 = 64;
 /// # Errors
 /// `Unsupported` and `LimitExceeded` for types that cannot be written down.
 pub(crate) fn encode(schema: &Schema, layout: &Layout) -> Result<Vec<u8>> {
+    encode_from(0, schema, layout)
+}
+
+/// The same message, of a layout whose first `kept` chunks are those of the table that `old` is the
+/// message of: they are taken over as they stand there.
+///
+/// # Errors
+/// Those of [`encode`].
+pub(crate) fn encode_behind(
+    old: &[u8],
+    kept: usize,
+    schema: &Schema,
+    layout: &Layout,
+) -> Result<Vec<u8>> {
+    let Some(mut message) = first_chunks(old, kept) else { return encode(schema, layout) };
+    if kept >= layout.chunks.len() {
+        // The dictionaries are found in the chunks that are encoded.
+        return encode(schema, layout);
+    }
+    // Fields may come in any order, and repeated ones add up in theirs.
+    message.extend(encode_from(kept, schema, layout)?);
+    Ok(message)
+}
+
+/// The first chunks of a message, encoded as they are; none if it has not as many.
+fn first_chunks(message: &[u8], count: usize) -> Option<Vec<u8>> {
+    /// Field 3, with a length.
+    const CHUNKS: u64 = 3 << 3 | 2;
+    let mut out = Vec::with_capacity(message.len());
+    let mut rest = message;
+    let mut found = 0;
+    while found < count {
+        let start = rest;
+        let key = prost::encoding::decode_varint(&mut rest).ok()?;
+        match key & 7 {
+            0 => {
+                prost::encoding::decode_varint(&mut rest).ok()?;
+            }
+            1 => rest = rest.get(8..)?,
+            2 => {
+                let len = prost::encoding::decode_varint(&mut rest).ok()?;
+                rest = rest.get(usize::try_from(len).ok()?..)?;
+            }
+            5 => rest = rest.get(4..)?,
+            _ => return None,
+        }
+        if key == CHUNKS {
+            out.extend_from_slice(start.get(..start.len() - rest.len())?);
+            found += 1;
+        }
+    }
+    Some(out)
+}
+
+/// The message, without its first chunks.
+fn encode_from(first: usize, schema: &Schema, layout: &Layout) -> Result<Vec<u8>> {
     let message = ipc_schema::encode(schema)?;
     let ids = ipc_schema::decode(&message)?.dictionary_ids;
     let mut dictionaries = Vec::new();
-    let mut chunks = Vec::with_capacity(layout.chunks.len());
-    for (number, chunk) in layout.chunks.iter().enumerate() {
+    let mut chunks = Vec::with_capacity(layout.chunks.len().saturating_sub(first));
+    for (number, chunk) in layout.chunks.iter().enumerate().skip(first) {
         let mut writer = Writer { ids: &ids, next: 0, found: Vec::new() };
         let mut out = v1::Chunk { rows: chunk.rows, ..v1::Chunk::default() };
         for (field, column) in schema.fields().iter().zip(&chunk.columns) {
             writer.column(field.data_type(), column, &mut out)?;
         }
         // Every chunk uses the same values, so the first says it all.
-        if number == 0 {
+        if number == first {
             dictionaries = writer.found;
         }
         chunks.push(out);

@@ -560,6 +560,11 @@ impl Shared {
         }
     }
 
+    /// Forgets what the manifest of a table says that has lost its name.
+    pub fn forget(&self, sequence: u64) {
+        self.manifests.lock().remove(&sequence);
+    }
+
     pub fn remember(&self, sequence: u64, content: u64, meta: Arc<Meta>) {
         let mut manifests = self.manifests.lock();
         if manifests.len() >= CACHED_MANIFESTS {

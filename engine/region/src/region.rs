@@ -304,10 +304,12 @@ impl Region {
             }
             if let Part::Of(pin) | Part::Extents(pin, _) = part {
                 leases.push(pin.share()?);
-                let all = session.slot_extents(pin.0.held.slot)?;
+                let mut all = session.slot_extents(pin.0.held.slot)?;
                 match part {
                     Part::Extents(_, chosen) => {
-                        if chosen.iter().any(|extent| !all.contains(extent)) {
+                        // Sorted already, but that is another process's word; and many.
+                        all.sort_unstable();
+                        if chosen.iter().any(|extent| all.binary_search(extent).is_err()) {
                             return Err(Error::InvalidArgument(
                                 "a table can only share extents of another that has them".into(),
                             ));

@@ -312,7 +312,8 @@ impl Exclusive {
 /// Which of sorted extents has these bytes.
 fn containing(extents: &[(u64, u64)], offset: u64, len: u64) -> Option<(u64, u64)> {
     let end = offset.checked_add(len)?;
-    let &(at, bytes) = extents.iter().rev().find(|(at, _)| *at <= offset)?;
+    let after = extents.partition_point(|(at, _)| *at <= offset);
+    let &(at, bytes) = extents.get(after.checked_sub(1)?)?;
     (end <= at.checked_add(bytes)?).then_some((at, bytes))
 }
 

@@ -263,3 +263,34 @@ fn chunks_are_taken_in_as_carries_run() {
     assert_eq!(of(&[70_000, 1], 1 << 20), 1);
     assert_eq!(of(&[0, 70_000], 1), 2);
 }
+
+#[test]
+fn chunks_taken_over_from_the_old_message_are_as_if_written_again() {
+    let region = region();
+    let coded = |text: &str| -> ArrayRef {
+        Arc::new([Some(text), None].into_iter().collect::<DictionaryArray<Int32Type>>())
+    };
+    let mut table = put(&region, "t", &batch_of(vec![("d", coded("a"))]));
+    for n in 0..5 {
+        // Of two rows each, and then of more: all in one chunk, or behind it.
+        let many: Vec<Option<String>> = (0..4 << n).map(|i| Some(format!("{n} {i}"))).collect();
+        let many = many.iter().map(Option::as_deref).collect::<DictionaryArray<Int32Type>>();
+        table = append(&table, &batch_of(vec![("d", Arc::new(many))])).unwrap();
+        table = append(&table, &batch_of(vec![("d", coded("a"))])).unwrap();
+        let seen = table.seen();
+        let Storage::Named(pin) = &seen.storage else { panic!("it has a name") };
+        let written = pin.manifest().unwrap();
+        let again = manifest::encode(&seen.meta.arrow, &seen.meta.layout).unwrap();
+        let extents = pin.extents().unwrap();
+        let (_, found) = manifest::decode(&written, &extents).unwrap();
+        assert_eq!(found, seen.meta.layout);
+        assert_eq!(found, manifest::decode(&again, &extents).unwrap().1);
+        for kept in 0..=found.chunks.len() + 1 {
+            let spliced = manifest::encode_behind(&again, kept, &seen.meta.arrow, &found).unwrap();
+            assert_eq!(manifest::decode(&spliced, &extents).unwrap().1, found, "{kept} kept");
+        }
+        for cut in 0..again.len() {
+            let _ = manifest::encode_behind(&again[..cut], 1, &seen.meta.arrow, &found).unwrap();
+        }
+    }
+}
