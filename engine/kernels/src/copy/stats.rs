@@ -146,7 +146,21 @@ unsafe fn copy_stats_body<T: Native, const L: u8>(
     let mut filled = MaybeUninit::<[T; 2048]>::uninit();
     let blend = blend::<T>(Level::of(L));
     let mut done = 0;
+    // Rows up to here were copied already.
+    let mut copied = 0;
     while done < rows {
+        if done >= copied && !dst.is_null() {
+            let n = (rows - done).min(SPAN / size_of::<T>());
+            // SAFETY: rows done to done + n are within source, destination and validity (`done` is
+            // a multiple of 64).
+            unsafe {
+                if validity.is_null() || ones(validity.add(done / 8), n) == n {
+                    let at = done * size_of::<T>();
+                    copy::<L>(dst.add(at), src.add(at), n * size_of::<T>(), streaming);
+                    copied = done + n;
+                }
+            }
+        }
         let n = (rows - done).min(step);
         // SAFETY: rows done to done + n are within source, destination and validity (`done` is a
         // multiple of 64); a step is at most 2048 values.
@@ -155,7 +169,8 @@ unsafe fn copy_stats_body<T: Native, const L: u8>(
             // What is copied, and what is looked at.
             let (mut clean, mut view) = (from, Some(from));
             let mut before = (done > 0).then_some(last).map(T::from_bits64);
-            let valid = if validity.is_null() { n } else { ones(validity.add(done / 8), n) };
+            let whole = validity.is_null() || done < copied;
+            let valid = if whole { n } else { ones(validity.add(done / 8), n) };
             if valid < n {
                 nulls += (n - valid) as u64;
                 let bits = validity.add(done / 8);
@@ -178,13 +193,9 @@ unsafe fn copy_stats_body<T: Native, const L: u8>(
                 first = load::<T>(clean, 0).to_bits64();
             }
             last = load::<T>(clean, n - 1).to_bits64();
-            if !dst.is_null() {
+            if done >= copied && !dst.is_null() {
                 let to = dst.add(done * size_of::<T>());
-                if streaming {
-                    stream::<L>(to, clean, n * size_of::<T>());
-                } else {
-                    to.copy_from_nonoverlapping(clean, n * size_of::<T>());
-                }
+                copy::<L>(to, clean, n * size_of::<T>(), streaming);
             }
         }
         done += n;
@@ -201,6 +212,26 @@ unsafe fn copy_stats_body<T: Native, const L: u8>(
     let (min, max) = if range.some { (range.min, range.max) } else { (0, 0) };
     let rows = rows as u64;
     ZoneStats { min, max, first, last, rows, null_count: nulls, flags, reserved: [0; 3] }
+}
+
+/// Bytes that are copied before they are looked at, a multiple of a step. The look goes over them
+/// several times, and not in their order, which keeps the processor's own prefetching from running
+/// ahead; a copy has it do so (one thread of a Zen 3, 400 MB of float64: looked at first 50 ms,
+/// copied first by 2 KiB 40, by 8 KiB 36; the bare copy 30).
+const SPAN: usize = 8192;
+
+/// # Safety
+/// As for [`stream`].
+#[inline(always)]
+unsafe fn copy<const L: u8>(dst: *mut u8, src: *const u8, bytes: usize, streaming: bool) {
+    // SAFETY: passed on.
+    unsafe {
+        if streaming {
+            stream::<L>(dst, src, bytes);
+        } else {
+            dst.copy_from_nonoverlapping(src, bytes);
+        }
+    }
 }
 
 /// What has been seen of a zone.
