@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
 CRATES := --workspace --exclude insitu-pybridge
 RUST := $(shell git ls-files --cached --others --exclude-standard '*.rs' '*Cargo.toml' Cargo.lock)
 
-.PHONY: demo test test-rust test-loom test-deaths test-python torture bench lint format docs clean
+.PHONY: demo test test-rust test-loom test-deaths test-python torture fuzz bench lint format docs clean
 
 demo: $(VENV)/demo $(VENV)/package          ## the main job on real data
 	$(BIN)/python examples/flights.py
@@ -26,6 +26,9 @@ test-deaths:                                ## processes killed at every point o
 
 torture:                                    ## the same for long: KILLS=10000
 	KILLS=$(or $(KILLS),10000) cargo test --locked --release --package insitu --features kill-points --test torture -- --nocapture
+
+fuzz:                                       ## many damaged regions: IMAGES=20000 SEED=1
+	IMAGES=$(or $(IMAGES),20000) cargo test --locked --release --package insitu --test fuzz -- --nocapture
 
 test-python: $(VENV)/test $(VENV)/package
 	$(BIN)/pytest tests
