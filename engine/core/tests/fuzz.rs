@@ -14,13 +14,13 @@
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout as Memory, System};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use arrow::array::*;
@@ -576,36 +576,40 @@ fn first_harm(from: u64, to: u64) -> Option<(u64, String)> {
             Ok(())
         });
     }
-    let child = command.spawn().unwrap();
-    let pid = rustix::process::Pid::from_child(&child);
-    let done = Arc::new(AtomicBool::new(false));
-    let late = {
-        let done = done.clone();
-        let limit = Duration::from_secs(SECONDS + (to - from) * 2);
-        std::thread::spawn(move || {
-            let since = Instant::now();
-            while !done.load(Ordering::Relaxed) {
-                if since.elapsed() > limit {
-                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::ABORT);
-                    return true;
-                }
-                std::thread::sleep(Duration::from_millis(20));
+    let mut child = command.spawn().unwrap();
+    let (out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let complaints = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = err.read_to_end(&mut text);
+        String::from_utf8_lossy(&text).lines().take(40).collect::<Vec<_>>().join("\n")
+    });
+    let (said, progress) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(out).lines().map_while(Result::ok) {
+            if let Some(seed) = line.split("seed ").nth(1) {
+                let _ = said.send(seed.trim().to_owned());
             }
-            false
-        })
-    };
-    let output = child.wait_with_output().unwrap();
-    done.store(true, Ordering::Relaxed);
-    let late = late.join().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    let last = said.lines().filter_map(|line| line.split("seed ").nth(1)).last();
-    if output.status.success() && last.is_some_and(|last| last.trim() == "none") {
+        }
+    });
+    let (mut last, mut late) = (from.to_string(), false);
+    loop {
+        match progress.recv_timeout(Duration::from_secs(SECONDS)) {
+            Ok(seed) => last = seed,
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                late = true;
+                child.kill().unwrap();
+                break;
+            }
+        }
+    }
+    let status = child.wait().unwrap();
+    let complaints = complaints.join().unwrap();
+    if status.success() && last == "none" {
         return None;
     }
-    let seed = last.and_then(|last| last.trim().parse().ok()).unwrap_or(from);
-    let err = String::from_utf8_lossy(&output.stderr);
-    let how = if late { "it does not end".into() } else { format!("{:?}", output.status) };
-    Some((seed, format!("{how}\n{}", err.lines().take(40).collect::<Vec<_>>().join("\n"))))
+    let how = if late { "it does not end".into() } else { format!("{status:?}") };
+    Some((last.parse().unwrap_or(to), format!("{how}\n{complaints}")))
 }
 
 #[test]
