@@ -324,7 +324,7 @@ fn schema() -> Arc<Schema> {
 }
 
 fn batch(rows: usize) -> RecordBatch {
-    let some = |i: usize| i % 5 != 0;
+    let some = |i: usize| !i.is_multiple_of(5);
     let text: Vec<Option<String>> =
         (0..rows).map(|i| some(i).then(|| format!("text number {}", i % 40))).collect();
     let lists =

@@ -110,7 +110,7 @@ fn digest(batches: &[RecordBatch]) -> Result<u64, String> {
         }
     }
     let Some((_, length)) = first else { return Err("it is empty".into()) };
-    if at < length || (at - length) % APPENDED != 0 {
+    if at < length || !(at - length).is_multiple_of(APPENDED) {
         return Err(format!("{at} rows are not {length} and hundreds more"));
     }
     Ok(sum)

@@ -5,6 +5,7 @@
 //! on words of loom's. A process is a thread; it may die after each of its steps, which is tried
 //! for one step after the other. What a table's memory holds is a cell of loom's, which fails the
 //! model when it is recycled or written while another reads it.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "all of it is tests")]
 
 mod index;
 mod leases;
