@@ -224,29 +224,37 @@ pub(crate) unsafe fn first_set(mask: *const u8, rows: usize) -> Option<usize> {
     None
 }
 
-/// Running extremes, in as many lanes as fill 256 bytes: a comparison of floats cannot be
-/// reassociated by the compiler, but a flat loop over lanes needs no reassociation.
+/// Running extremes, in as many lanes as fill 128 bytes: a comparison of floats cannot be
+/// reassociated by the compiler, but a flat loop over lanes needs no reassociation. All lanes of
+/// least, greatest and NaN stay in registers, and memory is read once and in its order, so that the
+/// processor's prefetching runs ahead (a Zen 3 reads 800 MB of float64 on two threads in 34 ms as
+/// it does for an exclusive or; over 2 KiB at a time, lane by lane, in 50).
 pub(crate) struct Running<T> {
-    // LANES of them are in use, and initialised.
-    min: MaybeUninit<[T; 256]>,
-    max: MaybeUninit<[T; 256]>,
+    // LANES of each are in use, and initialised.
+    min: MaybeUninit<[T; 128]>,
+    max: MaybeUninit<[T; 128]>,
+    /// The last NaN of each lane, or zero.
+    odd: MaybeUninit<[T; 128]>,
 }
 
 impl<T: Native> Running<T> {
-    const LANES: usize = 256 / size_of::<T>();
-    /// Rows per step: eight per lane.
-    pub(crate) const STEP: usize = 8 * Self::LANES;
+    /// Integers of 64 bits have no least and greatest in AVX2: with 16 lanes the compiler unrolls
+    /// the loop over them and makes scalars of it (five times as long), with 32 it does not.
+    const LANES: usize =
+        if size_of::<T>() == 8 && !T::PRIM.is_float() { 256 } else { 128 } / size_of::<T>();
 
     #[inline(always)]
     pub(crate) fn new() -> Self {
-        let mut running = Running { min: MaybeUninit::uninit(), max: MaybeUninit::uninit() };
-        let (min, max) =
-            (running.min.as_mut_ptr().cast::<T>(), running.max.as_mut_ptr().cast::<T>());
-        for j in 0..Self::LANES {
-            // SAFETY: j < LANES <= 256.
-            unsafe {
-                min.add(j).write(T::GREATEST);
-                max.add(j).write(T::LEAST);
+        let mut running = Running {
+            min: MaybeUninit::uninit(),
+            max: MaybeUninit::uninit(),
+            odd: MaybeUninit::uninit(),
+        };
+        let Running { min, max, odd } = &mut running;
+        for (lanes, x) in [(min, T::GREATEST), (max, T::LEAST), (odd, T::ZERO)] {
+            for j in 0..Self::LANES {
+                // SAFETY: j < LANES <= 128.
+                unsafe { lanes.as_mut_ptr().cast::<T>().add(j).write(x) };
             }
         }
         running
@@ -254,60 +262,51 @@ impl<T: Native> Running<T> {
 
     /// The lanes.
     #[inline(always)]
-    fn lanes(&mut self) -> (&mut [T], &mut [T]) {
-        // SAFETY: LANES values of each were initialised by `new`, which alone makes one.
-        unsafe {
-            (
-                std::slice::from_raw_parts_mut(self.min.as_mut_ptr().cast(), Self::LANES),
-                std::slice::from_raw_parts_mut(self.max.as_mut_ptr().cast(), Self::LANES),
-            )
-        }
+    fn lanes(&mut self) -> [&mut [T]; 3] {
+        let Running { min, max, odd } = self;
+        [min, max, odd].map(|lanes| {
+            // SAFETY: LANES values of each were initialised by `new`, which alone makes one.
+            unsafe { std::slice::from_raw_parts_mut(lanes.as_mut_ptr().cast(), Self::LANES) }
+        })
     }
 
     /// # Safety
     /// `p` is readable for `rows` values.
     #[inline(always)]
     pub(crate) unsafe fn add(&mut self, p: *const u8, rows: usize) {
-        let steps = rows / Self::STEP;
+        let [min, max, odd] = self.lanes();
+        let mut look = |j: usize, x: T| {
+            // NaN compares as neither, and is passed over.
+            min[j] = if x < min[j] { x } else { min[j] };
+            max[j] = if x > max[j] { x } else { max[j] };
+            if T::PRIM.is_float() {
+                odd[j] = if x.is_nan() { x } else { odd[j] };
+            }
+        };
+        let steps = rows / Self::LANES;
         for s in 0..steps {
-            // SAFETY: step s is within the rows.
-            unsafe { self.step(p.add(s * Self::STEP * size_of::<T>())) }
+            for j in 0..Self::LANES {
+                // SAFETY: step s is within the rows.
+                look(j, unsafe { load::<T>(p, s * Self::LANES + j) });
+            }
         }
-        for i in steps * Self::STEP..rows {
+        for (j, i) in (steps * Self::LANES..rows).enumerate() {
             // SAFETY: i < rows.
-            let x = unsafe { load::<T>(p, i) };
-            let lane = i % Self::LANES;
-            let (min, max) = self.lanes();
-            min[lane] = if x < min[lane] { x } else { min[lane] };
-            max[lane] = if x > max[lane] { x } else { max[lane] };
+            look(j, unsafe { load::<T>(p, i) });
         }
     }
 
-    /// One full step.
-    ///
-    /// # Safety
-    /// `p` is readable for STEP values.
+    /// Has there been a NaN?
     #[inline(always)]
-    pub(crate) unsafe fn step(&mut self, p: *const u8) {
-        let (min, max) = self.lanes();
-        for (j, (min, max)) in min.iter_mut().zip(max).enumerate() {
-            let (mut least, mut greatest) = (*min, *max);
-            for k in 0..8 {
-                // SAFETY: k * LANES + j < 8 * LANES = STEP.
-                let x = unsafe { load::<T>(p, k * Self::LANES + j) };
-                // NaN compares as neither, and is passed over.
-                least = if x < least { x } else { least };
-                greatest = if x > greatest { x } else { greatest };
-            }
-            *min = least;
-            *max = greatest;
-        }
+    pub(crate) fn nan(&mut self) -> bool {
+        let [_, _, odd] = self.lanes();
+        T::PRIM.is_float() && odd.iter().any(|x| x.is_nan())
     }
 
     #[inline(always)]
     pub(crate) fn finish(&mut self) -> Extremes {
         let (mut least, mut greatest) = (T::GREATEST, T::LEAST);
-        let (min, max) = self.lanes();
+        let [min, max, _] = self.lanes();
         for (min, max) in min.iter().zip(max) {
             least = if *min < least { *min } else { least };
             greatest = if *max > greatest { *max } else { greatest };
