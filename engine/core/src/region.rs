@@ -53,10 +53,13 @@ pub(crate) struct Shared {
     pub held: Held,
     /// Where it lives.
     place: Home,
-    /// Decoded manifests by sequence, which names one manifest for ever, with the content version
-    /// that they were read at.
-    manifests: ForkMutex<HashMap<u64, (u64, Arc<Meta>)>>,
+    /// Decoded manifests, shared by all that this process opens of the region.
+    manifests: Arc<Manifests>,
 }
+
+/// Decoded manifests by sequence, which names one manifest for ever, with the content version that
+/// they were read at.
+type Manifests = ForkMutex<HashMap<u64, (u64, Arc<Meta>)>>;
 
 /// Where a region lives, as it was created or opened.
 enum Home {
@@ -94,17 +97,18 @@ pub struct PutOptions<'a> {
 }
 
 impl Region {
-    fn new(region: insitu_region::Region, place: Home) -> Region {
-        Region {
+    fn new(region: insitu_region::Region, place: Home) -> Result<Region> {
+        let manifests = region.beside()?;
+        Ok(Region {
             shared: Arc::new(Shared {
                 region,
                 place,
                 slabs: Arc::new(Slabs::new()),
                 counters: Counters::default(),
                 held: Held::default(),
-                manifests: ForkMutex::default(),
+                manifests,
             }),
-        }
+        })
     }
 
     /// Makes a region.
@@ -114,7 +118,7 @@ impl Region {
     /// a bad name or capacity, `RegionFull`, `PermissionDenied`, `Io`.
     pub fn create(location: Location, options: CreateOptions) -> Result<Region> {
         let place = Home::of(&location);
-        Ok(Region::new(insitu_region::Region::create(location, options)?, place))
+        Region::new(insitu_region::Region::create(location, options)?, place)
     }
 
     /// Opens a region that exists.
@@ -123,7 +127,7 @@ impl Region {
     /// `RegionNotFound`, `RegionCorrupt`, `VersionMismatch`, `SessionLimit`, `PermissionDenied`.
     pub fn open(location: Location, read_only: bool) -> Result<Region> {
         let place = Home::of(&location);
-        Ok(Region::new(insitu_region::Region::open(location, read_only)?, place))
+        Region::new(insitu_region::Region::open(location, read_only)?, place)
     }
 
     /// Removes a region's name. Who has it open carries on.
@@ -418,7 +422,6 @@ impl Region {
     pub fn close(&self) {
         self.shared.slabs.close();
         self.shared.region.close();
-        self.shared.manifests.lock().clear();
     }
 
     /// Forgets the decoded manifests, as a process that has just come knows none.

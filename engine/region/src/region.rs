@@ -1,5 +1,6 @@
 //! The handle on a region: creating, opening, and what can be asked of it.
 
+use std::any::Any;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
@@ -175,6 +176,17 @@ impl Region {
     /// [`Error::Stale`] after closing.
     pub fn location(&self) -> Result<Location> {
         self.session()?.location()
+    }
+
+    /// What the layer above keeps beside this process's session, for all its handles: made at the
+    /// first call, gone with the session. Of one type.
+    ///
+    /// # Errors
+    /// [`Error::Stale`] after closing.
+    pub fn beside<T: Any + Send + Sync + Default>(&self) -> Result<Arc<T>> {
+        let session = self.session()?;
+        let kept = session.beside.get_or_init(|| Arc::<T>::default()).clone();
+        Ok(kept.downcast().unwrap_or_default())
     }
 
     /// How a person would name the region.

@@ -1,8 +1,9 @@
 //! A process's presence in a region: its slot, its lock byte, its mappings.
 
+use std::any::Any;
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
@@ -73,6 +74,8 @@ pub(crate) struct Session {
     /// The generation whose thread flushes, or 0: one left by the parent of a fork counts as none.
     pub(crate) flushing: AtomicU64,
     pub(crate) durable: ForkMutex<Durable>,
+    /// What the layer above keeps for as long as the session lasts.
+    pub(crate) beside: OnceLock<Arc<dyn Any + Send + Sync>>,
     exported: Arc<Mapping>,
     writable: Option<Arc<Mapping>>,
 }
@@ -222,6 +225,7 @@ impl Session {
             has_deferred: AtomicBool::new(false),
             flushing: AtomicU64::new(0),
             durable: ForkMutex::default(),
+            beside: OnceLock::new(),
             exported,
             writable,
         })
