@@ -602,3 +602,30 @@ def same(left: pa.Table, right: pa.Table) -> bool:
         repr(a.to_pylist()) == repr(b.to_pylist())
         for a, b in zip(left.columns, right.columns, strict=True)
     )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(pa.array([7], f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)),
+        pa.array([-(2**63)], "int64"),
+        pa.array([2**64 - 1], "uint64"),
+        *(pa.array([-0.1], kind) for kind in ("float32", "float64")),
+        pa.array([float("nan")]),
+        pa.array([False]),
+        pa.array(["ä€😀"]),
+        pa.array(["a"], "large_string"),
+        pa.array([b"\xff"]),
+        pa.array([18_000], "date32"),
+        pa.array([1_700_000_000_000_001], pa.timestamp("us", "UTC")),
+        pa.array([None]),
+        *(pa.array([None], kind) for kind in ("int32", "float64", "bool", "string", "date32")),
+    ],
+    ids=lambda value: f"{value.type}: {value[0]}",
+)
+def test_item_is_what_pyarrow_makes_of_it(region: ins.Region, value: pa.Array) -> None:
+    t = region.put("t", pa.table({"x": value, "y": value}))
+    item, expected = t["x"].item(), value[0].as_py()
+    assert type(item) is type(expected)
+    assert item == expected or (item != item and expected != expected)
+    assert repr(region.put("u", pa.table({"x": value})).item()) == repr(expected)

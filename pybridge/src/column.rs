@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, new_empty_array};
-use arrow::datatypes::{DataType, FieldRef, Schema};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_empty_array};
+use arrow::datatypes::{
+    DataType, FieldRef, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    Schema, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
 use numpy::PyArrayDescr;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict, PyTuple};
+use pyo3::{IntoPyObjectExt, intern};
 
 use crate::query::Query;
 use crate::table::Table;
@@ -55,6 +58,32 @@ impl Column {
             "NotZeroCopy",
             format!("column {name:?} cannot be viewed without a copy: {why}; {how}"),
         )
+    }
+
+    /// The value in the first row, if it is a number, a boolean, a string or null: what pyarrow
+    /// would make of it, in a tenth of the time.
+    fn scalar<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let arrays = self.arrays(py)?;
+        let Some(array) = arrays.iter().find(|array| !array.is_empty()) else { return Ok(None) };
+        if array.is_null(0) {
+            return Ok(Some(py.None().into_bound(py)));
+        }
+        macro_rules! number {
+            ($($of:ident => $t:ident),*) => {
+                match array.data_type() {
+                    $(DataType::$of => array.as_primitive::<$t>().value(0).into_bound_py_any(py),)*
+                    DataType::Boolean => array.as_boolean().value(0).into_bound_py_any(py),
+                    DataType::Utf8 => array.as_string::<i32>().value(0).into_bound_py_any(py),
+                    _ => return Ok(None),
+                }
+            };
+        }
+        number!(
+            Int8 => Int8Type, Int16 => Int16Type, Int32 => Int32Type, Int64 => Int64Type,
+            UInt8 => UInt8Type, UInt16 => UInt16Type, UInt32 => UInt32Type, UInt64 => UInt64Type,
+            Float32 => Float32Type, Float64 => Float64Type
+        )
+        .map(Some)
     }
 
     /// A view, or the error that says why there is none.
@@ -276,7 +305,10 @@ impl Column {
     pub fn item<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let column = slf.get();
         match column.rows() {
-            1 => Self::to_pylist(slf)?.get_item(0),
+            1 => match column.scalar(slf.py())? {
+                Some(value) => Ok(value),
+                None => Self::to_pylist(slf)?.get_item(0),
+            },
             rows => Err(errors::new(
                 slf.py(),
                 "ShapeMismatch",
