@@ -185,7 +185,7 @@ impl Region {
     /// [`Error::Stale`] after closing.
     pub fn beside<T: Any + Send + Sync + Default>(&self) -> Result<Arc<T>> {
         let session = self.session()?;
-        let kept = session.beside.get_or_init(|| Arc::<T>::default()).clone();
+        let kept = session.beside.lock().get_or_insert_with(|| Arc::<T>::default()).clone();
         Ok(kept.downcast().unwrap_or_default())
     }
 

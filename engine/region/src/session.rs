@@ -2,8 +2,8 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
@@ -75,7 +75,7 @@ pub(crate) struct Session {
     pub(crate) flushing: AtomicU64,
     pub(crate) durable: ForkMutex<Durable>,
     /// What the layer above keeps for as long as the session lasts.
-    pub(crate) beside: OnceLock<Arc<dyn Any + Send + Sync>>,
+    pub(crate) beside: ForkMutex<Option<Arc<dyn Any + Send + Sync>>>,
     exported: Arc<Mapping>,
     writable: Option<Arc<Mapping>>,
 }
@@ -225,7 +225,7 @@ impl Session {
             has_deferred: AtomicBool::new(false),
             flushing: AtomicU64::new(0),
             durable: ForkMutex::default(),
-            beside: OnceLock::new(),
+            beside: ForkMutex::default(),
             exported,
             writable,
         })
