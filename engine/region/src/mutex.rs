@@ -13,6 +13,7 @@
 //! a process's locks share: a fork could copy that table locked.
 
 use std::cell::UnsafeCell;
+use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -47,7 +48,12 @@ unsafe impl<T: Send> Sync for ForkMutex<T> {}
 
 /// The locked mutex; unlocked when dropped.
 #[derive(Debug)]
-pub struct ForkGuard<'a, T>(&'a ForkMutex<T>);
+pub struct ForkGuard<'a, T> {
+    mutex: &'a ForkMutex<T>,
+    /// What it gives out, and so what may be done with it from other threads: a mutex can be shared
+    /// also where its value cannot.
+    value: PhantomData<&'a mut T>,
+}
 
 impl<T> ForkMutex<T> {
     /// An unlocked mutex.
@@ -114,19 +120,26 @@ impl<T: Default> ForkMutex<T> {
         if !self.try_acquire() {
             self.acquire(None);
         }
-        ForkGuard(self)
+        self.guard()
     }
 
     /// Locks if that can be done at once.
     #[inline]
     pub fn try_lock(&self) -> Option<ForkGuard<'_, T>> {
-        (self.try_acquire() || self.inherit()).then(|| ForkGuard(self))
+        (self.try_acquire() || self.inherit()).then(|| self.guard())
     }
 
     /// Locks if that can be done within a time.
     pub fn try_lock_for(&self, patience: Duration) -> Option<ForkGuard<'_, T>> {
-        (self.try_acquire() || self.acquire(Some(Instant::now() + patience)))
-            .then(|| ForkGuard(self))
+        // Without a deadline where it is further away than time is counted.
+        (self.try_acquire() || self.acquire(Instant::now().checked_add(patience)))
+            .then(|| self.guard())
+    }
+
+    /// For who has just got the lock.
+    #[inline]
+    fn guard(&self) -> ForkGuard<'_, T> {
+        ForkGuard { mutex: self, value: PhantomData }
     }
 
     #[inline]
@@ -226,20 +239,20 @@ impl<T> Deref for ForkGuard<'_, T> {
 
     fn deref(&self) -> &T {
         // SAFETY: the guard has the lock.
-        unsafe { &*self.0.value.get() }
+        unsafe { &*self.mutex.value.get() }
     }
 }
 
 impl<T> DerefMut for ForkGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as above, and the guard is borrowed alone.
-        unsafe { &mut *self.0.value.get() }
+        unsafe { &mut *self.mutex.value.get() }
     }
 }
 
 impl<T> Drop for ForkGuard<'_, T> {
     fn drop(&mut self) {
-        self.0.unlock();
+        self.mutex.unlock();
     }
 }
 
@@ -285,6 +298,30 @@ mod tests {
         assert!(mutex.try_lock().is_some());
     }
 
+    /// Whether a type can be shared by threads: what is said of all types gives way to what is said
+    /// of those that can.
+    struct Shared<T>(PhantomData<T>);
+
+    trait Not {
+        const SYNC: bool = false;
+    }
+
+    impl<T> Not for Shared<T> {}
+
+    impl<T: Sync> Shared<T> {
+        const SYNC: bool = true;
+    }
+
+    #[test]
+    fn a_guard_can_be_shared_only_where_its_value_can() {
+        let shared = [
+            Shared::<ForkMutex<std::cell::Cell<u8>>>::SYNC,
+            Shared::<ForkGuard<'_, std::cell::Cell<u8>>>::SYNC,
+            Shared::<ForkGuard<'_, u8>>::SYNC,
+        ];
+        assert_eq!(shared, [true, false, true]);
+    }
+
     #[test]
     fn who_waits_long_enough_gives_up() {
         let mutex = ForkMutex::new(());
@@ -296,6 +333,12 @@ mod tests {
         assert!(since.elapsed() >= Duration::from_millis(20));
         drop(held);
         assert!(mutex.try_lock_for(Duration::from_millis(20)).is_some());
+        let held = mutex.lock();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| mutex.try_lock_for(Duration::MAX).is_some());
+            drop(held);
+            assert!(waiting.join().unwrap());
+        });
     }
 
     const FORKS: &str = "INSITU_TEST_MUTEX_FORKS";
