@@ -4,6 +4,7 @@
 //! a crash), then the index word (this is what readers see), then the old slot's retirement.
 
 use std::sync::atomic::{Ordering, fence};
+use std::time::{Duration, Instant};
 
 use crate::arena::Raw;
 use crate::error::{Error, Result};
@@ -20,6 +21,8 @@ use crate::writer::Writer;
 const MOST_SUGGESTED: u64 = 4_096;
 /// How often a reader looks again before it asks for the lock.
 const READER_TRIES: u32 = 100;
+/// How long it does if it cannot have the lock.
+const READER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A held slot: which, and the word it was held at.
 #[derive(Clone, Copy, Debug)]
@@ -158,7 +161,7 @@ impl Session {
             return Ok(None);
         }
         let hash = checksum(name.as_bytes());
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let deadline = Instant::now() + READER_PATIENCE;
         let mut tries = 0;
         loop {
             match self.look(|raced| self.find(name, hash, raced))? {
@@ -173,14 +176,10 @@ impl Session {
                 // A rebuilder may have died with the index half made: the lock mends it.
                 let _writer = self.write()?;
                 return self.find(name, hash, &mut false);
-            } else if std::time::Instant::now() < deadline {
-                std::thread::sleep(std::time::Duration::from_millis(1));
+            } else if Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
             } else {
-                return Err(Error::Timeout {
-                    what: "the name index is being rebuilt; a writer may have died, and a \
-                           read-only opener cannot mend it: open the region for writing"
-                        .into(),
-                });
+                return Err(being_rebuilt());
             }
         }
     }
@@ -215,7 +214,10 @@ impl Session {
     /// All names, sorted.
     pub(crate) fn names(&self) -> Result<Vec<String>> {
         self.check_fork()?;
-        for _ in 0..READER_TRIES {
+        let deadline = Instant::now() + READER_PATIENCE;
+        let mut tries = 0;
+        while tries < READER_TRIES || self.read_only && Instant::now() < deadline {
+            tries += 1;
             let mut names = Vec::new();
             let look = self.look(|_| {
                 names = self.read_names()?;
@@ -224,10 +226,14 @@ impl Session {
             if look == Look::Missing {
                 return Ok(names);
             }
-            std::thread::yield_now();
+            if tries < READER_TRIES {
+                std::thread::yield_now();
+            } else {
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
         if self.read_only {
-            return Err(Error::Timeout { what: "the name index is being rebuilt".into() });
+            return Err(being_rebuilt());
         }
         let _writer = self.write()?;
         self.read_names()
@@ -325,6 +331,15 @@ impl Session {
         drop(writer);
         kill::point("delete: unlocked");
         self.ring()
+    }
+}
+
+#[cold]
+fn being_rebuilt() -> Error {
+    Error::Timeout {
+        what: "the name index is being rebuilt; a writer may have died, and a read-only opener \
+               cannot mend it: open the region for writing"
+            .into(),
     }
 }
 
