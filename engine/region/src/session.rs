@@ -261,14 +261,26 @@ impl Session {
             if self.lock.try_lock(LOCK_BASE, all).map_err(|e| self.locking(e))? {
                 break true;
             }
-            if let Some(index) = self.free_slot()? {
+            // Who recovers or removes a region holds all lock bytes for a moment. If it dies over
+            // that, or cannot, a byte comes free of a region that nobody has recovered: then it
+            // takes all of them to join.
+            let recovered = self.same_boot()?;
+            if recovered && let Some(index) = self.free_slot()? {
                 self.index.store(index, Ordering::Relaxed);
                 break false;
             }
-            // Who recovers or removes a region holds all lock bytes for a moment.
             let one = self.lock.held_by_one(LOCK_BASE, all).map_err(|e| self.locking(e))?;
-            if !one || Instant::now() >= deadline {
+            if recovered && !one {
                 return Err(Error::SessionLimit { limit: SESSIONS });
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::Timeout {
+                    what: format!(
+                        "another process has been recovering or removing region {} for {} seconds",
+                        self.backing.describe(),
+                        PATIENCE.as_secs()
+                    ),
+                });
             }
             std::thread::sleep(std::time::Duration::from_millis(1));
         };
@@ -282,7 +294,11 @@ impl Session {
         self.bytes.word(header::SESSIONS_HIGH)?.fetch_max(u64::from(index) + 1, Ordering::AcqRel);
         kill::point("join: page counted");
         if first {
-            self.recover_alone()?;
+            if let Err(e) = self.recover_alone() {
+                // Left as it was found: leaving would believe what is there, and change it.
+                self.token.store(0, Ordering::Relaxed);
+                return Err(e);
+            }
             // Keep our own byte only.
             let _ = self.lock.unlock(LOCK_BASE + 1, all - 1);
         } else if self.bytes.word(page + field::INCARNATION)?.load(Ordering::Acquire) != 0

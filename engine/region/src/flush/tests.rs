@@ -5,7 +5,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::layout::{header, slot};
+use crate::layout::{LOCK_BASE, header, session as session_field, slot};
+use crate::lock::LockFile;
 use crate::sync::testing::fail_once;
 use crate::{
     CreateOptions, Error, Exclusive, Flushed, FullCause, Location, Obstacle, Part, Patience,
@@ -461,6 +462,97 @@ fn a_first_flush_leaves_no_empty_state_to_fall_back_to() {
         assert_eq!(byte(&place.reboot().unwrap(), "a"), 1);
         std::fs::rename(copy, place.path()).unwrap();
     }
+}
+
+#[test]
+fn a_damaged_root_is_written_again_although_nothing_has_changed() {
+    let place = Place::new();
+    let region = place.create(1 << 20);
+    for with in 1..=3 {
+        put(&region, "a", 1_000, with);
+        flush(&region).unwrap();
+    }
+    for root in header::ROOTS {
+        place.flip(root + 20);
+    }
+    assert!(!region.verify().ok());
+    flush(&region).unwrap();
+    healthy(&region);
+    drop(region);
+    let region = place.reboot().unwrap();
+    assert_eq!(byte(&region, "a"), 3);
+    healthy(&region);
+}
+
+/// Locks a session's byte in a region's file, as a process would that has just come, or goes.
+fn passer(path: &Path, index: u64) -> LockFile {
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let lock = LockFile::reopen(std::os::fd::AsFd::as_fd(&file), true).unwrap();
+    assert!(lock.try_lock(LOCK_BASE + index, 1).unwrap());
+    lock
+}
+
+#[test]
+fn nobody_joins_a_file_that_was_not_recovered_since_the_system_started() {
+    let place = Place::new();
+    let region = place.create(1 << 20);
+    put(&region, "a", 1_000, 1);
+    flush(&region).unwrap();
+    put(&region, "b", 1_000, 2);
+    drop(region);
+    // Who was recovering it has just died, and another is quicker to look at the locks.
+    let other = passer(&place.path(), 7);
+    let region = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(other);
+        });
+        place.reboot().unwrap()
+    });
+    assert_eq!(region.names().unwrap(), ["a"]);
+    healthy(&region);
+}
+
+#[test]
+fn a_file_that_cannot_be_recovered_is_left_as_it_is() {
+    let place = Place::new();
+    let region = place.create(1 << 20);
+    put(&region, "a", 200_000, 1);
+    flush(&region).unwrap();
+    let (l, slots) = (region.for_tests().layout, region.for_tests().slots_high());
+    let (offset, bytes) = region.lookup("a").unwrap().extents().unwrap()[0];
+    drop(region);
+    // What the disk has of all that is volatile may be of different moments: here a session that
+    // died in the writer lock, has the table's memory, and had not reserved it yet.
+    let file = std::fs::OpenOptions::new().write(true).open(place.path()).unwrap();
+    let write = |at: u64, bytes: &[u8]| {
+        std::os::unix::fs::FileExt::write_all_at(&file, bytes, at).unwrap();
+    };
+    let page = l.session(5);
+    for (at, value) in [
+        (header::SESSIONS_HIGH, 6),
+        (page + session_field::INCARNATION, 9),
+        (page + session_field::RECORDS, offset),
+        (page + session_field::RECORDS + 8, bytes),
+        (header::WRITER, (9 << 9 | 5) << 1),
+        (header::DIRTY, 1),
+        (l.warm_bits, 0),
+    ] {
+        write(at, &value.to_le_bytes());
+    }
+    write(l.slots, &vec![0; (u64::from(slots) * slot::BYTES) as usize]);
+    for root in header::ROOTS {
+        place.flip(root + 20);
+    }
+    let refused = place.reboot();
+    assert!(matches!(refused, Err(Error::RegionCorrupt { .. })), "{refused:?}");
+    // Somebody knows how to mend the roots.
+    for root in header::ROOTS {
+        place.flip(root + 20);
+    }
+    let region = place.reboot().unwrap();
+    assert_eq!(byte(&region, "a"), 1);
+    healthy(&region);
 }
 
 #[test]
