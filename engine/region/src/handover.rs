@@ -178,7 +178,8 @@ impl Writer<'_> {
         let index = self.vacancy(fd)?;
         kill::point("fork: slot locked");
         let seat = self.fill(index, holds, kept);
-        if seat.is_err() {
+        // Without a page, for which there was no room, there is nothing to sweep, nor to touch.
+        if seat.is_err() && index < self.s.sessions_high() {
             self.sweep_session(index)?;
         }
         seat

@@ -129,18 +129,11 @@ impl Ground<'_> {
     }
 
     fn allocate(&self, offset: u64, len: u64) -> Result<(), Failure> {
-        let fd = self.fd()?;
-        loop {
-            match rustix::fs::fallocate(fd, FallocateFlags::KEEP_SIZE, offset, len) {
-                Ok(()) => return Ok(()),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
-                    self.punch(offset, len);
-                    return Err(Failure::Full(FullCause::Backing));
-                }
-                Err(e) => return Err(Failure::Io(e.into())),
-            }
+        let done = self.allocate_keep(offset, len);
+        if done.is_err() {
+            self.punch(offset, len);
         }
+        done
     }
 
     /// Makes `[from, to)` present: whole blocks as large pages, and the rest as small ones.
@@ -257,8 +250,9 @@ impl Ground<'_> {
                 Err(libc::EINTR | libc::EAGAIN) => {}
                 Err(libc::EFAULT) => return Err(Failure::Full(FullCause::Backing)),
                 Err(libc::ENOMEM) => return Err(Failure::Full(FullCause::Cgroup)),
-                // No such advice (before Linux 5.14).
-                Err(libc::EINVAL) => return self.allocate(at, len),
+                // No such advice (before Linux 5.14). What is there stays in any case: of metadata
+                // some may be in use, and what is being reserved is punched by who asked for it.
+                Err(libc::EINVAL) => return self.allocate_keep(at, len),
                 Err(code) => return Err(Failure::Io(io::Error::from_raw_os_error(code))),
             }
         }
@@ -301,5 +295,33 @@ impl Ground<'_> {
                 Err(e) => return Err(Failure::Io(e.into())),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backing;
+    use crate::types::Location;
+
+    /// Without `MADV_POPULATE_WRITE` (before Linux 5.14) and without room.
+    #[test]
+    fn what_is_there_stays_when_there_is_no_room_for_more_of_it() {
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let span = 1 << 42;
+        let location = Location::File(directory.path().join("region"));
+        let file = backing::create(&location, span).unwrap();
+        let mapping = file.map(BLOCK, true).unwrap();
+        // An address that is no page's is answered as an unknown advice is.
+        let base = mapping.base().wrapping_add(1);
+        let ground = Ground { base, file: file.as_ref(), collapses: true, peers: 1 };
+        if ground.room() >= span {
+            return eprintln!("not run: shared memory has no limit here");
+        }
+        ground.reserve_small(0, PAGE).unwrap();
+        rustix::io::pwrite(file.fd().unwrap(), b"in use", 0).unwrap();
+        let refused = ground.reserve_small(0, span);
+        assert!(matches!(refused, Err(Failure::Full(FullCause::Backing))), "{refused:?}");
+        assert_eq!(backing::head(file.fd().unwrap(), 6).unwrap(), b"in use");
     }
 }

@@ -136,7 +136,9 @@ impl Session {
         ephemeral: bool,
     ) -> Result<Self> {
         let session = Self::map(backing, layout, id, false)?;
-        session.reserve_metadata(0, header::BYTES)?;
+        // Before it is there nothing of it may be read, not even to know how many share it.
+        let header = session.ground_for(1).reserve_small(0, header::BYTES);
+        header.map_err(|e| session.refusal(e, header::BYTES, 0))?;
         let bytes = &session.bytes;
         kill::point("create: header reserved");
         bytes.write(8, layout.encode(id).get(8..).unwrap_or_default())?;
@@ -418,21 +420,22 @@ impl Session {
 
     /// What the reserving code works on.
     pub(crate) fn ground(&self) -> Ground<'_> {
+        self.ground_for(self.living())
+    }
+
+    fn ground_for(&self, peers: u64) -> Ground<'_> {
         Ground {
             base: self.writable.as_ref().map_or(std::ptr::null_mut(), |mapping| mapping.base()),
             file: self.backing.as_ref(),
             collapses: self.backing.collapses(),
-            peers: self.living(),
+            peers,
         }
     }
 
     /// How many sessions there are, as far as their pages say.
     fn living(&self) -> u64 {
-        let lives = |index| {
-            let word = self.bytes.word(self.layout.session(index) + field::INCARNATION);
-            word.is_ok_and(|word| word.load(Ordering::Relaxed) != 0)
-        };
-        (0..self.sessions_high()).filter(|index| lives(*index)).count() as u64
+        let lives = |index: &u32| self.incarnation_in(*index).is_ok_and(|found| found != 0);
+        (0..self.sessions_high()).filter(lives).count() as u64
     }
 
     /// Reserves the pages of some metadata before its first use.
@@ -444,6 +447,11 @@ impl Session {
 
     /// The public error for a failed reservation of `needed` bytes.
     pub(crate) fn full(&self, failure: Failure, needed: u64) -> Error {
+        let used = self.bytes.word(header::USED).map_or(0, |w| w.load(Ordering::Relaxed));
+        self.refusal(failure, needed, used)
+    }
+
+    fn refusal(&self, failure: Failure, needed: u64, used: u64) -> Error {
         match failure {
             Failure::Io(e) => Error::io("reserving memory", e),
             Failure::Cancelled => Error::Cancelled,
@@ -453,7 +461,6 @@ impl Session {
                     FullCause::Backing if shm => FullCause::SharedMemory,
                     cause => cause,
                 };
-                let used = self.bytes.word(header::USED).map_or(0, |w| w.load(Ordering::Relaxed));
                 let capacity = self.layout.capacity;
                 let free = capacity.saturating_sub(used.saturating_mul(crate::layout::GRANULE));
                 Error::RegionFull { needed, free, capacity, cause }
@@ -465,6 +472,16 @@ impl Session {
     pub(crate) fn sessions_high(&self) -> u32 {
         let high = self.bytes.word(header::SESSIONS_HIGH).map_or(0, |w| w.load(Ordering::Acquire));
         u32::try_from(high).unwrap_or(SESSIONS).min(SESSIONS)
+    }
+
+    /// The incarnation in session slot `index`; 0 where none was ever, and no page may be touched:
+    /// the number may be from a word that is damaged.
+    pub(crate) fn incarnation_in(&self, index: u32) -> Result<u64> {
+        if index >= self.sessions_high() {
+            return Ok(0);
+        }
+        let word = self.bytes.word(self.layout.session(index) + field::INCARNATION)?;
+        Ok(word.load(Ordering::Acquire))
     }
 
     /// A location that opens the same region again.
@@ -508,6 +525,14 @@ pub(crate) fn forked() -> Error {
          region had no room for it, or a stopped process kept it locked; get the table again from \
          the region"
             .into(),
+    )
+}
+
+/// What a child is told that the callback of an operation has forked: the operation is its parent's.
+#[cold]
+pub(crate) fn begun_by_parent() -> Error {
+    Error::Stale(
+        "this operation was begun by the parent process, and goes on there; begin it anew".into(),
     )
 }
 

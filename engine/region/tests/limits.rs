@@ -248,7 +248,55 @@ fn on_a_small_tmpfs(name: &str) {
         let free = stat.f_bavail * stat.f_bsize as u64;
         assert!(free < 64 << 10, "{free} bytes were left");
     });
+    without_a_page(&region);
     say("done");
+}
+
+/// Where there is not a page left, nothing is touched that needs one.
+fn without_a_page(region: &Region) {
+    let mut rest = std::fs::File::create("/dev/shm/rest").unwrap();
+    while rest.write(&[1; 4096]).is_ok_and(|n| n > 0) {}
+    let options = CreateOptions { capacity: Some(1 << 20), ..CreateOptions::default() };
+    match Region::create(Location::Shm("another".into()), options) {
+        Err(Error::RegionFull { cause: FullCause::SharedMemory, .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    // Children take the session slots that others have had, until one needs the first of a page.
+    let name = region.names().unwrap().swap_remove(0);
+    let pin = region.lookup(&name).unwrap();
+    let (out, mut end) = std::io::pipe().unwrap();
+    let mut out = BufReader::new(out);
+    let mut children = Vec::new();
+    let told = (0..20).any(|_| {
+        // SAFETY: the child writes a line, and waits for its end.
+        let pid = unsafe { libc::fork() };
+        assert!(pid >= 0);
+        if pid == 0 {
+            // SAFETY: asks to be ended with its parent.
+            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+            let told = matches!(pin.manifest(), Err(Error::Stale(_)));
+            let _ = end.write_all(format!("{told}\n").as_bytes());
+            loop {
+                // SAFETY: without conditions.
+                unsafe { libc::pause() };
+            }
+        }
+        children.push(pid);
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        line == "true\n"
+    });
+    for pid in children {
+        // SAFETY: ends a child made above, and waits for it.
+        unsafe {
+            libc::kill(pid, libc::SIGKILL);
+            libc::waitpid(pid, std::ptr::null_mut(), 0);
+        }
+    }
+    assert!(told);
+    std::fs::remove_file("/dev/shm/rest").unwrap();
+    region.gc().unwrap();
+    assert!(region.verify().ok(), "{:?}", region.verify());
 }
 
 #[test]

@@ -145,8 +145,12 @@ impl ShmBacking {
         if (segment.len() as u64) < span {
             return Ok(false);
         }
-        // While a region is being made its header is still zero on both sides; its temporary
-        // name is random, so that nobody else can have made another under it.
+        // While a region is being made it has no header: reading its page would reserve it, and
+        // kill us where there is no room. Its temporary name is random, so that nobody else can
+        // have made another under it.
+        if self.temporary.is_some() && !self.named.load(Ordering::Acquire) {
+            return Ok(true);
+        }
         let mine = head(self.fd()?, header::CAPACITY as usize)?;
         let id = header::ID as usize;
         let mut theirs = [0_u8; 16];
