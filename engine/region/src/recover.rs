@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use crate::error::Result;
 use crate::kill;
-use crate::layout::{GRANULE, LOCK_BASE, SESSIONS, header, session as field, slot};
+use crate::layout::{GRANULE, LOCK_BASE, header, session as field, slot};
 use crate::protocol;
 use crate::session::Session;
 use crate::state::{self, State};
@@ -21,11 +21,7 @@ impl Session {
             self.roll_back()?;
         }
         let left: Vec<u32> = (0..self.sessions_high())
-            .filter(|&index| {
-                bytes
-                    .word(self.layout.session(index) + field::INCARNATION)
-                    .is_ok_and(|word| word.load(Ordering::Acquire) != 0)
-            })
+            .filter(|&index| self.incarnation_in(index).is_ok_and(|found| found != 0))
             .collect();
         // Nobody lives who could hold the writer lock.
         let held = bytes.word(header::WRITER)?.swap(0, Ordering::AcqRel) != 0;
@@ -57,8 +53,7 @@ impl Writer<'_> {
 
     /// Takes over from another session if its process is gone.
     pub(crate) fn take_over(&mut self, index: u32) -> Result<()> {
-        let index = index.min(SESSIONS - 1);
-        if index == self.s.index() {
+        if index == self.s.index() || index >= self.s.sessions_high() {
             return Ok(());
         }
         let s = self.s;
@@ -188,9 +183,7 @@ impl Writer<'_> {
         }
         kill::point("rebuild: tables counted");
         for index in 0..s.sessions_high() {
-            if s.bytes.word(s.layout.session(index) + field::INCARNATION)?.load(Ordering::Acquire)
-                == 0
-            {
+            if s.incarnation_in(index)? == 0 {
                 continue;
             }
             let (records, chain) = self.session_records(index)?;

@@ -21,7 +21,7 @@ impl Session {
     fn open_sessions(&self) -> Result<Vec<u32>> {
         let mut open = Vec::new();
         for index in 0..self.sessions_high() {
-            if self.number(self.layout.session(index) + field::INCARNATION)? != 0 {
+            if self.incarnation_in(index)? != 0 {
                 open.push(index);
             }
         }
@@ -189,8 +189,7 @@ impl Session {
         }
         for (token, what) in [(self.updater_of(slot)?, "updated"), (self.ticket_of(slot)?, "sent")]
         {
-            let page = self.layout.session((token & 0x1ff) as u32);
-            if token != 0 && self.number(page + field::INCARNATION)? != token >> 9 {
+            if token != 0 && self.incarnation_in((token & 0x1ff) as u32)? != token >> 9 {
                 return Ok(Some(format!("it is {what} by a session that is not there")));
             }
         }

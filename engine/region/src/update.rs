@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::catalog::Held;
 use crate::error::{Error, Result};
 use crate::kill;
-use crate::layout::{LOCK_BASE, LOCK_READERS, SESSIONS, session as field, slot};
+use crate::layout::{LOCK_BASE, LOCK_READERS, session as field, slot};
 use crate::pins::Line;
 use crate::protocol;
 use crate::session::Session;
@@ -54,9 +54,7 @@ impl Session {
             return Ok(self.updates.lock().contains_key(&slot));
         }
         let index = (token & 0x1ff) as u32;
-        let page = self.layout.session(index.min(SESSIONS - 1));
-        let incarnation = self.bytes.word(page + field::INCARNATION)?.load(Ordering::Acquire);
-        if token == 0 || incarnation != token >> 9 {
+        if token == 0 || self.incarnation_in(index)? != token >> 9 {
             return Ok(false);
         }
         self.session_locked(index)
@@ -288,6 +286,9 @@ impl Session {
 
     /// What is known of session `index` as a holder of a table.
     pub(crate) fn holder(&self, index: u32, sequence: u64, kind: HoldKind) -> Result<Holder> {
+        if index >= self.sessions_high() {
+            return Ok(Holder { pid: 0, since: None, what: String::new(), kind });
+        }
         let page = self.layout.session(index);
         let noted = self.noted(index, sequence, kind)?;
         Ok(Holder {

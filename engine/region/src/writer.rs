@@ -177,7 +177,8 @@ impl Writer<'_> {
             kill::point("writer: rebuilt");
         }
         if let Some(slot) = stolen {
-            if ready.is_ok() {
+            // A slot that none was ever in is what a damaged word names.
+            if ready.is_ok() && slot < self.s.sessions_high() {
                 ready = self.sweep_session(slot);
             }
             // In any case: kept, the dead session would look alive to all others.
