@@ -456,6 +456,14 @@ impl Writer<'_> {
         }
     }
 
+    /// How many bytes of a slab are in blocks that somebody has.
+    pub(crate) fn slab_bytes_in_use(&self, slab: u64) -> Result<u64> {
+        let occupancy = self.get(self.s.layout.granule_row(slab) + granule::OCCUPANCY)?;
+        let blocks =
+            u64::from((occupancy & slab_mask(self.row(slab, granule::CLASS)?)).count_ones());
+        Ok(blocks * class_bytes(self.row(slab, granule::CLASS)?))
+    }
+
     fn give_small(&self, slab: u64, class: u32, block: u64) -> Result<()> {
         let at = self.s.layout.granule_row(slab) + granule::OCCUPANCY;
         let all = slab_mask(class);

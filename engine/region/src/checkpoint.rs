@@ -162,7 +162,7 @@ pub(crate) fn is_checkpoint(word: u64) -> bool {
 }
 
 /// The bytes an extent really takes.
-fn footprint(bytes: u64) -> u64 {
+pub(crate) fn footprint(bytes: u64) -> u64 {
     class_of(bytes).map_or_else(|| granules(bytes).saturating_mul(GRANULE), class_bytes)
 }
 

@@ -11,19 +11,21 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::arena::Raw;
-use crate::catalog::{Held, ManifestAt, visible};
-use crate::checkpoint::{self, Checkpoint, Kept, is_checkpoint, message_bytes};
-use crate::error::{Error, FullCause, Result};
+use crate::catalog::Held;
+use crate::checkpoint::{Checkpoint, is_checkpoint};
+use crate::error::{Error, Result};
+use crate::fork;
 use crate::kill;
-use crate::layout::{GRANULE, LOCK_READERS, SESSIONS, header, session as field, slot};
+use crate::layout::{GRANULE, header, session as field, slot};
 use crate::pins::Line;
-use crate::reserve::Failure;
-use crate::roots::{self, Place, Root};
-use crate::session::Session;
+use crate::roots::Root;
+use crate::session::{Session, begun_by_parent};
 use crate::state::{self, State};
 use crate::sync;
-use crate::types::{Flushed, Patience, Report};
+use crate::types::{Flushed, Patience};
 use crate::writer::Writer;
+
+use snapshot::{Attempt, Pending};
 
 /// How long to wait for another's flush: it may write all of a large file.
 const OTHERS: Duration = Duration::from_secs(600);
@@ -31,48 +33,6 @@ const OTHERS: Duration = Duration::from_secs(600);
 const COURTESY: Duration = Duration::from_millis(50);
 /// How often to look again whether a wait is over.
 const SLICE: Duration = Duration::from_millis(2);
-
-/// A table, as it was found in a slot. Name, manifest and extents never change for a sequence.
-struct Found {
-    manifest: ManifestAt,
-    name: Vec<u8>,
-    extents: Vec<(u64, u64)>,
-}
-
-/// All tables at one instant.
-#[derive(Default)]
-struct Snapshot {
-    tables: Vec<Kept>,
-    /// Sorted, without duplicates, manifests included.
-    extents: Vec<(u64, u64)>,
-    left_out: Vec<String>,
-}
-
-impl Snapshot {
-    /// What the checkpoint of it needs.
-    fn bytes(&self) -> u64 {
-        let names = self.tables.iter().map(|table| table.name.len() as u64).sum();
-        let extents = self.extents.len() as u64;
-        16 * extents + message_bytes(extents, self.tables.len() as u64, names)
-    }
-}
-
-/// A checkpoint that is published, and has no content yet.
-struct Pending {
-    place: Place,
-    content: Checkpoint,
-}
-
-/// What came of an attempt to publish a checkpoint.
-enum Attempt {
-    /// All is durable as it is.
-    Nothing,
-    Pending(Pending),
-    /// Tables came meanwhile: so many bytes are needed.
-    Larger(u64),
-    /// A table is being updated in place.
-    Busy(u32, u64),
-}
 
 /// The right to flush: one process, one thread of it. Given back when dropped.
 struct Turn<'a>(&'a Session);
@@ -127,6 +87,10 @@ impl Session {
         if self.read_only {
             return Err(Error::ReadOnly);
         }
+        // In a child that the callback forks, the flush is its parent's: it does nothing more.
+        let began = fork::generation();
+        let interrupt = || (patience.interrupt)() || fork::generation() != began;
+        let patience = &Patience { interrupt: &interrupt, ..*patience };
         let _turn = self.take_turn(patience.interrupt)?;
         kill::point("flush: turn taken");
         if self.bytes.word(header::FLAGS)?.load(Ordering::Acquire) & header::FLAG_SYNC_FAILED != 0 {
@@ -155,7 +119,12 @@ impl Session {
         let Some(mut pending) = self.publish_snapshot(&last, patience, &mut flushed)? else {
             return Ok((last.number, flushed));
         };
-        let root = match self.write_content(&mut pending, &last, patience.interrupt, &mut flushed) {
+        let began = fork::generation();
+        let written = self.write_content(&mut pending, &last, patience.interrupt, &mut flushed);
+        if fork::generation() != began {
+            return Err(begun_by_parent());
+        }
+        let root = match written {
             Ok(root) => root,
             Err(e) => {
                 // Nothing has happened yet that cannot be taken back.
@@ -217,10 +186,9 @@ impl Session {
     /// Whether the session of a token lives. A dead one is swept.
     fn session_lives(&self, token: u64) -> Result<bool> {
         let slot = (token & 0x1ff) as u32;
-        let page = self.layout.session(slot.min(SESSIONS - 1));
         let current = || {
-            let word = self.bytes.word(page + field::INCARNATION)?;
-            Ok::<_, Error>(slot != self.index() && word.load(Ordering::Acquire) == token >> 9)
+            let lives = slot != self.index() && self.incarnation_in(slot)? == token >> 9;
+            Ok::<_, Error>(lives)
         };
         if current()? {
             self.write()?.sweep_dead()?;
@@ -237,12 +205,14 @@ impl Session {
         let last = self.read_checkpoint(place)?;
         // Its sums are taken over; damage must not be.
         let root = self.root((number % 2) as usize)?.filter(|root| root.place == place);
-        let damaged = match root {
-            Some(root) => self.sum(place.offset, place.bytes(), &|| false)? != Some(root.sum),
-            None => false,
-        };
-        if damaged || last.number != number {
+        let sum = self.sum(place.offset, place.bytes(), &|| false)?.unwrap_or_default();
+        if last.number != number || root.is_some_and(|root| root.sum != sum) {
             return Err(Error::corrupt("its checkpoint is damaged", place.offset));
+        }
+        if root.is_none_or(|root| root.number != number) {
+            // Somebody has damaged it since. It is what all that is not flushed again relies on.
+            self.write_root(&Root { number, place, sum })?;
+            self.barrier("flush: root on disk")?;
         }
         Ok(last)
     }
@@ -255,6 +225,7 @@ impl Session {
         flushed: &mut Flushed,
     ) -> Result<Option<Pending>> {
         let deadline = Instant::now().checked_add(patience.timeout);
+        let began = fork::generation();
         // Read without the lock; what changes until it is taken is read again.
         let mut known = HashMap::new();
         let needed = self.glance(&mut known, last)?.bytes();
@@ -286,7 +257,11 @@ impl Session {
                     if since.elapsed() > COURTESY {
                         leases.take_more(patience.what)?;
                     }
-                    if let Err(e) = self.await_update(slot, word, deadline, patience.interrupt) {
+                    let done = self.await_update(slot, word, deadline, patience.interrupt);
+                    if fork::generation() != began {
+                        return Err(begun_by_parent());
+                    }
+                    if let Err(e) = done {
                         self.give_back(memory);
                         return Err(e);
                     }
@@ -314,38 +289,6 @@ impl Session {
     fn give_back(&self, memory: Raw) {
         self.free(memory);
         let _ = self.write().and_then(|writer| writer.shed());
-    }
-
-    /// Reads all tables without the lock. Nothing is held meanwhile, so a table may have gone, and
-    /// what was read of it be another's: only what has the same state word afterwards counts.
-    fn glance(&self, known: &mut HashMap<u64, Found>, last: &Checkpoint) -> Result<Snapshot> {
-        let mut snapshot = Snapshot::default();
-        for slot in slot::HIDDEN..self.slots_high() {
-            let word = self.state_word(slot)?;
-            if !visible(word) {
-                continue;
-            }
-            let found = self.found_in(slot);
-            std::sync::atomic::fence(Ordering::Acquire);
-            if self.state_word(slot)? != word {
-                continue;
-            }
-            let Ok(found) = found else { continue };
-            snapshot.add(state::sequence(word), 0, &found);
-            known.insert(state::sequence(word), found);
-        }
-        // Poisoned tables may need what was durable before.
-        snapshot.extents.extend(&last.extents);
-        snapshot.settle();
-        Ok(snapshot)
-    }
-
-    fn found_in(&self, slot: u32) -> Result<Found> {
-        Ok(Found {
-            manifest: self.manifest_at(slot)?,
-            name: self.slot_name(slot)?,
-            extents: self.slot_extents(slot)?,
-        })
     }
 
     /// Waits until a table that is being updated in place no longer is.
@@ -456,176 +399,7 @@ impl Session {
     }
 }
 
-impl Snapshot {
-    fn add(&mut self, sequence: u64, content: u64, found: &Found) {
-        self.extents.push((found.manifest.offset, found.manifest.bytes()));
-        self.extents.extend(&found.extents);
-        let (manifest, name) = (found.manifest, found.name.clone());
-        self.tables.push(Kept { sequence, content, manifest, name });
-    }
-
-    fn settle(&mut self) {
-        self.left_out.sort_unstable();
-        self.tables.sort_unstable_by_key(|table| table.sequence);
-        self.extents.sort_unstable();
-        self.extents.dedup();
-    }
-}
-
 impl Writer<'_> {
-    /// All tables as they are now; a slot and its word if one is being updated in place.
-    fn snapshot(
-        &mut self,
-        known: &mut HashMap<u64, Found>,
-        last: &Checkpoint,
-    ) -> Result<Result<Snapshot, (u32, u64)>> {
-        let s = self.s;
-        let mut snapshot = Snapshot::default();
-        for slot in slot::HIDDEN..s.slots_high() {
-            let mut word = s.state_word(slot)?;
-            if matches!(state::state(word), Some(State::Leased | State::Writing)) {
-                // Its updater may have died; then that ends the update.
-                self.end_if_dead(slot)?;
-                word = s.state_word(slot)?;
-            }
-            match state::state(word) {
-                Some(State::Published) => {}
-                Some(State::Leased | State::Writing) => return Ok(Err((slot, word))),
-                Some(State::Poisoned) => {
-                    let name = s.slot_name(slot)?;
-                    snapshot.left_out.push(String::from_utf8_lossy(&name).into_owned());
-                    let Some(kept) = last.tables.iter().find(|table| table.name == name) else {
-                        continue;
-                    };
-                    let found = Found {
-                        manifest: kept.manifest,
-                        name,
-                        extents: s.kept_extents(last, kept)?,
-                    };
-                    snapshot.add(kept.sequence, kept.content, &found);
-                    continue;
-                }
-                _ => continue,
-            }
-            let sequence = state::sequence(word);
-            let found = match known.entry(sequence) {
-                std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::hash_map::Entry::Vacant(entry) => entry.insert(s.found_in(slot)?),
-            };
-            let content = s.bytes.word(s.layout.slot(slot) + slot::CONTENT)?;
-            snapshot.add(sequence, content.load(Ordering::Acquire), found);
-        }
-        snapshot.settle();
-        Ok(Ok(snapshot))
-    }
-
-    /// Publishes a checkpoint of all tables in a hidden slot.
-    fn publish_checkpoint(
-        &mut self,
-        known: &mut HashMap<u64, Found>,
-        last: &Checkpoint,
-        memory: Raw,
-        flushed: &mut Flushed,
-    ) -> Result<Attempt> {
-        let snapshot = match self.snapshot(known, last)? {
-            Ok(snapshot) => snapshot,
-            Err((slot, word)) => return Ok(Attempt::Busy(slot, word)),
-        };
-        *flushed = Flushed {
-            tables: snapshot.tables.len() as u64,
-            bytes: 0,
-            left_out: snapshot.left_out.clone(),
-        };
-        let base = match self.s.hidden_slot(header::CHECKPOINT)? {
-            Some(slot) => Some(self.s.checkpoint_number(slot)?),
-            None => None,
-        };
-        if snapshot.tables == last.tables && base != Some(1) {
-            return Ok(Attempt::Nothing);
-        }
-        let needed = snapshot.bytes();
-        let count = u32::try_from(snapshot.extents.len()).ok().filter(|_| needed <= memory.bytes);
-        let Some(count) = count else { return Ok(Attempt::Larger(needed)) };
-        let place = Place {
-            offset: memory.offset,
-            extents: count,
-            message: memory.bytes - u64::from(count) * 16,
-        };
-        let mut array = Vec::with_capacity(snapshot.extents.len() * 16);
-        for (offset, bytes) in &snapshot.extents {
-            array.extend_from_slice(&offset.to_le_bytes());
-            array.extend_from_slice(&bytes.to_le_bytes());
-        }
-        self.s.bytes.write(place.offset, &array)?;
-        let mut content = Checkpoint {
-            number: base.unwrap_or(0).saturating_add(1),
-            sequence: 0,
-            extents: snapshot.extents,
-            sums: Vec::new(),
-            tables: snapshot.tables,
-        };
-        self.fill_hidden(place, &mut content)?;
-        Ok(Attempt::Pending(Pending { place, content }))
-    }
-
-    /// A hidden slot that nothing is in.
-    fn take_hidden(&mut self) -> Result<u32> {
-        for collected in [false, true] {
-            for slot in 0..slot::HIDDEN {
-                if state::state(self.s.state_word(slot)?) == Some(State::Free) {
-                    return Ok(slot);
-                }
-            }
-            if !collected {
-                self.collect_retired()?;
-            }
-        }
-        // Readers without a session keep everything, earlier checkpoints as well.
-        let cause = if self.s.lock.try_lock(LOCK_READERS, 1).unwrap_or(false) {
-            let _ = self.s.lock.unlock(LOCK_READERS, 1);
-            FullCause::Pins
-        } else {
-            FullCause::ReadOnlyOpener
-        };
-        Err(self.s.full(Failure::Full(cause), GRANULE))
-    }
-
-    fn fill_hidden(&mut self, place: Place, content: &mut Checkpoint) -> Result<()> {
-        let s = self.s;
-        let slot = self.take_hidden()?;
-        let at = s.layout.slot(slot);
-        let sequence = s.bytes.word(header::SEQUENCE)?.fetch_add(1, Ordering::AcqRel);
-        content.sequence = sequence.saturating_add(1);
-        if content.sequence > state::LAST_SEQUENCE {
-            return Err(Error::corrupt("the sequence numbers are used up", header::SEQUENCE));
-        }
-        let word = s.bytes.word(at + slot::STATE)?;
-        word.store(state::word(State::Building, content.sequence), Ordering::Release);
-        kill::point("flush: slot taken");
-        s.describe_checkpoint(slot, place, content.number)?;
-        kill::point("flush: slot filled");
-        let own = (place.offset, place.bytes());
-        let all = || std::iter::once(&own).chain(&content.extents);
-        for (counted, &(offset, bytes)) in all().enumerate() {
-            if let Err(e) = self.add_owner(offset, bytes) {
-                for &(offset, bytes) in all().take(counted) {
-                    self.drop_owner(offset, bytes)?;
-                }
-                self.give_slot(slot, content.sequence)?;
-                return Err(e);
-            }
-        }
-        kill::point("flush: owners counted");
-        word.store(
-            state::word(State::Retired, content.sequence) | state::CHECKPOINT,
-            Ordering::SeqCst,
-        );
-        kill::point("flush: slot hidden");
-        s.bytes.word(header::PENDING)?.store(u64::from(slot) + 1, Ordering::SeqCst);
-        kill::point("flush: pending");
-        Ok(())
-    }
-
     /// Lets the checkpoint in a slot, whose root is on the disk, take the last one's place.
     fn switch_checkpoint(&mut self, slot: u32) -> Result<()> {
         let old = self.s.hidden_slot(header::CHECKPOINT)?;
@@ -675,117 +449,9 @@ impl Writer<'_> {
         let _ = flusher.compare_exchange(token, 0, Ordering::AcqRel, Ordering::Relaxed);
         self.shed()
     }
-
-    /// Whether memory would come free with the next flush: nobody but checkpoints has it.
-    pub(crate) fn awaits_flush(&self) -> Result<bool> {
-        let s = self.s;
-        if !s.backing.is_durable() {
-            return Ok(false);
-        }
-        let mut kept: HashMap<(u64, u64), u64> = HashMap::new();
-        for slot in 0..slot::HIDDEN {
-            if is_checkpoint(s.state_word(slot)?) {
-                for extent in s.slot_extents(slot).unwrap_or_default() {
-                    *kept.entry(extent).or_insert(0) += 1;
-                }
-            }
-        }
-        for ((offset, bytes), checkpoints) in kept {
-            if self.owners(offset, bytes)? <= checkpoints {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
 }
 
-impl Session {
-    /// Fills a hidden slot's fields, but for its state.
-    pub(crate) fn describe_checkpoint(&self, slot: u32, place: Place, number: u64) -> Result<()> {
-        let at = self.layout.slot(slot);
-        self.bytes.zero(at + slot::CONTENT, slot::BYTES - slot::CONTENT)?;
-        self.bytes.word(at + slot::CONTENT)?.store(number, Ordering::Relaxed);
-        self.bytes.word(at + slot::MANIFEST)?.store(place.offset, Ordering::Relaxed);
-        self.bytes.word(at + slot::MANIFEST_BYTES)?.store(place.message, Ordering::Relaxed);
-        self.bytes.half(at + slot::EXTENTS)?.store(place.extents, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Compares what is durable with its checksums, and the roots with what they should say.
-    pub(crate) fn verify_durable(&self, report: &mut Report) -> Result<()> {
-        if !self.backing.is_durable() {
-            return Ok(());
-        }
-        let flags = self.bytes.word(header::FLAGS)?.load(Ordering::Acquire);
-        if flags & header::FLAG_SYNC_FAILED != 0 {
-            report
-                .problems
-                .push("the system failed to write the file; no flush can succeed".into());
-        }
-        let Some(slot) = self.hidden_slot(header::CHECKPOINT)? else {
-            if self.root(0)?.is_none() {
-                report.problems.push("the first durable root is damaged".into());
-            }
-            return Ok(());
-        };
-        let word = self.state_word(slot)?;
-        // Held, so that a flush that completes meanwhile does not have it recycled.
-        if !self.hold(slot, Line::Pins, word, "")? {
-            return Ok(());
-        }
-        let outcome = self.verify_checkpoint(slot, report);
-        self.unhold(slot, Line::Pins);
-        outcome
-    }
-
-    fn verify_checkpoint(&self, slot: u32, report: &mut Report) -> Result<()> {
-        let number = self.checkpoint_number(slot)?;
-        let place = self.place_of(slot)?;
-        let root = self.root((number % 2) as usize)?;
-        let Some(root) = root.filter(|root| root.number == number && root.place == place) else {
-            // Unless another flush has completed meanwhile, it is the place where it was written.
-            if self.hidden_slot(header::CHECKPOINT)? == Some(slot) {
-                let at = roots::at(number);
-                report.problems.push(format!("the durable root at byte {at} is damaged"));
-            }
-            return Ok(());
-        };
-        self.verify_sums(&root, report)
-    }
-
-    /// Compares a root's checkpoint, and all that it keeps, with the checksums.
-    pub(crate) fn verify_sums(&self, root: &Root, report: &mut Report) -> Result<()> {
-        let place = root.place;
-        if place.offset == 0 {
-            return Ok(());
-        }
-        let kept = self.read_checkpoint(place)?;
-        if self.sum(place.offset, place.bytes(), &|| false)? != Some(root.sum) {
-            report
-                .problems
-                .push(format!("the checkpoint at byte {} is not what was flushed", place.offset));
-            return Ok(());
-        }
-        for (&(offset, bytes), &expected) in kept.extents.iter().zip(&kept.sums) {
-            if self.sum(offset, bytes, &|| false)? == Some(expected) {
-                continue;
-            }
-            let of = kept.tables.iter().filter(|table| {
-                (table.manifest.offset, table.manifest.bytes()) == (offset, bytes)
-                    || self
-                        .kept_extents(&kept, table)
-                        .is_ok_and(|e| checkpoint::contains(&e, offset, bytes))
-            });
-            let names: Vec<_> =
-                of.map(|table| format!("{:?}", String::from_utf8_lossy(&table.name))).collect();
-            report.problems.push(format!(
-                "table {}: the {bytes} bytes at byte {offset} are not what was flushed",
-                names.join(", ")
-            ));
-        }
-        Ok(())
-    }
-}
-
+mod snapshot;
 #[cfg(test)]
 mod tests;
+mod verify;

@@ -21,6 +21,7 @@ mod access;
 mod arena;
 mod backing;
 mod bits;
+mod blame;
 mod catalog;
 mod cgroup;
 mod checkpoint;

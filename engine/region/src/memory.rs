@@ -18,6 +18,16 @@ use crate::writer::Writer;
 /// read-only for some milliseconds, and need not fail the work of others.
 const PASSING: Duration = Duration::from_millis(200);
 
+/// Whether it is a reader that stands in the way, who may be passing still.
+pub(crate) fn passes(cause: FullCause, since: &mut Option<Instant>) -> bool {
+    cause == FullCause::ReadOnlyOpener && since.get_or_insert_with(Instant::now).elapsed() < PASSING
+}
+
+/// Waits a moment for such a reader.
+pub(crate) fn wait_for_reader() {
+    std::thread::sleep(Duration::from_millis(2));
+}
+
 impl Session {
     /// Memory for `bytes` bytes, reserved, on 64 bytes; the result counts a multiple of 64.
     pub(crate) fn allocate(&self, bytes: u64) -> Result<Raw> {
@@ -123,12 +133,10 @@ impl Session {
                         continue;
                     }
                     let writer = self.write()?;
-                    let cause = writer.blame(cause)?;
-                    if cause == FullCause::ReadOnlyOpener
-                        && obstructed.get_or_insert_with(Instant::now).elapsed() < PASSING
-                    {
+                    let cause = writer.blame(cause, bytes)?;
+                    if passes(cause, &mut obstructed) {
                         drop(writer);
-                        std::thread::sleep(Duration::from_millis(2));
+                        wait_for_reader();
                         swept = false;
                         continue;
                     }

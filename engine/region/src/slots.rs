@@ -5,7 +5,7 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::error::{Error, FullCause, Result};
+use crate::error::{Error, Result};
 use crate::kill;
 use crate::layout::{LOCK_READERS, PAGE, header, slot};
 use crate::protocol;
@@ -138,7 +138,7 @@ impl Writer<'_> {
 
     /// Whether a retired slot that no process holds is kept for what leads to it: an older version
     /// of the table, or a pass on its way to another process.
-    fn kept(&self, slot: u32, seen: u64) -> Result<bool> {
+    pub(crate) fn kept(&self, slot: u32, seen: u64) -> Result<bool> {
         let last = seen & state::SUPERSEDED == 0;
         Ok((last && self.s.predecessor(slot)? != 0) || self.s.passes_keep(slot)?)
     }
@@ -180,21 +180,5 @@ impl Writer<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Says more precisely why the capacity does not suffice.
-    pub(crate) fn blame(&self, cause: FullCause) -> Result<FullCause> {
-        if cause != FullCause::Capacity {
-            return Ok(cause);
-        }
-        if self.s.bytes.word(header::RETIRED)?.load(Ordering::Relaxed) == 0 {
-            return Ok(if self.awaits_flush()? { FullCause::Flush } else { cause });
-        }
-        if self.s.lock.try_lock(LOCK_READERS, 1).unwrap_or(false) {
-            let _ = self.s.lock.unlock(LOCK_READERS, 1);
-            Ok(FullCause::Pins)
-        } else {
-            Ok(FullCause::ReadOnlyOpener)
-        }
     }
 }
