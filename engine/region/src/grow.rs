@@ -14,9 +14,10 @@ use crate::error::{Error, FullCause, Result};
 use crate::extent::Extent;
 use crate::kill;
 use crate::layout::{GRANULE, GRANULES_PER_BLOCK};
+use crate::memory::{passes, wait_for_reader};
 use crate::region::Region;
 use crate::reserve::Failure;
-use crate::session::Session;
+use crate::session::{Deferred, Session};
 use crate::writer::Writer;
 
 /// The least that an extent grows by, if the capacity allows: a large page.
@@ -43,7 +44,7 @@ impl std::fmt::Debug for Growable {
 /// What came of claiming more granules behind an extent.
 enum Longer {
     /// Claimed, not reserved yet.
-    Done,
+    Done(Raw),
     /// Something else begins there.
     Met,
     /// No room.
@@ -56,8 +57,16 @@ impl Region {
     /// # Errors
     /// As for [`Region::allocate`].
     pub fn grow(&self, bytes: u64) -> Result<Growable> {
+        self.grow_with(bytes, &|| false)
+    }
+
+    /// The same; `interrupt` is asked now and then while much memory is reserved.
+    ///
+    /// # Errors
+    /// As for [`Region::allocate_with`].
+    pub fn grow_with(&self, bytes: u64, interrupt: &dyn Fn() -> bool) -> Result<Growable> {
         let session = self.session()?;
-        let raw = session.begin_growing(bytes)?;
+        let raw = session.begin_growing(bytes, interrupt)?;
         Ok(Growable { extent: Extent::new(self.clone(), session, raw)? })
     }
 }
@@ -85,6 +94,19 @@ impl Growable {
     /// # Errors
     /// As for [`Region::allocate`]; the extent is as it was.
     pub fn extend(&mut self, bytes: u64, filled: u64) -> Result<u64> {
+        self.extend_with(bytes, filled, &|| false)
+    }
+
+    /// The same; `interrupt` is asked now and then while much memory is reserved.
+    ///
+    /// # Errors
+    /// As for [`Region::allocate_with`]; the extent is as it was.
+    pub fn extend_with(
+        &mut self,
+        bytes: u64,
+        filled: u64,
+        interrupt: &dyn Fn() -> bool,
+    ) -> Result<u64> {
         let len = self.len();
         if bytes <= len {
             return Ok(0);
@@ -93,14 +115,16 @@ impl Growable {
         let session = self.extent.session.clone();
         let generous = bytes.max(len.saturating_add((len / 4).clamp(STEP, MOST)));
         let generous = generous.checked_next_multiple_of(STEP).unwrap_or(bytes);
-        if session.lengthen(&mut self.extent.raw, bytes, generous)? {
+        if session.lengthen(&mut self.extent.raw, bytes, generous, interrupt)? {
             return Ok(0);
         }
         // Twice as much room, or it would meet the next one soon.
         let wanted = bytes.max(len.saturating_mul(2));
         let region = self.extent.region().clone();
-        let raw = match session.begin_growing(wanted) {
-            Err(Error::RegionFull { .. }) if wanted > bytes => session.begin_growing(bytes)?,
+        let raw = match session.begin_growing(wanted, interrupt) {
+            Err(Error::RegionFull { .. }) if wanted > bytes => {
+                session.begin_growing(bytes, interrupt)?
+            }
             begun => begun?,
         };
         let moved = Growable { extent: Extent::new(region, session, raw)? };
@@ -128,30 +152,41 @@ impl Growable {
 
 impl Session {
     /// A new extent with room to grow.
-    fn begin_growing(&self, bytes: u64) -> Result<Raw> {
+    fn begin_growing(&self, bytes: u64, interrupt: &dyn Fn() -> bool) -> Result<Raw> {
         let size = bytes.max(1).checked_next_multiple_of(GRANULE);
         let Some(size) = size.filter(|&size| size <= self.layout.capacity) else {
             return Err(self.full(Failure::Full(FullCause::Capacity), bytes));
         };
-        self.obtain(size, &|| false, |writer, pad| writer.claim_growing(size, pad))
+        self.obtain(size, interrupt, |writer, pad| writer.claim_growing(size, pad))
     }
 
     /// Makes an extent longer where it lies: to `generous` bytes if there is room, to `bytes` at
-    /// least. `false`: something else begins before that.
-    fn lengthen(&self, raw: &mut Raw, bytes: u64, generous: u64) -> Result<bool> {
+    /// least. `false`: something else begins before that. Unless it is `true`, the extent is as it
+    /// was.
+    fn lengthen(
+        &self,
+        raw: &mut Raw,
+        bytes: u64,
+        generous: u64,
+        interrupt: &dyn Fn() -> bool,
+    ) -> Result<bool> {
         let mut wanted = generous;
         let mut relief = 0;
+        let mut obstructed = None;
+        let missing = bytes - raw.bytes;
         loop {
-            let old = *raw;
             let mut writer = self.write()?;
-            let longer = writer.claim_longer(raw, wanted);
+            let longer = writer.claim_longer(*raw, wanted);
             let longer = writer.noting(longer);
             drop(writer);
             let failure = match longer? {
-                Longer::Done => match self.reserve_longer(raw, old) {
-                    Ok(()) => return Ok(true),
+                Longer::Done(longer) => match self.reserve_longer(*raw, longer, interrupt) {
+                    Ok(()) => {
+                        *raw = longer;
+                        return Ok(true);
+                    }
                     Err(failure @ Failure::Full(_)) => failure,
-                    Err(failure) => return Err(self.full(failure, bytes)),
+                    Err(failure) => return Err(self.full(failure, missing)),
                 },
                 Longer::Met if wanted == bytes => return Ok(false),
                 Longer::Met => {
@@ -162,36 +197,60 @@ impl Session {
             };
             if wanted > bytes {
                 wanted = bytes;
-            } else if !self.relieve(&mut relief, &failure, bytes - old.bytes)? {
-                return Err(self.full(failure, bytes - old.bytes));
+            } else if !self.relieve(&mut relief, &failure, missing)? {
+                let Failure::Full(cause) = failure else {
+                    return Err(self.full(failure, missing));
+                };
+                let writer = self.write()?;
+                let cause = writer.blame(cause, missing)?;
+                if !passes(cause, &mut obstructed) {
+                    return Err(writer.short(missing, cause));
+                }
+                drop(writer);
+                wait_for_reader();
+                relief = 0;
             }
         }
     }
 
     /// Reserves what made an extent longer; on failure it is as it was before.
-    fn reserve_longer(&self, raw: &mut Raw, old: Raw) -> Result<(), Failure> {
+    fn reserve_longer(
+        &self,
+        before: Raw,
+        mut longer: Raw,
+        interrupt: &dyn Fn() -> bool,
+    ) -> Result<(), Failure> {
         let io = |e: Error| Failure::Io(std::io::Error::other(e));
-        let first = self.layout.granule_of(raw.offset).unwrap_or(0);
-        let (lo, hi) = (first + granules(old.bytes), first + granules(raw.bytes));
+        let first = self.layout.granule_of(longer.offset).unwrap_or(0);
+        let (lo, hi) = (first + granules(before.bytes), first + granules(longer.bytes));
         let mut reserved = Vec::new();
         let mut outcome = Ok(());
         for (from, to) in self.runs(lo, hi, false).map_err(io)? {
             let at = self.layout.granule_at(from);
-            outcome = self.ground().reserve(at, (to - from) * GRANULE, &|| false);
-            if outcome.is_err() {
-                break;
+            outcome = self.ground().reserve(at, (to - from) * GRANULE, interrupt);
+            match outcome {
+                Ok(()) => reserved.push((from, to)),
+                // Neither memory nor records are ours.
+                Err(Failure::Forked) => return outcome,
+                Err(_) => break,
             }
-            reserved.push((from, to));
             kill::point("grow: run reserved");
         }
-        let mut writer = self.write().map_err(io)?;
+        let mut writer = match self.write() {
+            Ok(writer) => writer,
+            Err(e) => {
+                let shorter = Deferred::Shorter { raw: longer, bytes: before.bytes };
+                self.leave_undone(&reserved, std::iter::once(shorter));
+                return Err(io(e));
+            }
+        };
         let done = (|| {
             for (from, to) in reserved {
                 writer.warmed(from, to)?;
                 kill::point("grow: marked warm");
             }
             if outcome.is_err() {
-                writer.make_shorter(raw, old.bytes)?;
+                writer.make_shorter(&mut longer, before.bytes)?;
             }
             Ok(())
         })();
@@ -277,7 +336,7 @@ impl Writer<'_> {
     }
 
     /// Claims what is missing to `bytes` behind an extent's end.
-    fn claim_longer(&mut self, raw: &mut Raw, bytes: u64) -> Result<Longer> {
+    fn claim_longer(&mut self, raw: Raw, bytes: u64) -> Result<Longer> {
         let Some(first) = self.s.layout.granule_of(raw.offset) else {
             return Err(Error::corrupt("an extent lies outside the arena", raw.offset));
         };
@@ -292,14 +351,13 @@ impl Writer<'_> {
         self.s.make_known(from, to)?;
         self.rerecord(raw.record, new * GRANULE)?;
         kill::point("grow: recorded");
-        raw.bytes = new * GRANULE;
         self.take_more(first, old, new)?;
         kill::point("grow: taken");
-        Ok(Longer::Done)
+        Ok(Longer::Done(Raw { bytes: new * GRANULE, ..raw }))
     }
 
     /// Gives up what an extent has beyond `bytes`.
-    fn make_shorter(&mut self, raw: &mut Raw, bytes: u64) -> Result<()> {
+    pub(crate) fn make_shorter(&mut self, raw: &mut Raw, bytes: u64) -> Result<()> {
         let Some(first) = self.s.layout.granule_of(raw.offset) else {
             return Err(Error::corrupt("an extent lies outside the arena", raw.offset));
         };

@@ -11,7 +11,7 @@ use crate::error::{Error, FullCause, Result};
 use crate::kill;
 use crate::layout::{GRANULE, class_of};
 use crate::reserve::Failure;
-use crate::session::Session;
+use crate::session::{Deferred, Session};
 use crate::writer::Writer;
 
 /// How long a passing reader may stand in the way of memory: who only looks at a region opens it
@@ -151,7 +151,7 @@ impl Session {
     pub(crate) fn relieve(&self, tried: &mut u32, failure: &Failure, bytes: u64) -> Result<bool> {
         *tried += 1;
         match (*tried, failure) {
-            (_, Failure::Io(_) | Failure::Cancelled) => Ok(false),
+            (_, Failure::Io(_) | Failure::Cancelled | Failure::Forked) => Ok(false),
             (1, _) => {
                 self.write()?.collect()?;
                 Ok(true)
@@ -195,13 +195,24 @@ impl Session {
         for (from, to) in self.runs(lo, hi, false).map_err(io)? {
             let at = self.layout.granule_at(from);
             outcome = self.ground().reserve(at, (to - from) * GRANULE, interrupt);
-            if outcome.is_err() {
-                break;
+            match outcome {
+                Ok(()) => reserved.push((from, to)),
+                // Neither memory nor records are ours.
+                Err(Failure::Forked) => return outcome,
+                Err(_) => break,
             }
-            reserved.push((from, to));
             kill::point("reserve: run reserved");
         }
-        let mut writer = self.write().map_err(io)?;
+        let mut writer = match self.write() {
+            Ok(writer) => writer,
+            Err(e) => {
+                self.leave_undone(
+                    &reserved,
+                    padding.iter().chain([&raw]).copied().map(Deferred::Extent),
+                );
+                return Err(io(e));
+            }
+        };
         let done = (|| {
             for (from, to) in reserved {
                 writer.warmed(from, to)?;
@@ -218,6 +229,19 @@ impl Session {
         })();
         writer.noting(done).map_err(io)?;
         outcome
+    }
+
+    /// Gives up what was reserved without the writer lock, which cannot be had now: its pages at
+    /// once, since nobody would know of them, and what owns it with the lock.
+    pub(crate) fn leave_undone(
+        &self,
+        reserved: &[(u64, u64)],
+        work: impl Iterator<Item = Deferred>,
+    ) {
+        for &(from, to) in reserved {
+            self.ground().punch(self.layout.granule_at(from), (to - from) * GRANULE);
+        }
+        work.for_each(|item| self.defer(item));
     }
 
     /// Gives idle memory back to the system until `granules` are given back; gives bytes.
@@ -254,11 +278,7 @@ impl Session {
             Some(mut writer) => {
                 let _ = writer.release(raw.record, raw.offset, raw.bytes);
             }
-            None => self.defer(crate::session::Deferred::Extent {
-                record: raw.record,
-                offset: raw.offset,
-                bytes: raw.bytes,
-            }),
+            None => self.defer(Deferred::Extent(raw)),
         }
     }
 }

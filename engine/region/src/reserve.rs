@@ -19,6 +19,7 @@ use rustix::fs::FallocateFlags;
 use crate::backing::Backing;
 use crate::cgroup;
 use crate::error::FullCause;
+use crate::fork;
 use crate::layout::{BLOCK, GRANULE, PAGE};
 
 const MADV_POPULATE_WRITE: libc::c_int = 23;
@@ -39,6 +40,8 @@ pub(crate) enum Failure {
     Full(FullCause),
     /// The caller's callback asked to stop. What was taken has been given back.
     Cancelled,
+    /// The caller's callback has forked, and this is the child: the memory is its parent's.
+    Forked,
     /// The system failed otherwise.
     Io(io::Error),
 }
@@ -88,11 +91,15 @@ impl Ground<'_> {
                 return Err(Failure::Full(FullCause::Backing));
             }
         }
+        let began = fork::generation();
         let end = offset + len;
         let mut at = offset;
         while at < end {
             let next = (at / STEP * STEP + STEP).min(end);
             let stop = at > offset && interrupt();
+            if fork::generation() != began {
+                return Err(Failure::Forked);
+            }
             let done = if stop { Err(Failure::Cancelled) } else { self.populate(at, next) };
             if let Err(e) = done {
                 // The kernel leaves behind what it took before it failed.

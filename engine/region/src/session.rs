@@ -38,7 +38,9 @@ const LAST_INCARNATION: u64 = u64::MAX >> 10;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Deferred {
     /// Free an extent.
-    Extent { record: u64, offset: u64, bytes: u64 },
+    Extent(Raw),
+    /// Give up what an extent has beyond so many bytes.
+    Shorter { raw: Raw, bytes: u64 },
     /// Free a retired slot if nobody holds it.
     Slot(u32),
     /// End an exclusive lease.
@@ -455,6 +457,7 @@ impl Session {
         match failure {
             Failure::Io(e) => Error::io("reserving memory", e),
             Failure::Cancelled => Error::Cancelled,
+            Failure::Forked => begun_by_parent(),
             Failure::Full(cause) => {
                 let shm = self.backing.collapses() && self.backing.handed_on().is_none();
                 let cause = match cause {

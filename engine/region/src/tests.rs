@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::arena::Raw;
 use crate::backing;
+use crate::kill::watching;
 use crate::layout::{LOCK_BASE, SESSIONS, header, session as field, slot};
 use crate::lock::LockFile;
-use crate::session::Session;
+use crate::session::{Deferred, Session};
 use crate::state::{self, State};
 use crate::{CreateOptions, Error, Location, Part, Patience, Region};
 
@@ -85,6 +87,102 @@ fn a_corpses_lock_is_stolen_although_its_slot_is_taken_again() {
     let since = Instant::now();
     region.publish("t", &[], b"m", false).unwrap();
     assert!(since.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn a_lock_that_names_no_session_is_taken_without_touching_its_page() {
+    let region = memfd(1 << 20);
+    let session = region.for_tests();
+    session.bytes.word(header::WRITER).unwrap().store((99 << 9 | 400) << 1, Ordering::Release);
+    region.publish("t", &[], b"m", false).unwrap();
+    healthy(&region);
+    let page = session.layout.session(400);
+    let next = rustix::fs::seek(session.backing.fd().unwrap(), rustix::fs::SeekFrom::Data(page));
+    assert!(next.unwrap() > page);
+}
+
+#[test]
+fn names_are_waited_for_by_who_cannot_mend_their_index() {
+    let name = format!("test-names-{}", std::process::id());
+    let location = || Location::Shm(name.clone());
+    let region = Region::create(location(), options(1 << 20)).unwrap();
+    region.publish("t", &[], b"m", false).unwrap();
+    let reader = Region::open(location(), true).unwrap();
+    let session = region.for_tests();
+    let seqlock = || session.bytes.word(header::INDEX_SEQLOCK).unwrap();
+    seqlock().fetch_add(1, Ordering::AcqRel);
+    let names = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(200));
+            seqlock().fetch_add(1, Ordering::AcqRel);
+        });
+        reader.names()
+    });
+    Region::remove(&location()).unwrap();
+    assert_eq!(names.unwrap(), ["t"]);
+}
+
+/// Makes the next attempt to get the writer lock fail, as a stopped process that has it would.
+fn deny(session: &Session) {
+    session.defer(Deferred::Extent(Raw { record: 0, offset: 1, bytes: 64 }));
+}
+
+#[test]
+fn what_was_reserved_is_given_up_when_the_lock_cannot_be_had_then() {
+    let region = memfd(16 << 20);
+    let session = region.for_tests();
+    let refused = watching::during(
+        {
+            let session = session.clone();
+            move |point| {
+                if point == "reserve: run reserved" {
+                    deny(&session);
+                }
+            }
+        },
+        || region.allocate(5 << 20),
+    );
+    assert!(matches!(refused, Err(Error::RegionCorrupt { .. })), "{refused:?}");
+    healthy(&region);
+    let stats = region.stats().unwrap();
+    assert_eq!((stats.used, stats.reserved, stats.extents), (0, 0, 0), "{stats:?}");
+    let arena = session.layout.arena;
+    let next = rustix::fs::seek(session.backing.fd().unwrap(), rustix::fs::SeekFrom::Data(arena));
+    assert!(next.is_err(), "{next:?}");
+}
+
+#[test]
+fn an_extent_that_could_not_grow_is_as_it_was() {
+    let region = memfd(256 << 20);
+    let session = region.for_tests();
+    let mut growable = region.grow(2 << 20).unwrap();
+    let (len, before) = (growable.len(), region.stats().unwrap());
+    let refused = watching::during(
+        {
+            let session = session.clone();
+            move |point| {
+                if point == "grow: run reserved" {
+                    deny(&session);
+                }
+            }
+        },
+        || growable.extend(20 << 20, 0),
+    );
+    assert!(matches!(refused, Err(Error::RegionCorrupt { .. })), "{refused:?}");
+    assert_eq!(growable.len(), len);
+    healthy(&region);
+    let after = region.stats().unwrap();
+    assert_eq!((after.used, after.reserved), (before.used, before.reserved));
+    // And grows after all.
+    growable.extend(20 << 20, 0).unwrap();
+    assert!(growable.len() >= 20 << 20);
+    healthy(&region);
+    let interrupted = growable.extend_with(160 << 20, 0, &|| true);
+    assert!(matches!(interrupted, Err(Error::Cancelled)), "{interrupted:?}");
+    healthy(&region);
+    drop(growable.seal(1 << 20).unwrap());
+    assert_eq!(region.stats().unwrap().used, 0);
+    healthy(&region);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::kill;
 use crate::layout::{LOCK_BASE, LOCK_READERS, session as field, slot};
 use crate::pins::Line;
 use crate::protocol;
-use crate::session::Session;
+use crate::session::{Deferred, Session};
 use crate::state::{self, State};
 use crate::types::{HoldKind, Holder};
 use crate::writer::Writer;
@@ -169,7 +169,11 @@ impl Session {
         if matches!(free, Ok(true)) {
             return free;
         }
-        self.reopen(held)?;
+        if let Err(e) = self.reopen(held) {
+            // The writer lock could not be had: whoever gets it next in this process does it.
+            self.defer(Deferred::Reopen(held));
+            return Err(e);
+        }
         free
     }
 

@@ -197,18 +197,18 @@ impl Writer<'_> {
             self.s.has_deferred.store(false, Ordering::Release);
             std::mem::take(&mut *deferred)
         };
+        // All of it, whatever becomes of one: nobody does the rest later.
+        let mut done = Ok(());
         for item in work {
-            match item {
-                Deferred::Extent { record, offset, bytes } => {
-                    self.release(record, offset, bytes)?
-                }
-                Deferred::Slot(slot) => {
-                    self.reclaim(slot)?;
-                }
-                Deferred::Reopen(held) => self.reopen(held)?,
-            }
+            let outcome = match item {
+                Deferred::Extent(raw) => self.release(raw.record, raw.offset, raw.bytes),
+                Deferred::Shorter { mut raw, bytes } => self.make_shorter(&mut raw, bytes),
+                Deferred::Slot(slot) => self.reclaim(slot).map(drop),
+                Deferred::Reopen(held) => self.reopen(held),
+            };
+            done = done.and(self.noting(outcome));
         }
-        Ok(())
+        done
     }
 
     /// Passes a result on; a contradiction in shared memory has the next writer rebuild.
@@ -249,7 +249,9 @@ mod tests {
     use std::io::{BufRead, BufReader, Read};
     use std::process::{Command, Stdio};
 
+    use crate::arena::Raw;
     use crate::layout::header;
+    use crate::session::Deferred;
     use crate::{CreateOptions, Error, Location, Part, Region};
 
     const ROLE: &str = "INSITU_TEST_LOCK_HOLDER";
@@ -306,6 +308,21 @@ mod tests {
         assert_eq!(region.stats().unwrap().used, used);
         assert_eq!(region.stats().unwrap().sessions, 1);
         Region::remove(&Location::Shm(name)).unwrap();
+    }
+
+    #[test]
+    fn what_was_left_to_do_is_done_although_a_part_of_it_fails() {
+        let options = CreateOptions { capacity: Some(1 << 20), ..CreateOptions::default() };
+        let region = Region::create(Location::Memfd, options).unwrap();
+        let session = region.for_tests();
+        let good = session.allocate(100_000).unwrap();
+        let bad = Raw { record: 0, offset: 1, bytes: 64 };
+        session.defer(Deferred::Extent(bad));
+        session.defer(Deferred::Extent(good));
+        assert!(matches!(session.write().map(drop), Err(Error::RegionCorrupt { .. })));
+        assert!(region.verify().ok(), "{:?}", region.verify());
+        let stats = region.stats().unwrap();
+        assert_eq!((stats.used, stats.extents), (0, 0));
     }
 
     #[test]

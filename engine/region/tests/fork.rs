@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use insitu_region::{CreateOptions, Error, Extent, Location, Part, Pin, Region};
+use insitu_region::{CreateOptions, Error, Extent, Location, Part, Patience, Pin, Region};
 
 const ALONE: &str = "INSITU_TEST_ALONE";
 
@@ -501,6 +501,105 @@ fn what_only_runs_is_not_passed_on() {
     child.go_on();
     child.passes();
     healthy(&region);
+}
+
+/// Forks in a callback of the first call, whose other calls say `false`, and awaits the child. The
+/// child's callback says `stop`.
+fn forking(forked: &std::cell::Cell<bool>, stop: bool) -> impl Fn() -> bool {
+    move || {
+        if forked.replace(true) {
+            return false;
+        }
+        // SAFETY: the child leaves by `_exit` where `forking` was used.
+        let pid = unsafe { libc::fork() };
+        assert!(pid >= 0);
+        if pid == 0 {
+            // SAFETY: a hang ends by a signal.
+            unsafe { libc::alarm(60) };
+            IS_CHILD.store(true, Ordering::Relaxed);
+            return stop;
+        }
+        let mut status = 0;
+        // SAFETY: waits for the child made above.
+        assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+        assert_eq!(status, 0, "the child was not told");
+        false
+    }
+}
+
+static IS_CHILD: AtomicBool = AtomicBool::new(false);
+
+/// Ends a child of `forking`, which must have been told that what it was doing is its parent's.
+fn end_child<T: std::fmt::Debug>(outcome: &Result<T, Error>) {
+    if IS_CHILD.load(Ordering::Relaxed) {
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(i32::from(!matches!(outcome, Err(Error::Stale(_))))) };
+    }
+}
+
+#[test]
+fn what_forks_while_memory_is_reserved_leaves_it_to_the_parent() {
+    if elsewhere("what_forks_while_memory_is_reserved_leaves_it_to_the_parent") {
+        return;
+    }
+    let options = CreateOptions { capacity: Some(512 << 20), ..CreateOptions::default() };
+    let region = Region::create(Location::Memfd, options).unwrap();
+    // So that a session is passed on.
+    let _held = put(&region, "t", 100, 1);
+    let path = format!("/proc/self/fd/{}", region.raw_fd().unwrap());
+    let blocks =
+        || std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(&path).unwrap()) * 512;
+    for stop in [false, true] {
+        let (before, forked) = (blocks(), std::cell::Cell::new(false));
+        let extent = region.allocate_with(150 << 20, &forking(&forked, stop));
+        end_child(&extent);
+        let extent = extent.unwrap();
+        assert!(forked.get());
+        assert!(blocks() >= before + (140 << 20), "the child has given it back");
+        healthy(&region);
+        drop(extent);
+        region.trim().unwrap();
+
+        let (before, forked) = (blocks(), std::cell::Cell::new(false));
+        let mut growable = region.grow(1 << 20).unwrap();
+        let grown = growable.extend_with(150 << 20, 0, &forking(&forked, stop));
+        end_child(&grown);
+        assert_eq!(grown.unwrap(), 0);
+        assert!(forked.get());
+        assert!(blocks() >= before + (140 << 20), "the child has given it back");
+        healthy(&region);
+        drop(growable);
+        region.trim().unwrap();
+        healthy(&region);
+    }
+}
+
+#[test]
+fn what_forks_in_the_middle_of_a_flush_leaves_it_to_the_parent() {
+    if elsewhere("what_forks_in_the_middle_of_a_flush_leaves_it_to_the_parent") {
+        return;
+    }
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let options = CreateOptions { capacity: Some(4 << 20), ..CreateOptions::default() };
+    let location = Location::File(directory.path().join("region"));
+    let region = Region::create(location, options).unwrap();
+    let _held = put(&region, "t", 100_000, 1);
+    let flush = |interrupt: &dyn Fn() -> bool| {
+        region.flush(&Patience { timeout: Duration::from_secs(9), interrupt, what: "" })
+    };
+    for stop in [false, true] {
+        put(&region, "t", 100_000, 2);
+        let forked = std::cell::Cell::new(false);
+        let flushed = flush(&forking(&forked, stop));
+        end_child(&flushed);
+        assert_eq!(flushed.unwrap().tables, 1);
+        assert!(forked.get());
+        healthy(&region);
+        put(&region, "u", 100_000, 3);
+        assert_eq!(flush(&|| false).unwrap().tables, 2);
+        healthy(&region);
+        region.delete("u").unwrap();
+    }
 }
 
 #[test]
