@@ -111,7 +111,7 @@ impl Growing {
                     let mut flat = Flat::new(*kind, None);
                     let zero = [0; 8];
                     let zero = zero.get(..flat.width()).unwrap_or_default();
-                    flat.first.reserve(shared, zero.len())?;
+                    flat.first.reserve(shared, zero.len(), &|| false)?;
                     // SAFETY: room was reserved just now.
                     unsafe { flat.first.push(zero) };
                     flat.data = Some(Store::new());
@@ -168,7 +168,8 @@ impl Growing {
                         }
                     };
                     let tools = (self.bits, &mut self.shifted);
-                    flat.append(&region.shared, &piece, before, tools, &mut found)
+                    let room = (&*region.shared, interrupt);
+                    flat.append(room, &piece, before, tools, &mut found)
                 }
                 Growth::Kept(kept) => {
                     kept.push(keep(region, field, data, interrupt)?);
@@ -394,7 +395,7 @@ impl Flat {
     /// Appends a piece's rows behind the first `row`.
     fn append(
         &mut self,
-        shared: &Shared,
+        (shared, interrupt): (&Shared, &dyn Fn() -> bool),
         piece: &Piece,
         row: usize,
         (bits, shifted): (CopyBitsFn, &mut Vec<u64>),
@@ -421,18 +422,18 @@ impl Flat {
                             .into(),
                     ));
                 }
-                data.reserve(shared, bytes.len())?;
+                data.reserve(shared, bytes.len(), interrupt)?;
                 // SAFETY: room was reserved just now.
                 unsafe { data.push(bytes) };
                 (first, at)
             }
             None => (0, 0),
         };
-        self.append_validity(shared, piece, row)?;
+        self.append_validity((shared, interrupt), piece, row)?;
         match self.kind {
             Kind::Bits => {
                 let grown = (row + piece.len).div_ceil(8);
-                self.first.reserve(shared, grown - self.first.len)?;
+                self.first.reserve(shared, grown - self.first.len, interrupt)?;
                 let start = piece.physical().unwrap_or_default();
                 // SAFETY: `row` bits are there, and room for all to a whole line.
                 unsafe {
@@ -447,7 +448,7 @@ impl Flat {
                 let bytes = bytes.get(..piece.len * width).ok_or_else(|| {
                     Error::InvalidData("the source changed while it was being copied".into())
                 })?;
-                self.first.reserve(shared, bytes.len())?;
+                self.first.reserve(shared, bytes.len(), interrupt)?;
                 let Some(prim) = self.prim else {
                     // SAFETY: room was reserved just now.
                     unsafe { self.first.push(bytes) };
@@ -485,7 +486,7 @@ impl Flat {
                 let start = piece.physical().unwrap_or_default() + 1;
                 let bytes = source(piece, 0)?.get(start * width..).unwrap_or_default();
                 let delta = (base as i64).wrapping_sub(first as i64);
-                self.first.reserve(shared, piece.len * width)?;
+                self.first.reserve(shared, piece.len * width, interrupt)?;
                 let to = self.first.as_mut_ptr().wrapping_add((row + 1) * width);
                 for (index, value) in bytes.chunks_exact(width).take(piece.len).enumerate() {
                     let to = to.wrapping_add(index * width);
@@ -512,7 +513,12 @@ impl Flat {
         Ok(())
     }
 
-    fn append_validity(&mut self, shared: &Shared, piece: &Piece, row: usize) -> Result<()> {
+    fn append_validity(
+        &mut self,
+        (shared, interrupt): (&Shared, &dyn Fn() -> bool),
+        piece: &Piece,
+        row: usize,
+    ) -> Result<()> {
         let nulls = piece.data.nulls().filter(|nulls| nulls.null_count() > 0);
         if nulls.is_none() && self.validity.is_none() {
             return Ok(());
@@ -520,7 +526,7 @@ impl Flat {
         let fresh = self.validity.is_none();
         let validity = self.validity.get_or_insert_with(Store::new);
         let grown = (row + piece.len).div_ceil(8);
-        if let Err(e) = validity.reserve(shared, grown - validity.len) {
+        if let Err(e) = validity.reserve(shared, grown - validity.len, interrupt) {
             if fresh {
                 self.validity = None;
             }

@@ -52,11 +52,17 @@ impl Store {
         }
     }
 
-    /// Makes room for `extra` bytes more, and for what completes a line after them.
+    /// Makes room for `extra` bytes more, and for what completes a line after them. `interrupt` is
+    /// asked now and then while much of it is made present.
     ///
     /// # Errors
-    /// `RegionFull`, and what else allocating meets; the buffer is as it was.
-    pub fn reserve(&mut self, shared: &Shared, extra: usize) -> Result<()> {
+    /// `RegionFull`, `Cancelled`, and what else allocating meets; the buffer is as it was.
+    pub fn reserve(
+        &mut self,
+        shared: &Shared,
+        extra: usize,
+        interrupt: &dyn Fn() -> bool,
+    ) -> Result<()> {
         let needed = self.len.checked_add(extra).and_then(|n| n.checked_next_multiple_of(64));
         let needed = needed
             .filter(|n| isize::try_from(*n).is_ok())
@@ -69,8 +75,8 @@ impl Store {
                 }
             }
             Home::Private(lines) => {
-                let growable =
-                    shared.region.grow((needed as u64).saturating_add(PRIVATE as u64))?;
+                let wanted = (needed as u64).saturating_add(PRIVATE as u64);
+                let growable = shared.region.grow_with(wanted, interrupt)?;
                 // SAFETY: as many bytes are in use as both have; they are different memory.
                 unsafe {
                     let from = lines.as_ptr().cast::<u8>();
@@ -79,7 +85,7 @@ impl Store {
                 self.place = Home::Region(growable);
             }
             Home::Region(growable) => {
-                let moved = growable.extend(needed as u64, self.len as u64)?;
+                let moved = growable.extend_with(needed as u64, self.len as u64, interrupt)?;
                 if moved > 0 {
                     shared.counters.copy(moved);
                 }
