@@ -4,16 +4,19 @@
 //! kind on a table, on the thread that takes it. The answer must be at hand: it is waited for by
 //! whoever waits for that thread.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
 
 /// Gives the place in the caller's program, such as `jobs/build.py:12`, if it is known.
 pub type CallSite = fn() -> Option<Arc<str>>;
 
-static CALL_SITE: OnceLock<CallSite> = OnceLock::new();
+/// No lock, which a fork could leave locked.
+static CALL_SITE: ArcSwapOption<CallSite> = ArcSwapOption::const_empty();
 
 /// Says how to find the line of the caller's program that takes a hold. The first word counts.
 pub fn set_call_site(ask: CallSite) {
-    let _ = CALL_SITE.set(ask);
+    CALL_SITE.compare_and_swap(&None::<Arc<CallSite>>, Some(Arc::new(ask)));
 }
 
 /// What a hold is for, behind the place that it comes from: as much of both as there is room for,
@@ -21,7 +24,7 @@ pub fn set_call_site(ask: CallSite) {
 pub(crate) fn described<const ROOM: usize>(what: &str) -> [u8; ROOM] {
     let mut text = [0; ROOM];
     let mut end = 0;
-    if let Some(site) = CALL_SITE.get().and_then(|ask| ask()) {
+    if let Some(site) = CALL_SITE.load().as_deref().and_then(|ask| ask()) {
         end = append(&mut text, end, &site);
         if !what.is_empty() {
             end = append(&mut text, end, " ");
