@@ -25,6 +25,19 @@ fn role() {
             other => panic!("{other:?}"),
         }
         return;
+    } else if role == "another user" {
+        // SAFETY: this process's own identity.
+        assert_eq!(unsafe { libc::setuid(65_534) }, 0);
+        for read_only in [false, true] {
+            match Region::open(Location::Shm(name.clone()), read_only) {
+                Err(Error::PermissionDenied { what }) => {
+                    assert!(what.contains("another user"), "{what}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        say("ready");
+        return;
     } else {
         Region::open(Location::Shm(name.clone()), false).unwrap()
     };
@@ -239,6 +252,23 @@ fn a_forked_child_does_not_keep_its_dead_parent_alive() {
     assert_eq!(region.stats().unwrap().used, 0);
     // SAFETY: ends the grandchild that this test started.
     unsafe { libc::kill(orphan, libc::SIGKILL) };
+}
+
+#[test]
+fn what_another_user_offers_as_a_region_is_not_opened() {
+    // SAFETY: asks who we are.
+    if unsafe { libc::geteuid() } != 0 {
+        return eprintln!("not run: only the superuser can be two users");
+    }
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new("offered");
+    drop(place.create(1 << 20));
+    let path = format!("/dev/shm/insitu.{}", place.0);
+    std::os::unix::fs::chown(&path, Some(1_234), Some(1_234)).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let mut peer = place.start("another user");
+    peer.expect("ready");
+    peer.finish();
 }
 
 #[test]

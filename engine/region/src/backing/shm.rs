@@ -47,6 +47,20 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Refuses what another user has put there. Who can write a region is trusted by all who read it,
+/// and may truncate it under them; ours are their owner's alone.
+fn owned(fd: BorrowedFd<'_>, name: &str) -> Result<()> {
+    let context = || format!("opening region {name:?}");
+    let owner = rustix::fs::fstat(fd).map_err(|e| Error::io(context(), e))?.st_uid;
+    let me = rustix::process::geteuid();
+    if me.is_root() || me.as_raw() == owner {
+        return Ok(());
+    }
+    Err(Error::PermissionDenied {
+        what: format!("{}: it belongs to another user (number {owner})", context()),
+    })
+}
+
 fn path(object: &str) -> PathBuf {
     PathBuf::from(DIRECTORY).join(object)
 }
@@ -112,6 +126,7 @@ impl ShmBacking {
         match rustix::fs::open(path(&object), flags, Mode::empty()) {
             Ok(fd) => {
                 super::regular(fd.as_fd(), name)?;
+                owned(fd.as_fd(), name)?;
                 let fd = Descriptor::new(fd)
                     .map_err(|e| Error::io(format!("opening region {name:?}"), e))?;
                 let named = AtomicBool::new(temporary.is_none());
