@@ -368,10 +368,9 @@ impl Flat {
 
     fn truncate(&mut self, rows: usize) {
         let bits = rows.div_ceil(8);
-        if let Some(validity) = &mut self.validity
-            && validity.len > bits
-        {
-            validity.len = bits;
+        if let Some(validity) = &mut self.validity {
+            // Also where rows fell away from within the last byte.
+            validity.len = validity.len.min(bits);
             let valid = (0..rows).filter(|row| {
                 // SAFETY: the bitmap has a bit for each of the rows.
                 let byte = unsafe { validity.as_mut_ptr().add(row / 8).read() };

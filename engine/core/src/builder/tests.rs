@@ -338,7 +338,9 @@ fn a_batch_that_fails_leaves_those_before_it() {
     let refused = builder.append(&loose, [Ok(bad)], &never).unwrap_err();
     assert!(matches!(&refused, Error::InvalidData(text) if text.contains("row 1")), "{refused}");
     append(&builder, vec![text(2), Arc::new(Int64Array::from(vec![4, 5]))]).unwrap();
-    let found = batch(&builder.seal(&never).unwrap());
+    let table = builder.seal(&never).unwrap();
+    assert_eq!(table.column(0).unwrap()[0].null_count(), 2, "as it is counted in the manifest");
+    let found = batch(&table);
     assert_eq!(found.column(1).as_ref(), &Int64Array::from(vec![1, 2, 3, 4, 5]));
     let strings = StringArray::from(vec![Some("x"), None, Some("x"), Some("x"), None]);
     assert_eq!(found.column(0).as_ref(), &strings);
