@@ -227,7 +227,8 @@ impl Revision<'_> {
         parts.extend(made.extents.iter().map(Part::Owned));
         let pin = updater.revise(&parts, &message)?;
         let stats = zones.iter().map(ColumnZones::hints).collect();
-        let meta = Arc::new(Meta::new(schema.clone(), layout, Some(stats)));
+        let meta = Meta::new(schema.clone(), layout, Some(stats)).checked_as(self.base);
+        let meta = Arc::new(meta);
         // With one entry for each of many revisions, this process would remember each chunk as often.
         shared.forget(self.pin.sequence());
         shared.remember(pin.sequence(), FIRST_CONTENT, meta.clone());

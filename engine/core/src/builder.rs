@@ -333,7 +333,9 @@ impl Builder {
         let keep = Anonymous { extents, ..Anonymous::default() };
         let (layout, stats) = (made.layout, Some(made.stats));
         let (schema, replace) = (self.schema.clone(), self.options.replace);
-        self.region.publish(&self.name, schema, layout, stats, &keep, replace)
+        let table = self.region.publish(&self.name, schema, layout, stats, &keep, replace)?;
+        table.seen().meta.set_checked();
+        Ok(table)
     }
 
     /// Gives the memory back. What was handed out shows zeros, read-only, from now on. A sealed

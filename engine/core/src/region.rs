@@ -242,7 +242,9 @@ impl Region {
             ..Anonymous::default()
         };
         let stats = Some(ingested.stats);
-        self.publish(name, schema, ingested.layout, stats, &keep, options.replace)
+        let table = self.publish(name, schema, ingested.layout, stats, &keep, options.replace)?;
+        table.seen().meta.set_checked();
+        Ok(table)
     }
 
     /// Gives a table another name. Its buffers are shared, not copied, but for those of very small
@@ -522,8 +524,8 @@ impl Shared {
     pub fn meta_at(&self, pin: &Pin, content: u64) -> Result<Arc<Meta>> {
         let sequence = pin.sequence();
         let known = self.manifests.lock().get(&sequence).cloned();
-        let (schema, mut layout) = match known {
-            Some((at, meta)) if at == content => return Ok(meta),
+        let (schema, mut layout) = match &known {
+            Some((at, meta)) if *at == content => return Ok(meta.clone()),
             Some((_, meta)) => (meta.arrow.clone(), meta.layout.clone()),
             None => {
                 let (schema, layout) = decode(pin)?;
@@ -534,7 +536,12 @@ impl Shared {
             layout.forget_null_counts();
         }
         let stats = self.statistics(&schema, &layout, content)?;
-        let meta = Arc::new(Meta::new(schema, layout, stats));
+        let mut meta = Meta::new(schema, layout, stats);
+        if let Some((_, before)) = &known {
+            // What has rules to be checked is not changed in place.
+            meta = meta.checked_as(before);
+        }
+        let meta = Arc::new(meta);
         self.remember(sequence, content, meta.clone());
         Ok(meta)
     }

@@ -113,7 +113,11 @@ pub(crate) unsafe fn column(
     }
     let at = |place: Place| address(place).map_err(|e| Fault::somewhere(e.to_string()));
     let len = usize::try_from(column.len).map_err(|_| Fault::somewhere("too many rows"))?;
-    let validity = at(column.validity)?;
+    // Who is told that there are no nulls looks at no bitmap.
+    let validity = match column.null_count {
+        Some(0) => std::ptr::null(),
+        _ => at(column.validity)?,
+    };
     let place = |index: usize| column.buffers.get(index).copied().unwrap_or_default();
     let utf8 = matches!(dtype, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
 

@@ -40,7 +40,7 @@ pub(crate) struct Meta {
     pub layout: Layout,
     /// What is known of the columns' values: hints.
     pub stats: Option<Vec<ColumnStats>>,
-    /// Set once the values of a file's table were checked by this process.
+    /// Set once the values were checked by this process, which counts for tables of files.
     trusted: AtomicBool,
 }
 
@@ -49,6 +49,16 @@ impl Meta {
     pub fn new(arrow: SchemaRef, layout: Layout, stats: Option<Vec<ColumnStats>>) -> Meta {
         let query = types::schema_from_arrow(&arrow);
         Meta { arrow, query, layout, stats, trusted: AtomicBool::new(false) }
+    }
+
+    /// The same, of values that are those of `other`, or were checked on their way in.
+    pub fn checked_as(self, other: &Meta) -> Meta {
+        Meta { trusted: AtomicBool::new(other.trusted.load(Ordering::Relaxed)), ..self }
+    }
+
+    /// Says that this process has checked the values, on their way in or since.
+    pub fn set_checked(&self) {
+        self.trusted.store(true, Ordering::Relaxed);
     }
 }
 
@@ -117,7 +127,7 @@ impl Version {
                 })?;
             }
         }
-        meta.trusted.store(true, Ordering::Relaxed);
+        meta.set_checked();
         Ok(())
     }
 
@@ -217,3 +227,6 @@ fn distinct_bytes(column: &Arc<Column>, seen: &mut std::collections::HashSet<Pla
     let own: u64 = own.filter(|p| seen.insert(**p)).map(|p| p.len).sum();
     column.children.iter().fold(own, |sum, child| sum + distinct_bytes(child, seen))
 }
+
+#[cfg(test)]
+mod tests;
