@@ -81,11 +81,19 @@ impl Layout {
                     None => return,
                 }
             }
-            if let Some(used) = used.get_mut(last) {
+            // A damaged manifest may have a buffer in several that lie side by side.
+            let end = place.offset.saturating_add(place.len);
+            let reached = extents.iter().zip(&mut used).skip(last);
+            for (at, (extent, used)) in reached.enumerate() {
+                if at > 0 && extent.0 >= end {
+                    break;
+                }
                 *used = true;
             }
         };
-        mark(self.statistics);
+        if !self.statistics.is_absent() {
+            mark(self.statistics);
+        }
         self.each_place(&mut |_, place| mark(place));
         extents.iter().zip(used).filter(|(_, used)| *used).map(|(extent, _)| *extent).collect()
     }
@@ -257,4 +265,30 @@ pub(crate) fn fixed_width(dtype: &DataType) -> Option<u64> {
         DataType::FixedSizeBinary(width) => u64::try_from(*width).ok()?,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_across_extents_is_in_all_of_them() {
+        let extents = [(0, 64), (64, 64), (128, 64), (192, 64), (1024, 64)];
+        let of = |offset, len| {
+            let column = Column {
+                len: 1,
+                null_count: None,
+                validity: Place::default(),
+                buffers: vec![Place { offset, len }],
+                children: Vec::new(),
+            };
+            let chunks = vec![Chunk { rows: 1, columns: vec![Arc::new(column)] }];
+            Layout { rows: 1, chunks, ..Layout::default() }.extents_in(&extents)
+        };
+        assert_eq!(of(64, 64), extents[1..2]);
+        assert_eq!(of(70, 120), extents[1..3]);
+        assert_eq!(of(64, 129), extents[1..4]);
+        assert_eq!(of(1024, 3), extents[4..]);
+        assert!(of(512, 8).is_empty());
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use insitu_region::{Extent, Lease, Part, Pin};
+use insitu_region::{Extent, Lease, Pin};
 
 use crate::slab::SlabPiece;
 
@@ -59,11 +59,5 @@ impl Anonymous {
         if !self.leases.iter().any(|l| l.pin().sequence() == sequence) {
             self.leases.push(lease.clone());
         }
-    }
-
-    /// What a table made of this memory consists of.
-    pub fn parts(&self) -> Vec<Part<'_>> {
-        let owned = self.extents.iter().map(|extent| Part::Owned(extent));
-        owned.chain(self.leases.iter().map(|lease| Part::Of(lease.pin()))).collect()
     }
 }

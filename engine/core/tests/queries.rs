@@ -312,3 +312,32 @@ fn parameters_of_another_type_give_columns_of_another_type() {
         assert_eq!(part.as_primitive::<Float64Type>().value(4), 2.0);
     }
 }
+
+#[test]
+fn a_named_projection_keeps_the_columns_that_it_has_and_no_others() {
+    let region = region();
+    let rows = 500_000;
+    let numbers = Int64Array::from_iter_values(0..rows);
+    let batch = RecordBatch::try_from_iter([("a", Arc::new(numbers) as ArrayRef)]).unwrap();
+    let table = region.put("t", batch.schema(), vec![Ok(batch)], false).unwrap();
+    let named = |name| (Some(name), CollectOptions::default());
+    let (name, options) = named("wide");
+    let twice = (Expr::column("a") * 2).alias("twice");
+    let wide = table.query().with_columns(vec![twice]).collect(name, options).unwrap();
+    for (name, column) in [("x", "a"), ("y", "twice")] {
+        let (name, options) = named(name);
+        wide.query().select(vec![Expr::column(column)]).collect(name, options).unwrap();
+    }
+    drop((table, wide));
+    region.delete("t").unwrap();
+    region.delete("wide").unwrap();
+    region.gc().unwrap();
+    let used = region.stats().unwrap().used;
+    assert!(used > 2 * 8 * rows as u64, "{used}");
+    region.delete("y").unwrap();
+    region.gc().unwrap();
+    let used = region.stats().unwrap().used;
+    assert!(used < 8 * rows as u64 + (1 << 20), "{used}");
+    assert_eq!(region.get("x").unwrap().to_batches().unwrap()[0].num_rows(), rows as usize);
+    assert!(region.verify().ok(), "{:?}", region.verify().problems);
+}
