@@ -69,8 +69,21 @@ pub(crate) struct Block {
     thread: ThreadId,
     /// The process of the thread: a forked child does not have what its parent has exclusively.
     process: u64,
-    lease: ForkMutex<Option<Lease>>,
+    hold: ForkMutex<Hold>,
     timeout: Option<Duration>,
+}
+
+/// What a block has of its table.
+#[derive(Default)]
+enum Hold {
+    /// All of it.
+    Lease(Lease),
+    /// Nothing: an update swapped a version in, or tried to, and the table was not to be had again
+    /// at once. The next update asks once more, before it changes anything.
+    Lost(Pin),
+    /// The block has ended.
+    #[default]
+    Ended,
 }
 
 /// A table that its holder's thread has for itself: nobody else reads or changes it, and updates by
@@ -91,7 +104,8 @@ impl Drop for Exclusive {
     fn drop(&mut self) {
         let held = &self.table.region().shared.held;
         held.lock().retain(|block| !Arc::ptr_eq(block, &self.block));
-        drop(self.block.lease.lock().take());
+        let hold = std::mem::replace(&mut *self.block.hold.lock(), Hold::Ended);
+        drop(hold);
     }
 }
 
@@ -210,7 +224,7 @@ impl Table {
         let block = Arc::new(Block {
             thread: std::thread::current().id(),
             process: fork_generation(),
-            lease: ForkMutex::new(Some(lease)),
+            hold: ForkMutex::new(Hold::Lease(lease)),
             timeout: options.timeout,
         });
         self.region().shared.held.lock().push(block.clone());
@@ -240,10 +254,12 @@ impl Table {
         let held = self.region().shared.held.lock();
         let own = (std::thread::current().id(), fork_generation());
         // One that is locked is at work: an update within an update is refused like any other's.
-        let is_it = |block: &Block| {
-            let lease = block.lease.try_lock();
-            let lease = lease.as_ref().and_then(|lease| lease.as_ref());
-            lease.is_some_and(|lease| lease.pin().sequence() == pin.sequence())
+        let is_it = |block: &Block| match block.hold.try_lock().as_deref() {
+            Some(Hold::Lease(lease)) => lease.pin().sequence() == pin.sequence(),
+            Some(Hold::Lost(last)) => {
+                last.follow().is_ok_and(|last| last.sequence() == pin.sequence())
+            }
+            Some(Hold::Ended) | None => false,
         };
         held.iter().find(|b| (b.thread, b.process) == own && is_it(b)).cloned()
     }
@@ -255,8 +271,18 @@ impl Table {
         update: &Update,
         options: UpdateOptions<'_>,
     ) -> Result<()> {
-        let mut slot = block.lease.lock();
-        let Some(lease) = slot.as_ref() else {
+        let again = |pin: &Pin| {
+            let timeout = block.timeout.unwrap_or(TURN);
+            let patience = Patience { timeout, ..options.patience(TURN) };
+            let updater = pin.updater(&patience)?;
+            updater.exclusive(&patience).map_err(|(_, e)| e)
+        };
+        let mut hold = block.hold.lock();
+        if let Hold::Lost(pin) = &*hold {
+            let lease = again(pin)?;
+            *hold = Hold::Lease(lease);
+        }
+        let Hold::Lease(lease) = &*hold else {
             return Err(Error::InvalidArgument("the exclusive block has ended".into()));
         };
         let shown = self.at(lease.pin())?;
@@ -268,17 +294,16 @@ impl Table {
                 Outcome::Refused(_) => {}
             }
         }
-        // The next version is taken exclusively as this one was.
-        let Some(lease) = slot.take() else { return Ok(()) };
+        // The version that comes of it, or this one, is taken exclusively as this one was.
+        let pin = lease.pin().clone();
+        let Hold::Lease(lease) = std::mem::replace(&mut *hold, Hold::Lost(pin.clone())) else {
+            return Ok(());
+        };
         let swapped = self.swap_bound(lease.into_updater(), &shown, update, &bound, options);
-        let patience =
-            Patience { timeout: block.timeout.unwrap_or(TURN), ..options.patience(TURN) };
-        let pin = self.pin().ok_or_else(|| Error::Stale("the table is gone".into()))?;
-        let again = pin.updater(&patience);
-        let again = again.and_then(|updater| updater.exclusive(&patience).map_err(|(_, e)| e));
-        swapped?;
-        *slot = Some(again?);
-        Ok(())
+        if let Ok(lease) = again(&pin) {
+            *hold = Hold::Lease(lease);
+        }
+        swapped.map(drop)
     }
 
     /// Writes over the old values, unless something stands in the way.

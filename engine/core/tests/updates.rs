@@ -223,6 +223,27 @@ fn several_updates_share_one_exclusive_lease() {
 }
 
 #[test]
+fn an_update_that_fails_beside_the_values_does_not_end_the_exclusive_lease() {
+    let region = region();
+    let table = put(&region, "t");
+    let alone = table.exclusive(PLAIN).unwrap();
+    let failing = sets(&[("b", col("b") * i64::MAX)]);
+    let checked = UpdateOptions { checked: true, ..ATOMIC };
+    let failed = table.update(failing, None, checked);
+    assert_eq!(failed.unwrap_err().code(), ErrorCode::Overflow);
+    let elsewhere = table.clone();
+    let other = std::thread::spawn(move || {
+        let soon = UpdateOptions { timeout: Some(Duration::from_millis(20)), ..PLAIN };
+        elsewhere.update(sets(&[("b", col("b") + 100)]), None, soon).map_err(|e| e.code())
+    });
+    assert_eq!(other.join().unwrap(), Err(ErrorCode::LeaseHeld));
+    table.update(sets(&[("b", col("b") + 1)]), None, IN_PLACE).unwrap();
+    drop(alone);
+    table.update(sets(&[("b", col("b") + 1)]), None, IN_PLACE).unwrap();
+    assert_eq!(counts(&region), (2, 0));
+}
+
+#[test]
 fn a_replaced_or_deleted_table_is_stale() {
     let region = region();
     let old = put(&region, "t");
