@@ -243,6 +243,11 @@ impl Revision<'_> {
         let rows = |chunks: &[Chunk]| chunks.iter().map(|c| c.rows as usize).collect::<Vec<_>>();
         let all = rows(&old.chunks);
         let stay = all.get(..kept).unwrap_or_default();
+        // The size of what follows is another process's word.
+        let size = statistics::size(types.len(), statistics::zones(all.iter().copied()));
+        if size as u64 > shared.region.capacity() {
+            return Err(Error::corrupt("a table has more zones than its region has room for"));
+        }
         let version = self.pin.content_version();
         let read = |place: Place, types: &[&DataType], chunks: &[usize], version: u64| {
             let from = shared.address(place)?;

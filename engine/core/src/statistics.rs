@@ -38,6 +38,13 @@ pub(crate) fn zones(chunks: impl Iterator<Item = usize>) -> usize {
     chunks.map(|rows| rows.div_ceil(ZONE_ROWS)).sum()
 }
 
+/// The rows of each of them.
+pub(crate) fn zone_rows(chunks: &[usize]) -> impl Iterator<Item = u64> {
+    chunks.iter().flat_map(|rows| {
+        (0..*rows).step_by(ZONE_ROWS).map(move |first| ZONE_ROWS.min(rows - first) as u64)
+    })
+}
+
 /// Bytes of the statistics buffer.
 pub(crate) fn size(columns: usize, zones: usize) -> usize {
     RECORD.saturating_mul(columns.saturating_mul(zones.saturating_add(1)).saturating_add(1))
@@ -210,10 +217,7 @@ pub(crate) unsafe fn read_zones(
             && number(24) == count as u64
             && (at == version || (at == 0 && version <= 1));
     }
-    let rows = chunks.iter().flat_map(|rows| {
-        (0..rows.div_ceil(ZONE_ROWS)).map(move |zone| (rows - zone * ZONE_ROWS).min(ZONE_ROWS))
-    });
-    let rows: Vec<u64> = rows.map(|rows| rows as u64).collect();
+    let rows: Vec<u64> = zone_rows(chunks).collect();
     let column = |(index, dtype): (usize, &&DataType)| {
         let zones = rows.iter().enumerate().map(|(zone, rows)| {
             let record = 1 + dtypes.len() + index * count + zone;

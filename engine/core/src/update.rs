@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use insitu_query::{Bound, Context, Expr, Heap, Update, Writable, ZoneSink};
 use insitu_region::{
-    Exclusive as Lease, ForkMutex, Obstacle, Part, Patience, Pin, Updater, fork_generation,
+    Exclusive as Lease, Extent, ForkMutex, Obstacle, Part, Patience, Pin, Updater, fork_generation,
 };
 
 use crate::error::{Error, Result};
@@ -336,7 +336,7 @@ impl Table {
         let places = targets.writable(lease)?;
         // Of the statistics, as long as nobody else has a part in them.
         let was_true = lease.pin().content_version();
-        let mut zones = self.zones(lease, shown, update, was_true)?;
+        let mut zones = self.zones(lease, shown, update.columns(), was_true)?;
         let content = lease.begin()?;
         let written = {
             let tell = |column: usize, zone: usize, stats: &insitu_kernels::copy::ZoneStats| {
@@ -362,12 +362,13 @@ impl Table {
         Ok(Outcome::Done)
     }
 
-    /// The statistics of a table under an exclusive lease, to be kept true.
-    fn zones(
+    /// The statistics of a table under an exclusive lease, to be kept true while some columns
+    /// change; `content` is the content version before.
+    pub(crate) fn zones(
         &self,
         lease: &Lease,
         shown: &Version,
-        update: &Update,
+        changed: &[usize],
         content: u64,
     ) -> Result<Option<Zones>> {
         let place = shown.meta.layout.statistics;
@@ -378,12 +379,12 @@ impl Table {
         let base = lease.as_mut_ptr(offset, len)?;
         let len = usize::try_from(place.len).unwrap_or(0);
         let types = types_of(&shown.meta);
-        let zones = zones_of(&shown.meta.layout);
+        let chunks = chunks_of(&shown.meta.layout);
         // SAFETY: the range was checked by `as_mut_ptr`; nobody else writes there, and who reads it
         // believes it only at the content version that comes last.
         Ok(unsafe {
             let rest = zones::are_true(base, len, content);
-            Zones::of(base, len, &types, zones, update.columns(), rest)
+            Zones::of(base, len, &types, chunks, changed, rest)
         })
     }
 
@@ -412,7 +413,8 @@ impl Table {
         let output = bound.compute(shown.view()?, &cx)?;
         let Made { mut layout, mut keep, .. } =
             run::assemble(shown, Some(lease.clone()), memory, output, interrupt)?;
-        self.count_zones(shown, update, &mut layout, &mut keep)?;
+        let zones = self.count_zones(shown, update.columns(), &mut layout)?;
+        keep.extents.extend(zones.map(Arc::new));
         if interrupt() {
             return Err(Error::Cancelled);
         }
@@ -429,43 +431,47 @@ impl Table {
         Ok(pin)
     }
 
-    /// Gives a swapped version a statistics buffer of its own.
-    fn count_zones(
+    /// Gives a version that is about to be swapped in, with some columns changed, a statistics
+    /// buffer of its own. The caller has what its layout says of new memory.
+    pub(crate) fn count_zones(
         &self,
-        shown: &Arc<Version>,
-        update: &Update,
+        shown: &Version,
+        changed: &[usize],
         layout: &mut Layout,
-        keep: &mut Anonymous,
-    ) -> Result<()> {
-        let (types, zones) = (types_of(&shown.meta), zones_of(layout));
+    ) -> Result<Option<Extent>> {
+        let (types, chunks) = (types_of(&shown.meta), chunks_of(layout));
+        let zones = statistics::zones(chunks.iter().copied());
         let bytes = statistics::size(types.len(), zones);
         if zones == 0 {
-            return Ok(());
+            return Ok(None);
         }
         let old = shown.meta.layout.statistics;
-        let mut from = std::ptr::null();
-        if usize::try_from(old.len).is_ok_and(|len| len >= bytes) {
-            let address = shown.address(old)?;
-            // SAFETY: `address` checked the range.
-            if unsafe { zones::are_true(address, bytes, shown.content) } {
-                from = address;
+        let mut from = shown.address(old)?;
+        let len = usize::try_from(old.len).unwrap_or(0);
+        // SAFETY: `address` checked the range.
+        unsafe {
+            if !zones::are_true(from, len, shown.content)
+                || !zones::are_of(from, len, types.len(), zones)
+            {
+                from = std::ptr::null();
             }
         }
         let extent = self.region().shared.allocate(bytes as u64)?;
-        // SAFETY: the extent is ours alone, and has room for that many columns and zones. The old
-        // buffer has as many: an update changes neither.
-        let made =
-            unsafe { Zones::make(extent.as_mut_ptr(), from, &types, zones, update.columns()) };
+        // SAFETY: the extent is ours alone, and has room for that many columns and zones, as the
+        // old buffer has.
+        let made = unsafe { Zones::make(extent.as_mut_ptr(), from, &types, chunks, changed) };
         layout.statistics = Place { offset: extent.offset(), len: bytes as u64 };
         // A version of its own, whose views show what is about to be published.
         let meta = Arc::new(Meta::new(shown.meta.arrow.clone(), layout.clone(), None));
-        let storage = Storage::Anonymous(keep.clone());
+        let storage = Storage::Anonymous(Anonymous::default());
         let next = Version::new(self.region().clone(), meta, storage, 0);
-        // SAFETY: the views are of this table's columns.
-        unsafe { made.look(&next.view()?.chunks) };
+        let view = next.view()?;
+        for index in 0..changed.len() {
+            // SAFETY: the views are of this table's columns; the caller keeps what they show.
+            unsafe { made.look(index, &view.chunks) };
+        }
         made.finish(0);
-        keep.extents.push(Arc::new(extent));
-        Ok(())
+        Ok(Some(extent))
     }
 }
 
@@ -495,9 +501,9 @@ fn types_of(meta: &Meta) -> Vec<&arrow::datatypes::DataType> {
     meta.arrow.fields().iter().map(|f| f.data_type()).collect()
 }
 
-fn zones_of(layout: &Layout) -> usize {
-    let rows = layout.chunks.iter().map(|c| usize::try_from(c.rows).unwrap_or(usize::MAX));
-    statistics::zones(rows)
+/// The rows of each chunk.
+fn chunks_of(layout: &Layout) -> Vec<usize> {
+    layout.chunks.iter().map(|c| usize::try_from(c.rows).unwrap_or(usize::MAX)).collect()
 }
 
 /// The buffers that an update writes to.

@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use insitu_kernels::copy::zero_padding;
-use insitu_region::{Exclusive as Lease, Extent, ForkMutex, Obstacle, Part, Updater};
+use insitu_region::{
+    Exclusive as Lease, Extent, ForkMutex, Obstacle, Part, Updater, fork_generation,
+};
 
 use crate::builder::sheet::{Canvas, Sheet};
 use crate::builder::{exact, pack};
@@ -27,6 +29,9 @@ use crate::table::Table;
 use crate::update::{TURN, Targets, UpdateOptions};
 use crate::version::{Meta, Version};
 
+/// Bytes of a column's values up to which they are looked at again for the statistics: some hundred
+/// microseconds.
+const LOOKED_AT: u64 = 4 << 20;
 /// Less would be a block that shares its pages with others'.
 const OWN_PAGES: u64 = (32 << 10) + 64;
 
@@ -35,6 +40,8 @@ pub struct Writing {
     table: Table,
     meta: Arc<Meta>,
     state: ForkMutex<Option<Open>>,
+    /// The process that began it.
+    process: u64,
 }
 
 struct Open {
@@ -46,8 +53,8 @@ struct Open {
 
 /// Where the values go.
 enum Way {
-    /// Over the old ones; whether a change was begun.
-    Over(Lease, bool),
+    /// Over the old ones; the content version of the change, once it was begun.
+    Over(Lease, Option<u64>),
     /// Beside them.
     Beside(Updater),
 }
@@ -100,13 +107,14 @@ impl Table {
         } else {
             let lease = updater.exclusive(&options.patience(Duration::ZERO)).map_err(|(_, e)| e)?;
             match over(lease.updater())? {
-                true => Way::Over(lease, false),
+                true => Way::Over(lease, None),
                 false => Way::Beside(lease.into_updater()),
             }
         };
         let meta = shown.meta.clone();
         let open = Open { shown, way, columns: BTreeMap::new() };
-        Ok(Writing { table: self.clone(), meta, state: ForkMutex::new(Some(open)) })
+        let (table, state) = (self.clone(), ForkMutex::new(Some(open)));
+        Ok(Writing { table, meta, state, process: fork_generation() })
     }
 }
 
@@ -134,13 +142,26 @@ impl Writing {
         Ok(self.meta.query.index_of(name)?)
     }
 
+    /// Refuses a forked child: the table is still its parent's to write.
+    fn check_process(&self) -> Result<()> {
+        if self.process == fork_generation() {
+            return Ok(());
+        }
+        Err(Error::Stale(
+            "the block was begun by the parent process, which goes on with it; begin another in \
+             the child"
+                .into(),
+        ))
+    }
+
     /// A column's values, to be stored into; of booleans a byte each. Which rows are null does not
     /// change.
     ///
     /// # Errors
     /// `TypeMismatch` for columns whose values have no fixed width; `RegionFull` where they have to
-    /// be copied; `InvalidArgument` if it was finished or given up.
+    /// be copied; `InvalidArgument` if it was finished or given up; `Stale` in a forked child.
     pub fn values(&self, index: usize) -> Result<Canvas> {
+        self.check_process()?;
         let mut state = self.state.lock();
         let open = state.as_mut().ok_or_else(|| {
             Error::InvalidArgument("the block has ended; begin another with writable()".into())
@@ -167,12 +188,9 @@ impl Writing {
                 field.data_type()
             )));
         };
-        if let Way::Over(lease, begun) = way
-            && !*begun
-        {
+        if let Way::Over(lease, begun @ None) = way {
             // From here on a death leaves what nobody can tell from a half of it.
-            lease.begin()?;
-            *begun = true;
+            *begun = Some(lease.begin()?);
         }
         let boolean = *field.data_type() == DataType::Boolean;
         let chunks = &self.meta.layout.chunks;
@@ -230,29 +248,36 @@ impl Writing {
     ///
     /// # Errors
     /// `Stale` if the table was replaced or deleted meanwhile, `RegionFull` where values were
-    /// written beside the old ones; `InvalidArgument` if it was finished or given up before.
+    /// written beside the old ones; `InvalidArgument` if it was finished or given up before;
+    /// `Stale` in a forked child.
     pub fn finish(&self) -> Result<()> {
+        self.check_process()?;
         let open = self.state.lock().take();
         let open = open.ok_or_else(|| Error::InvalidArgument("the block has ended".into()))?;
-        let Open { shown: _shown, way, columns } = open;
+        let Open { shown, way, columns } = open;
         for written in columns.values() {
             written.sheet.seal()?;
         }
         let pin = match way {
-            Way::Over(_, false) => return Ok(()),
-            Way::Over(lease, true) => {
+            Way::Over(_, None) => return Ok(()),
+            Way::Over(lease, Some(content)) => {
+                // Also if the table has lost its name: what was handed out shows its memory.
+                columns.values().for_each(|written| written.sheet.keep(lease.pin()));
                 for (index, written) in columns.iter().filter(|(_, written)| written.detached) {
                     self.bring(*index, written, &|_, place| {
                         Ok(lease.as_mut_ptr(place.offset, padded(place))?)
                     })?;
                 }
+                let changed: Vec<usize> = columns.keys().copied().collect();
+                // Statistics are hints: without them the values are no less what they are.
+                let _ = self.renew(&lease, &shown, &changed, content);
                 lease.finish()?;
                 self.table.region().shared.counters.updated_in_place();
                 lease.pin().clone()
             }
             Way::Beside(_) if columns.is_empty() => return Ok(()),
             Way::Beside(updater) => {
-                let swapped = self.swap(updater, &columns);
+                let swapped = self.swap(updater, &shown, &columns);
                 if swapped.is_err() {
                     columns.values().for_each(|written| written.sheet.revoke());
                 }
@@ -283,7 +308,7 @@ impl Writing {
                         }
                     }
                 }
-                if begun { Ok(lease.finish()?) } else { Ok(()) }
+                if begun.is_some() { Ok(lease.finish()?) } else { Ok(()) }
             }
             Way::Beside(_) => {
                 columns.values().for_each(|written| written.sheet.revoke());
@@ -324,10 +349,31 @@ impl Writing {
         Ok(())
     }
 
+    /// Keeps the statistics true of values that were written over the old ones: those of the other
+    /// columns stay, and small ones that were written are looked at. To look at all of a large one,
+    /// of which perhaps a few rows were written, would take longer than the writing.
+    fn renew(&self, lease: &Lease, shown: &Version, changed: &[usize], content: u64) -> Result<()> {
+        let Some(zones) = self.table.zones(lease, shown, changed, shown.content)? else {
+            return Ok(());
+        };
+        let chunks = &shown.view()?.chunks;
+        for (at, index) in changed.iter().enumerate() {
+            if self.places(*index).iter().map(|place| place.len).sum::<u64>() <= LOOKED_AT {
+                // SAFETY: the views show the table's columns.
+                unsafe { zones.look(at, chunks) };
+            } else {
+                zones.forget(at);
+            }
+        }
+        zones.finish(content);
+        Ok(())
+    }
+
     /// Publishes a version with the written columns in place of the old.
     fn swap(
         &self,
         updater: Updater,
+        shown: &Version,
         columns: &BTreeMap<usize, Written>,
     ) -> Result<insitu_region::Pin> {
         let shared = &self.table.region().shared;
@@ -375,8 +421,9 @@ impl Writing {
                 }
             }
         }
-        // What was known of the old values is not true of the new.
+        let changed: Vec<usize> = columns.keys().copied().collect();
         layout.statistics = Place::default();
+        extents.extend(self.table.count_zones(shown, &changed, &mut layout)?);
         layout.origin = self.meta.layout.origin_of(old.sequence());
         let kept = layout.extents_in(&old.extents()?);
         let message = manifest::encode(&self.meta.arrow, &layout)?;

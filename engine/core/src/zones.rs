@@ -36,9 +36,27 @@ pub(crate) unsafe fn are_true(from: *const u8, len: usize, content: u64) -> bool
     at == content || at == 0 && content == FIRST_CONTENT
 }
 
+/// Whether a statistics buffer of `len` bytes is one for so many columns, and zones of each.
+///
+/// # Safety
+/// `from` is null or readable for `len` bytes.
+pub(crate) unsafe fn are_of(from: *const u8, len: usize, columns: usize, zones: usize) -> bool {
+    if from.is_null() || len < statistics::size(columns, zones) {
+        return false;
+    }
+    // SAFETY: within the header.
+    let number = |at: usize| unsafe { from.add(at).cast::<u64>().read_unaligned() };
+    number(0) == u64::from_le_bytes(statistics::MAGIC)
+        && number(8) == (ZONE_ROWS as u64) << 32 | u64::from(statistics::VERSION)
+        && number(16) == columns as u64
+        && number(24) == zones as u64
+}
+
 /// A statistics buffer that is being brought up to date.
 pub(crate) struct Zones {
     base: *mut u8,
+    /// Rows of each chunk, and the zones that they make.
+    chunks: Vec<usize>,
     zones: usize,
     types: Vec<Option<Prim>>,
     /// The columns that change.
@@ -67,20 +85,15 @@ impl Zones {
         base: *mut u8,
         len: usize,
         types: &[&DataType],
-        zones: usize,
+        chunks: Vec<usize>,
         changed: &[usize],
         rest: bool,
     ) -> Option<Zones> {
-        if base.is_null() || len < statistics::size(types.len(), zones) {
-            return None;
-        }
-        // SAFETY: within the header.
-        let number = |at: usize| unsafe { base.add(at).cast::<u64>().read_unaligned() };
-        let known = number(0) == u64::from_le_bytes(statistics::MAGIC)
-            && number(8) == (ZONE_ROWS as u64) << 32 | u64::from(statistics::VERSION)
-            && number(16) == types.len() as u64
-            && number(24) == zones as u64;
-        known.then(|| Zones { base, zones, types: types_of(types), changed: changed.into(), rest })
+        let zones = statistics::zones(chunks.iter().copied());
+        // SAFETY: by contract.
+        let known = unsafe { are_of(base, len, types.len(), zones) };
+        let types = types_of(types);
+        known.then(|| Zones { base, chunks, zones, types, changed: changed.into(), rest })
     }
 
     /// Statistics of a table that is to be published, in a fresh buffer. The other columns' records
@@ -93,9 +106,10 @@ impl Zones {
         base: *mut u8,
         from: *const u8,
         types: &[&DataType],
-        zones: usize,
+        chunks: Vec<usize>,
         changed: &[usize],
     ) -> Zones {
+        let zones = statistics::zones(chunks.iter().copied());
         // SAFETY: by contract.
         unsafe {
             if from.is_null() {
@@ -107,7 +121,7 @@ impl Zones {
             }
         }
         let rest = !from.is_null();
-        Zones { base, zones, types: types_of(types), changed: changed.into(), rest }
+        Zones { base, chunks, zones, types: types_of(types), changed: changed.into(), rest }
     }
 
     /// The record of a column, or of a zone of it.
@@ -138,22 +152,35 @@ impl Zones {
         }
     }
 
-    /// Takes the statistics of all zones of the changed columns, from the chunks of the table.
+    /// Takes the statistics of all zones of the `index`th changed column, from the chunks of the
+    /// table.
     ///
     /// # Safety
     /// The views show the table's columns, as `types` said.
-    pub unsafe fn look(&self, chunks: &[Vec<ColumnView<'_>>]) {
-        for (index, column) in self.changed.iter().enumerate() {
-            let prim = self.types.get(*column).copied().flatten();
-            let mut zone = 0;
-            for view in chunks.iter().filter_map(|chunk| chunk.get(*column)) {
-                for first in (0..view.len).step_by(ZONE_ROWS) {
-                    let rows = ZONE_ROWS.min(view.len - first);
-                    // SAFETY: rows of the chunk; zones start at whole bytes of bitmaps.
-                    self.tell(index, zone, &unsafe { zone_of(view, prim, first, rows) });
-                    zone += 1;
-                }
+    pub unsafe fn look(&self, index: usize, chunks: &[Vec<ColumnView<'_>>]) {
+        let Some(column) = self.changed.get(index) else { return };
+        let prim = self.types.get(*column).copied().flatten();
+        let mut zone = 0;
+        for view in chunks.iter().filter_map(|chunk| chunk.get(*column)) {
+            for first in (0..view.len).step_by(ZONE_ROWS) {
+                let rows = ZONE_ROWS.min(view.len - first);
+                // SAFETY: rows of the chunk; zones start at whole bytes of bitmaps.
+                self.tell(index, zone, &unsafe { zone_of(view, prim, first, rows) });
+                zone += 1;
             }
+        }
+    }
+
+    /// Forgets what is known of the `index`th changed column.
+    pub fn forget(&self, index: usize) {
+        if let Some(column) = self.changed.get(index) {
+            self.forget_column(*column);
+        }
+    }
+
+    fn forget_column(&self, column: usize) {
+        for (zone, rows) in statistics::zone_rows(&self.chunks).enumerate() {
+            self.store(column, Some(zone), ZoneStats { rows, ..UNKNOWN });
         }
     }
 
@@ -161,11 +188,12 @@ impl Zones {
     /// published.
     pub fn finish(self, content: u64) {
         for column in 0..self.types.len() {
-            if self.changed.contains(&column) {
+            let changed = self.changed.contains(&column);
+            if !changed && !self.rest {
+                self.forget_column(column);
+            }
+            if changed || !self.rest {
                 self.sum_up(column);
-            } else if !self.rest {
-                self.store(column, None, UNKNOWN);
-                (0..self.zones).for_each(|zone| self.store(column, Some(zone), UNKNOWN));
             }
         }
         fence(Ordering::Release);

@@ -318,6 +318,45 @@ fn statistics_of_before_are_not_believed() {
 }
 
 #[test]
+fn of_a_column_that_is_known_in_part_nothing_is_said() {
+    let region = region();
+    let table = put(&region, "t");
+    table.update(sets(&[("b", col("b") + 1)]), None, IN_PLACE).unwrap();
+    let named = region.put_table("named", &table, false).unwrap();
+    region.delete("t").unwrap();
+    drop(table);
+    // Of the first column nothing is known, and then of its first zone only.
+    named.update(sets(&[("b", col("b") * 2)]), None, ATOMIC).unwrap();
+    assert_eq!(known(&named, 0), None);
+    named.update(sets(&[("a", 7.into())]), Some(col("b").lt(10)), IN_PLACE).unwrap();
+    assert_eq!(known(&named, 0), None);
+    assert_eq!(known(&named, 1), Some((2, 2 * ROWS as i64, Some(0))));
+    named.update(sets(&[("a", 7.into())]), None, IN_PLACE).unwrap();
+    assert_eq!(known(&named, 0), Some((7, 7, Some(0))));
+}
+
+#[test]
+fn a_table_that_is_swapped_as_a_whole_has_statistics_of_its_new_chunks() {
+    let region = region();
+    let numbers = |from: i64, n: i64| {
+        let values = Int64Array::from_iter_values(from..from + n);
+        RecordBatch::try_from_iter([("n", Arc::new(values) as ArrayRef)]).unwrap()
+    };
+    let append = |table: &Table, batch: RecordBatch| {
+        table.append(&batch.schema(), [Ok(batch)], &|| false).unwrap()
+    };
+    let first = numbers(0, 70_000);
+    let mut table = region.put("t", first.schema(), [Ok(first)], false).unwrap();
+    table = append(&table, numbers(70_000, 10));
+    assert_eq!(table.num_chunks(), 2);
+    table.update(sets(&[("n", col("n") * 2)]), None, ATOMIC).unwrap();
+    assert_eq!((table.num_chunks(), known(&table, 0)), (1, Some((0, 140_018, Some(0)))));
+    // Who takes it over knows the zones, too.
+    table = append(&table, numbers(0, 70_000));
+    assert_eq!(known(&table, 0), Some((0, 140_018, Some(0))));
+}
+
+#[test]
 fn many_threads_update_one_table() {
     let region = region();
     let table = put(&region, "t");

@@ -190,7 +190,7 @@ fn what_is_given_up_stays_as_it_was_stored_or_is_forgotten() {
 }
 
 #[test]
-fn readers_are_in_the_way_and_statistics_are_not_believed_afterwards() {
+fn readers_are_in_the_way_and_statistics_are_those_of_the_new_values() {
     let region = region();
     let table = put(&region, 100);
     let view = table.column(0).unwrap();
@@ -200,9 +200,73 @@ fn readers_are_in_the_way_and_statistics_are_not_believed_afterwards() {
     store(&writing.values(0).unwrap(), 1, 1_000_000_i64);
     writing.finish().unwrap();
     let max = region.get("t").unwrap().seen().meta.stats.as_ref().and_then(|stats| stats[0].max);
-    assert_ne!(max, Some(99));
+    assert_eq!(max, Some(1_000_000));
     let result = table.query().slice(0, Some(3)).collect(None, Default::default()).unwrap();
     assert!(matches!(result.writable(options()), Err(Error::Unsupported(_))));
     region.delete("t").unwrap();
     assert!(matches!(table.writable(options()), Err(Error::Stale(_))));
+}
+
+/// What is noted of a column: its range as text, and its nulls.
+fn noted(table: &Table, column: usize) -> (Option<String>, Option<u64>) {
+    let of = table.summaries().unwrap().unwrap().swap_remove(column);
+    (of.range.map(|range| format!("{range:?}")), of.nulls)
+}
+
+#[test]
+fn statistics_of_other_columns_stay_and_those_of_large_ones_go() {
+    for (n, shared) in [(100_000, false), (100_000, true), (600_000, false)] {
+        let region = region();
+        let table = put(&region, n);
+        let before = noted(&table, 0);
+        let twin = shared.then(|| region.put_table("twin", &table, false).unwrap());
+        let writing = table.writable(options()).unwrap();
+        let (f, b) = (writing.values(1).unwrap(), writing.values(2).unwrap());
+        store(&f, 0, -3.5);
+        store(&b, 1, true);
+        writing.finish().unwrap();
+        assert_eq!(noted(&table, 0), before);
+        assert_eq!(noted(&table, 2), (None, Some((n as u64).div_ceil(5))));
+        let (range, nulls) = noted(&table, 1);
+        if n == 600_000 {
+            assert_eq!((range, nulls), (None, None));
+        } else {
+            let range = range.unwrap();
+            assert!(range.contains("-3.5") && range.contains("99999.0"), "{range}");
+            assert_eq!(nulls, Some(0));
+        }
+        drop(twin);
+        // What comes behind them knows no more than they do.
+        let more = batch(10);
+        let table = table.append(&more.schema(), [Ok(more)], &|| false).unwrap();
+        assert_eq!(noted(&table, 1).0.is_some(), n != 600_000);
+        assert_eq!(noted(&table, 0).0, before.0);
+    }
+}
+
+#[test]
+fn what_was_handed_out_of_a_table_that_is_gone_keeps_its_memory() {
+    let region = region();
+    let n = 100_000;
+    let table = put(&region, n);
+    let writing = table.writable(options()).unwrap();
+    let f = writing.values(1).unwrap();
+    store(&f, 7, 0.25);
+    region.delete("t").unwrap();
+    assert!(matches!(writing.finish(), Err(Error::Stale(_))));
+    drop((writing, table));
+    for i in 0..8 {
+        let noise = batch(n);
+        region.put(&format!("noise {i}"), noise.schema(), [Ok(noise)], false).unwrap();
+    }
+    // SAFETY: canvases stay mapped.
+    let found = unsafe { f.as_mut_ptr().cast::<[f64; 8]>().read() };
+    assert_eq!(found, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 0.25]);
+    drop(f);
+    region.gc().unwrap();
+    for i in 0..8 {
+        region.delete(&format!("noise {i}")).unwrap();
+    }
+    region.gc().unwrap();
+    assert_eq!(region.stats().unwrap().used, 0);
 }

@@ -27,7 +27,7 @@ pub struct ZoneStats {
     pub last: u64,
     /// Rows.
     pub rows: u64,
-    /// Null rows; [`ZoneStats::UNKNOWN`] if unknown.
+    /// Null rows; [`ZoneStats::UNKNOWN`] if nothing is known of the rows but how many they are.
     pub null_count: u64,
     /// HAS_RANGE and so on.
     pub flags: u32,
@@ -66,14 +66,20 @@ impl ZoneStats {
 
     /// Statistics of both, `next` being the rows right after `self`, of type `p`.
     pub fn merge(&self, next: &ZoneStats, p: Prim) -> ZoneStats {
-        if next.rows == 0 {
+        let unknown = self.null_count == Self::UNKNOWN || next.null_count == Self::UNKNOWN;
+        if next.rows == 0 && !unknown {
             return *self;
         }
-        if self.rows == 0 {
+        if self.rows == 0 && !unknown {
             return *next;
         }
         let mut flags = (self.flags | next.flags) & (Self::HAS_RANGE | Self::HAS_NAN);
+        if unknown {
+            // The rows of which nothing is known may have values outside the others' range.
+            flags &= !Self::HAS_RANGE;
+        }
         let (min, max) = match (self.has(Self::HAS_RANGE), next.has(Self::HAS_RANGE)) {
+            _ if unknown => (0, 0),
             (true, false) => (self.min, self.max),
             (false, _) => (next.min, next.max),
             (true, true) => with_prim!(p, T => {
@@ -89,7 +95,6 @@ impl ZoneStats {
         let both = self.flags & next.flags;
         flags |= if up { both & Self::ASCENDING } else { 0 };
         flags |= if down { both & Self::DESCENDING } else { 0 };
-        let unknown = self.null_count == Self::UNKNOWN || next.null_count == Self::UNKNOWN;
         let null_count =
             if unknown { Self::UNKNOWN } else { self.null_count.saturating_add(next.null_count) };
         let rows = self.rows.saturating_add(next.rows);

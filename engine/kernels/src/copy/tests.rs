@@ -201,3 +201,21 @@ fn statistics_of_neighbours_merge_to_those_of_both() {
         assert!(same(&left.merge(&right, Prim::F64), &both, Prim::F64));
     }
 }
+
+#[test]
+fn beside_rows_of_which_nothing_is_known_no_range_is_known() {
+    let values = [3i64, 5];
+    // SAFETY: as many values as rows.
+    let known = unsafe {
+        copy_with_stats(Prim::I64, Level::best())(null_mut(), bytes(&values), null(), 2, false)
+    };
+    let unknown =
+        ZoneStats { rows: 7, null_count: ZoneStats::UNKNOWN, flags: 0, ..ZoneStats::EMPTY };
+    for (a, b) in [(known, unknown), (unknown, known)] {
+        let both = a.merge(&b, Prim::I64);
+        assert_eq!((both.rows, both.null_count, both.flags), (9, ZoneStats::UNKNOWN, 0));
+        // Nor does it become known again.
+        let more = both.merge(&known, Prim::I64);
+        assert!(!more.has(ZoneStats::HAS_RANGE) && more.null_count == ZoneStats::UNKNOWN);
+    }
+}
