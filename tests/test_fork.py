@@ -316,6 +316,24 @@ def test_what_the_parent_updates_is_not_the_childs(region: ins.Region) -> None:
     assert t["a"].sum() == 500_500
 
 
+def test_a_block_of_writing_belongs_to_the_process_that_began_it(region: ins.Region) -> None:
+    t = region.put("t", {"a": np.arange(1000), "b": np.zeros(1000, bool)})
+    with pytest.raises(KeyError, match="given up"), t.writable() as w:
+        w["b"][:] = True
+
+        def work(child: Child) -> None:
+            with pytest.raises(ins.Stale):
+                w["a"]
+            with pytest.raises(ins.Stale):
+                w.__exit__(None, None, None)
+
+        Child(work).passes()
+        raise KeyError("given up")
+    assert t["b"].sum() == 0
+    t.update(a=col("a") + 1, in_place=True)
+    assert t["a"].sum() == 500_500
+
+
 def test_a_builder_belongs_to_the_process_that_began_it(region: ins.Region) -> None:
     schema = pa.schema({"a": pa.int64()})
     before = used_by_tables(region)
