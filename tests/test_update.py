@@ -658,3 +658,28 @@ def test_an_update_in_place_takes_no_memory(run: Any) -> None:
     said = run(MEMORY)
     assert said.code == 0, said.errors
     assert int(said.output) < 8 << 20
+
+
+@pytest.mark.parametrize("dtype", [pa.string(), pa.large_string(), pa.string_view()])
+def test_rows_of_strings_are_set(region: ins.Region, dtype: pa.DataType) -> None:
+    texts = pa.array(["a", "b", None, "a string that is longer than a view"], dtype)
+    others = pa.array(["w", None, "y", "z"], dtype)
+    t = region.put("t", pa.table({"s": texts, "r": others, "n": [1, 2, 3, 4]}))
+    before = t["s"].to_arrow()
+    t.update(s="x", n=col("n") * 10, where=col("s") == "b")
+    assert t["s"].to_pylist() == ["a", "x", None, "a string that is longer than a view"]
+    assert t["n"].to_pylist() == [1, 20, 3, 4]
+    t.update(s=col("r"), where=col("n") > 3)
+    assert t["s"].to_pylist() == ["a", None, None, "z"]
+    t.update(s=None, where=col("n") == 4)
+    t.update(s="another string of some length", where=col("s").is_null())
+    assert t["s"].to_pylist() == ["a"] + ["another string of some length"] * 3
+    t.update(s="all")
+    assert t["s"].to_pylist() == ["all"] * 4
+    assert t.schema.field("s").type == dtype
+    assert before.to_pylist() == texts.to_pylist()
+    with pytest.raises(ins.Unsupported, match="no width"):
+        t.update(s="x", where=col("n") > 3, in_place=True)
+    with pytest.raises(ins.TypeMismatch):
+        t.update(s=1, where=col("n") > 3)
+    assert region.verify().ok

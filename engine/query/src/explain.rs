@@ -54,7 +54,7 @@ pub(crate) fn explain(plan: &Plan, source: &Schema) -> String {
                 _ if !needed => "not needed",
                 What::Input(_) if matches!(s.kind, Kind::Map) && !s.has_filter() => "shared",
                 What::Input(_) => "moved",
-                What::Computed => "computed",
+                What::Computed | What::Set(_) => "computed",
                 What::Key(_) => "key",
                 What::Agg(_) => "aggregate",
                 What::Null => "null",

@@ -73,7 +73,8 @@ impl Update {
     ///
     /// # Errors
     /// `UnknownColumn`; `TypeMismatch` for values of another type than the column's;
-    /// `InvalidArgument` for a column given twice; `Unsupported` for rows of strings and the like.
+    /// `InvalidArgument` for a column given twice; `Unsupported` for rows of nested columns and the
+    /// like.
     pub fn new(
         sets: Vec<(Arc<str>, Expr)>,
         condition: Option<Expr>,

@@ -292,8 +292,83 @@ fn what_cannot_be_in_place_says_why() {
     let strings = in_place(&[("s", c("r"))], None, &columns, &[], false).unwrap();
     assert!(strings.unwrap_err().contains("\"s\" is utf8"));
     swapped(&[("s", c("r"))], None, &columns, &[], false).unwrap();
-    let some = swapped(&[("s", c("r"))], Some(&c("t")), &columns, &[], false);
-    assert!(matches!(some, Err(Error::Unsupported(_))));
+    let some = in_place(&[("s", c("r"))], Some(&c("t")), &columns, &[], false).unwrap();
+    assert!(some.unwrap_err().contains("\"s\" is utf8"));
+}
+
+#[test]
+fn rows_of_strings_are_set_to_texts_to_nulls_and_to_those_of_other_columns() {
+    let n = 1500;
+    let long = "a text that no view holds by itself";
+    let words = [Some("u"), Some(""), None, Some("ä string of some length"), Some("twelve bytes")];
+    let flag = |i: usize| [Val::Null, Val::Bool(true), Val::Bool(false)][i * 7 % 3].clone();
+    let flags = col("t", DataType::Bool, (0..n).map(flag).collect());
+    for dtype in [DataType::Utf8, DataType::LargeUtf8, DataType::Utf8View] {
+        let texts = |name, step: usize, nulls: bool| {
+            let word = |i: usize| words[i * step % 5].or((!nulls).then_some("w"));
+            strs(name, dtype.clone(), &(0..n).map(word).collect::<Vec<_>>())
+        };
+        for nulls in [false, true] {
+            let columns = [texts("s", 1, nulls), texts("r", 2, true), flags.clone()];
+            let (s, r, t) = (&columns[0].values, &columns[1].values, &columns[2].values);
+            let literal = |text: &str| (Expr::literal(text), vec![Val::Str(text.into()); n]);
+            let sources = [
+                literal("v"),
+                literal(""),
+                literal("twelve bytes"),
+                literal(long),
+                (Expr::literal(Scalar::Null), vec![Val::Null; n]),
+                (c("r"), r.clone()),
+                (c("s"), s.clone()),
+            ];
+            let conditions = [
+                (None, vec![true; n]),
+                (Some(false.into()), vec![false; n]),
+                (Some(c("t")), t.iter().map(|t| *t == Val::Bool(true)).collect()),
+                (Some(c("s").eq("u")), s.iter().map(|s| *s == Val::Str("u".into())).collect()),
+            ];
+            for (to, new) in &sources {
+                for (condition, chosen) in &conditions {
+                    let value = |i: usize| if chosen[i] { &new[i] } else { &s[i] };
+                    let wanted: Vec<Val> = (0..n).map(|i| value(i).clone()).collect();
+                    // Beside a column of numbers that changes as well.
+                    let sets = [("s", to.clone()), ("t", c("t").is_null())];
+                    for chunks in CHUNKS {
+                        let out = swapped(&sets, condition.as_ref(), &columns, chunks, false);
+                        let out = out.unwrap();
+                        assert_eq!(out.column("s"), wanted, "{to} where {condition:?}, {chunks:?}");
+                        assert_eq!(out.column("r"), r);
+                    }
+                }
+            }
+        }
+        let other = if dtype == DataType::Utf8 { DataType::LargeUtf8 } else { DataType::Utf8 };
+        let columns = [texts("s", 1, true), Col { dtype: other, ..texts("r", 2, true) }];
+        let error = swapped(&[("s", c("r"))], Some(&c("s").eq("u")), &columns, &[], false);
+        assert!(matches!(error, Err(Error::TypeMismatch(_))));
+        let error = swapped(&[("s", 7.into())], Some(&c("s").eq("u")), &columns, &[], false);
+        assert!(matches!(error, Err(Error::TypeMismatch(_))));
+
+        // A column that is declared without nulls, and of which no row is "x".
+        let columns = [texts("s", 1, false)];
+        let mut table = Table::new(&columns, &[]);
+        table.schema = Schema::new(vec![Field::new("s", dtype.clone(), false)]);
+        let heap = Heap::new();
+        let cx = Context::new(&heap);
+        for (text, fails) in [("x", false), ("u", true)] {
+            let condition = c("s").eq(text);
+            let set = [("s", Expr::literal(Scalar::Null))];
+            let set = update(&set, Some(&condition), &table.schema).unwrap();
+            let done = set.bind(&table.view(), &cx).unwrap().compute(&table.view(), &cx);
+            match done {
+                Ok(out) => assert_eq!(
+                    (fails, answer(&out, &columns).column("s")),
+                    (false, &*columns[0].values)
+                ),
+                Err(e) => assert!(fails && e.to_string().contains("row 0 would be null"), "{e}"),
+            }
+        }
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::compile::convert::common_type;
 use crate::compile::graph::{Graph, Id};
-use crate::compile::lower::{Check, CheckKind, Lower, Named, Typed, Value};
+use crate::compile::lower::{Check, CheckKind, Lower, Named, SetRows, Text, Typed, Value};
 use crate::compile::planner::Planner;
 use crate::compile::program::Action;
 use crate::compile::stage::{Input, Options, Stage, What};
@@ -108,7 +108,15 @@ pub(crate) fn build(
             checks: Vec::new(),
         };
         let t = lower.expr(e)?;
-        let mut t = lower.assigned(t, field, e)?;
+        let text = text(&t, &field.dtype);
+        let mut t = match &text {
+            Some(Text::Literal(_)) => Typed { valid: None, ..old.clone() },
+            Some(Text::Null) => {
+                let no = lower.graph.boolean(false);
+                Typed { valid: Some(no), ..old.clone() }
+            }
+            Some(Text::Column(_)) | None => lower.assigned(t, field, e)?,
+        };
         let mut checks = lower.checks;
         if !field.nullable && field.dtype != DataType::Null {
             checks.extend(null_check(&mut b.graph, &t, field));
@@ -125,7 +133,13 @@ pub(crate) fn build(
             }
         }
         let nullable = t.valid.is_some();
-        if let Some(mask) = chosen {
+        // A whole column is another one as it is, without a look at its rows.
+        let text = text.filter(|to| chosen.is_some() || !matches!(to, Text::Column(_)));
+        if let (Some(to), Value::Column(column)) = (text, &old.value) {
+            let rows = chosen.unwrap_or_else(|| b.graph.boolean(true));
+            let value = Value::Set(SetRows { column: *column, rows, to });
+            t = Typed { dtype: old.dtype.clone(), value, valid: t.valid.or(old.valid) };
+        } else if let Some(mask) = chosen {
             if !matches!(t.value, Value::Node(_)) {
                 return Err(Error::Unsupported(format!(
                     "update: the column {:?} is {}, of which single rows cannot be set yet, only whole columns",
@@ -168,6 +182,20 @@ pub(crate) fn build(
     Ok(Assignments { stages, assigned, chosen, before })
 }
 
+/// What a column of strings is set to; none for other columns, and for what is none of its type.
+fn text(t: &Typed, dtype: &DataType) -> Option<Text> {
+    if !dtype.is_string() {
+        return None;
+    }
+    match &t.value {
+        Value::Weak(Scalar::Str(text)) => Some(Text::Literal(text.clone())),
+        Value::Weak(Scalar::Null) => Some(Text::Null),
+        _ if t.dtype == DataType::Null => Some(Text::Null),
+        Value::Column(column) if t.dtype == *dtype => Some(Text::Column(*column)),
+        _ => None,
+    }
+}
+
 /// A check that no null comes into a column that is declared without.
 fn null_check(graph: &mut Graph, t: &Typed, field: &Field) -> Option<Check> {
     let fails = graph.not(t.valid?);
@@ -196,9 +224,8 @@ impl Lower<'_> {
         };
         if let Value::Weak(s) = &t.value {
             let s = s.clone();
-            let is_text = matches!(s, Scalar::Str(_)) && to.is_string();
             let own = self.literal_type(&s, to);
-            if own != *to && !is_text && !matches!(s, Scalar::Null) {
+            if own != *to && !matches!(s, Scalar::Null) {
                 return Err(mismatch(&own));
             }
             return self.literal(&s, to, &format!("update of {:?}", field.name));

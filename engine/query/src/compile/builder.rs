@@ -40,7 +40,7 @@ impl Builder {
                 };
                 (f.dtype == t.dtype && own).then_some(c as usize)
             }
-            Value::Weak(_) => None,
+            Value::Weak(_) | Value::Set(_) => None,
         }
     }
 
@@ -86,6 +86,7 @@ impl Builder {
                 (_, Some(at)) => What::Input(at),
                 (_, None) if t.dtype == DataType::Null => What::Null,
                 (Value::Node(_), None) => What::Computed,
+                (Value::Set(set), None) => What::Set(set.clone()),
                 _ => {
                     return Err(Error::Unsupported(format!(
                         "{:?}: a new column of type {}",

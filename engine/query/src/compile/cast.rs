@@ -31,7 +31,9 @@ impl Lower<'_> {
                     self.graph.add(Op::StrIn(*c, set), Prim::U8, Repr::Bits, &[])
                 }
                 Value::Weak(s) => self.graph.boolean(values.contains(&s)),
-                Value::Node(_) => return Err(Error::Unsupported(format!("{input}.is_in"))),
+                Value::Node(_) | Value::Set(_) => {
+                    return Err(Error::Unsupported(format!("{input}.is_in")));
+                }
             };
             return Ok(node(DataType::Bool, value, t.valid));
         }

@@ -36,6 +36,27 @@ pub(crate) enum Value {
     Column(u32),
     /// A literal that has not met a column yet.
     Weak(Scalar),
+    /// A column of strings of which some rows are set.
+    Set(SetRows),
+}
+
+/// A source column of strings of which some rows are set.
+#[derive(Clone, Debug)]
+pub(crate) struct SetRows {
+    pub(crate) column: u32,
+    /// The rows that are set, in the graph.
+    pub(crate) rows: Id,
+    pub(crate) to: Text,
+}
+
+/// What strings are set to.
+#[derive(Clone, Debug)]
+pub(crate) enum Text {
+    /// All to the same.
+    Literal(Arc<str>),
+    /// Each to what another source column of the type has in the row.
+    Column(u32),
+    Null,
 }
 
 /// A row check that ends the run where a bit is set.

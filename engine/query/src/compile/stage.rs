@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::compile::graph::{Graph, Id, Op};
-use crate::compile::lower::{Check, Named, Typed, Value};
+use crate::compile::lower::{Check, Named, SetRows, Text, Typed, Value};
 use crate::compile::program::Action;
 use crate::dtype::DataType;
 use crate::functions::FunctionId;
@@ -60,6 +60,8 @@ pub(crate) enum What {
     Input(usize),
     /// Computed.
     Computed,
+    /// An input column of strings, of which some rows are set.
+    Set(SetRows),
     /// Key of that number.
     Key(usize),
     /// Aggregate of that number.
@@ -122,7 +124,7 @@ impl Stage {
             match t.value {
                 Value::Node(v) => stack.push(v),
                 Value::Column(c) => columns.push(c as usize),
-                Value::Weak(_) => {}
+                Value::Weak(_) | Value::Set(_) => {}
             }
             stack.extend(t.valid);
         };
@@ -138,8 +140,15 @@ impl Stage {
             Kind::Sort { keys, .. } => columns.extend(keys),
         }
         for (o, needed) in self.outputs.iter().zip(&self.needed) {
-            match o.what {
-                What::Input(c) if *needed => columns.push(c),
+            match &o.what {
+                What::Input(c) if *needed => columns.push(*c),
+                What::Set(set) if *needed => {
+                    stack.push(set.rows);
+                    columns.push(set.column as usize);
+                    if let Text::Column(c) = set.to {
+                        columns.push(c as usize);
+                    }
+                }
                 _ => {}
             }
             if let (What::Computed, Some((value, valid)), true) = (&o.what, o.nodes, *needed) {

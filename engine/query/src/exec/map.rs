@@ -35,13 +35,14 @@ pub(crate) fn computed(stage: &Stage) -> Vec<(usize, Id, Option<Id>)> {
         .zip(&stage.needed)
         .enumerate()
         .filter_map(|(i, (o, needed))| {
-            let wanted = match o.what {
-                What::Computed => true,
-                What::Input(_) => filter,
-                _ => false,
+            let (value, valid) = match &o.what {
+                What::Computed => o.nodes?,
+                What::Input(_) if filter => o.nodes?,
+                // Which rows are set, of strings.
+                What::Set(set) => (set.rows, None),
+                _ => return None,
             };
-            let (value, valid) = o.nodes.filter(|_| wanted && *needed)?;
-            Some((i, value, valid))
+            needed.then_some((i, value, valid))
         })
         .collect()
 }
@@ -76,7 +77,9 @@ fn mapped<'a>(job: &Job<'_, 'a>) -> Result<Rows<'a>> {
     let mut targets = Vec::new();
     for (output, value, valid) in computed(stage) {
         let repr = stage.graph.node(value).repr;
-        let values = Buffer::of(job.memory, repr, rows)?;
+        let set = stage.outputs.get(output).is_some_and(|o| matches!(o.what, What::Set(_)));
+        let memory = if set { job.run.heap } else { job.memory };
+        let values = Buffer::of(memory, repr, rows)?;
         targets.push(Target { base: values.base(), repr });
         let mut validity = None;
         if valid.is_some() {
@@ -129,6 +132,10 @@ fn mapped<'a>(job: &Job<'_, 'a>) -> Result<Rows<'a>> {
     let sliced = !stage.slices.is_empty();
     let columns = columns(stage, |i, what| {
         if let Some(m) = made.iter().find(|m| m.output == i) {
+            if let What::Set(set) = what {
+                let dtype = stage.outputs.get(i).map(|o| &o.dtype).ok_or_else(lost)?;
+                return strings::set(job, set, dtype, m.values).map(Column::New);
+            }
             return Ok(Column::New(finish(m.values, m.validity, rows, program.level)));
         }
         match what {

@@ -1,14 +1,17 @@
-//! Copying the rows of a string column that a filter or a slice kept: lengths are counted per
-//! morsel first, then each morsel writes its bytes where the ones before it end.
+//! Copying the rows of a string column that a filter or a slice kept, or all of them with some set
+//! to others: lengths are counted per morsel first, then each morsel writes its bytes where the
+//! ones before it end.
 
 use std::sync::OnceLock;
 
 use insitu_kernels::compact::compact_bits;
 use insitu_kernels::copy::copy_bits;
-use insitu_kernels::take::{TakeDst, TakeSizes, take, take_sizes};
+use insitu_kernels::take::{Index, TakeDst, TakeSizes, take, take_sizes};
 use insitu_kernels::tile::{TILE_MAX, fill_bits};
+use insitu_kernels::view::{ColumnView, Layout};
 
 use crate::compile::graph::Repr;
+use crate::compile::lower::{SetRows, Text};
 use crate::dtype::DataType;
 use crate::error::{Error, Result};
 use crate::exec::output::{Buffer, finish_validity};
@@ -16,7 +19,7 @@ use crate::exec::run::{Job, MORSEL, lost};
 use crate::exec::sort::take_error;
 use crate::exec::source::SourceColumn;
 use crate::exec::tile::Failed;
-use crate::memory::NewColumn;
+use crate::memory::{Heap, Memory, NewColumn};
 
 /// Which rows are copied.
 #[derive(Clone, Copy)]
@@ -25,6 +28,29 @@ pub(crate) enum Chosen<'a> {
     All,
     /// Those whose bit is set; `starts` has the first result row of each morsel.
     Bits { bitmap: Buffer, starts: &'a [usize], total: usize },
+    /// All, but those whose bit is set are other rows.
+    Set { bitmap: Buffer, to: Others },
+}
+
+/// Rows behind the column's own, in chunks that were added to it.
+#[derive(Clone, Copy)]
+pub(crate) enum Others {
+    /// This one.
+    One(u64),
+    /// One for each, of which the first is this.
+    Each(u64),
+    /// None: nulls.
+    Null,
+}
+
+impl Others {
+    fn of(self, row: u64) -> u64 {
+        match self {
+            Others::One(at) => at,
+            Others::Each(first) => first + row,
+            Others::Null => u64::NULL,
+        }
+    }
 }
 
 impl Chosen<'_> {
@@ -32,6 +58,19 @@ impl Chosen<'_> {
     fn rows(&self, offset: usize, start: usize, n: usize) -> Vec<u64> {
         match self {
             Chosen::All => (start..start + n).map(|r| (r + offset) as u64).collect(),
+            Chosen::Set { bitmap, to } => {
+                let mut out = Vec::with_capacity(n);
+                for w in 0..n.div_ceil(64) {
+                    let at = (bitmap.base() + start / 8 + w * 8) as *const u64;
+                    // SAFETY: the bitmap has whole words for all rows; morsels start at words.
+                    let word = unsafe { at.read_unaligned() };
+                    out.extend((0..(n - w * 64).min(64)).map(|k| {
+                        let row = (start + w * 64 + k + offset) as u64;
+                        if word >> k & 1 == 1 { to.of(row) } else { row }
+                    }));
+                }
+                out
+            }
             Chosen::Bits { bitmap, .. } => {
                 let mut out = Vec::new();
                 for w in 0..n.div_ceil(64) {
@@ -50,6 +89,68 @@ impl Chosen<'_> {
     }
 }
 
+/// An input column of strings, with the rows set whose bit is.
+pub(crate) fn set(
+    job: &Job<'_, '_>,
+    set: &SetRows,
+    dtype: &DataType,
+    bitmap: Buffer,
+) -> Result<NewColumn> {
+    let mut column = job.source.column(set.column as usize)?.clone();
+    let own: usize = column.chunks.iter().map(|chunk| chunk.len).sum();
+    let to = match &set.to {
+        Text::Null => Others::Null,
+        Text::Column(other) => {
+            column.chunks.extend(&job.source.column(*other as usize)?.chunks);
+            Others::Each(own as u64)
+        }
+        Text::Literal(text) => {
+            column.chunks.push(one(text, dtype, job.run.heap)?);
+            Others::One(own as u64)
+        }
+    };
+    copy(job, &column, dtype, Chosen::Set { bitmap, to })
+}
+
+/// A column of one string.
+fn one<'a>(text: &'a str, dtype: &DataType, heap: &'a Heap) -> Result<ColumnView<'a>> {
+    let (bytes, len) = (text.as_ptr(), text.len());
+    let short = i32::try_from(len).map_err(|_| {
+        Error::LimitExceeded(format!("a string of {len} bytes does not fit a column of {dtype}"))
+    });
+    // Two offsets, or a view.
+    let words = heap.allocate(16)?.cast::<[u64; 2]>();
+    // SAFETY: the heap lends sixteen bytes, and aligns them; text and heap live as long as the view.
+    unsafe {
+        Ok(match dtype {
+            DataType::Utf8View => {
+                let mut view = [0; 16];
+                let (head, tail) = view.split_at_mut(4);
+                head.copy_from_slice(&short?.to_le_bytes());
+                let inside = tail.len().min(if len <= tail.len() { len } else { 4 });
+                for (to, from) in tail.iter_mut().zip(text.as_bytes().iter().take(inside)) {
+                    *to = *from;
+                }
+                words.cast::<[u8; 16]>().write(view);
+                let data = heap.allocate(size_of::<(*const u8, usize)>())?;
+                let data = data.cast::<(*const u8, usize)>();
+                data.write((bytes, len));
+                let data = std::slice::from_raw_parts(data.as_ptr(), 1);
+                ColumnView::new(Layout::Utf8View, 1, words.as_ptr().cast(), 16).with_variadic(data)
+            }
+            DataType::LargeUtf8 => {
+                words.write([0, (len as u64).to_le()]);
+                ColumnView::new(Layout::LargeUtf8, 1, bytes, len)
+                    .with_offsets(words.as_ptr().cast())
+            }
+            _ => {
+                words.cast::<[i32; 2]>().write([0, short?.to_le()]);
+                ColumnView::new(Layout::Utf8, 1, bytes, len).with_offsets(words.as_ptr().cast())
+            }
+        })
+    }
+}
+
 pub(crate) fn copy(
     job: &Job<'_, '_>,
     column: &SourceColumn<'_>,
@@ -59,15 +160,16 @@ pub(crate) fn copy(
     let (rows, offset) = (job.source.rows, job.source.offset);
     let level = job.compiled.main.level;
     let total = match chosen {
-        Chosen::All => rows,
+        Chosen::All | Chosen::Set { .. } => rows,
         Chosen::Bits { total, .. } => total,
     };
+    let null = matches!(chosen, Chosen::Set { to: Others::Null, .. });
     let fail = |row: usize, e| Failed::at(row, take_error("of strings", e));
     let morsels = rows.div_ceil(MORSEL);
     let parts: Vec<OnceLock<TakeSizes>> = (0..morsels).map(|_| OnceLock::new()).collect();
     job.run.morsels(rows, 2.0, &|m, start, n| {
         let chosen = chosen.rows(offset, start, n);
-        let sizes = take_sizes(&column.chunks, &chosen, false).map_err(|e| fail(start, e))?;
+        let sizes = take_sizes(&column.chunks, &chosen, null).map_err(|e| fail(start, e))?;
         if let Some(p) = parts.get(m) {
             let _ = p.set(sizes);
         }
@@ -97,14 +199,14 @@ pub(crate) fn copy(
     } else {
         (None, Some(Buffer::new(job.memory, (total + 1) * width)?.zeroed()))
     };
-    let has_nulls = column.chunks.iter().any(|c| !c.validity.is_null());
+    let has_nulls = null || column.chunks.iter().any(|c| !c.validity.is_null());
     let validity =
         if has_nulls { Some(Buffer::of(job.memory, Repr::Bits, total)?.zeroed()) } else { None };
     let bits = compact_bits(level);
     job.run.morsels(rows, 4.0, &|m, start, n| {
         let (Some(sizes), Some(base)) = (parts.get(m), bases.get(m)) else { return Ok(()) };
         let to = match chosen {
-            Chosen::All => start,
+            Chosen::All | Chosen::Set { .. } => start,
             Chosen::Bits { starts, .. } => {
                 starts.get(m).copied().ok_or_else(|| Failed::at(start, lost()))?
             }
@@ -113,17 +215,24 @@ pub(crate) fn copy(
         // The offsets of a morsel end with the first of the next: each goes through its own.
         let mut own = vec![0u64; (chosen_rows.len() + 1) * width / 8 + 1];
         let at = |b: &Option<Buffer>, skip: usize| b.map_or(0, |b| b.base() + skip) as *mut u8;
+        // All rows of a morsel are whole words of the bitmap.
+        let set = matches!(chosen, Chosen::Set { .. });
+        let own_bits = if set { at(&validity, start / 8) } else { std::ptr::null_mut() };
         let dst = TakeDst {
             values: if view { at(&views, to * 16) } else { (data.base() + base) as *mut u8 },
             offsets: own.as_mut_ptr().cast(),
             data: (data.base() + base) as *mut u8,
-            validity: std::ptr::null_mut(),
+            validity: own_bits,
             base: *base,
         };
         // SAFETY: the sizes are those of the same rows; the bytes of this morsel end where the
-        // next one's begin, and views are disjoint.
-        unsafe { take(&column.chunks, &chosen_rows, false, sizes, &dst) }
+        // next one's begin, and views are disjoint, as are whole words of bits.
+        unsafe { take(&column.chunks, &chosen_rows, null, sizes, &dst) }
             .map_err(|e| fail(start, e))?;
+        if !own_bits.is_null() && sizes.validity == 0 {
+            // SAFETY: as above; the buffer has whole words for all rows.
+            unsafe { fill_bits(own_bits, true, n) };
+        }
         if let Some(offsets) = offsets {
             let last = usize::from(to + chosen_rows.len() == total);
             if !chosen_rows.is_empty() {
@@ -136,7 +245,7 @@ pub(crate) fn copy(
                 }
             }
         }
-        if let Some(validity) = validity {
+        if let Some(validity) = validity.filter(|_| !set) {
             let mut at = start;
             let mut to = to;
             while at < start + n {
@@ -171,7 +280,7 @@ pub(crate) fn copy(
                 unsafe {
                     match chosen {
                         Chosen::All => fill_bits(mask.as_mut_ptr().cast(), true, tile),
-                        Chosen::Bits { bitmap, .. } => {
+                        Chosen::Set { bitmap, .. } | Chosen::Bits { bitmap, .. } => {
                             mask.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(
                                 (bitmap.base() + at / 8) as *const u8,
                                 tile.div_ceil(64) * 8,
