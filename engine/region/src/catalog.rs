@@ -96,15 +96,6 @@ impl Session {
         Ok(self.slot_name(slot)? == name.as_bytes())
     }
 
-    /// The sequence of the version that a held slot's is an update of: its own, if of none.
-    pub(crate) fn origin(&self, held: Held) -> Result<u64> {
-        let word = self.bytes.word(self.layout.slot(held.slot) + slot::ORIGIN)?;
-        Ok(match word.load(Ordering::Relaxed) {
-            0 => held.sequence,
-            origin => origin,
-        })
-    }
-
     /// Where a slot's manifest lies, checked to be within the arena.
     pub(crate) fn manifest_at(&self, slot: u32) -> Result<ManifestAt> {
         let at = self.layout.slot(slot);
@@ -420,19 +411,19 @@ impl Writer<'_> {
             slot::SUPERSEDED_SEQUENCE,
             slot::TICKET,
             slot::TICKETS,
+            slot::TICKET_UNTIL,
+            slot::TICKET_SINCE,
         ] {
             s.bytes.word(at + field)?.store(0, Ordering::Relaxed);
+        }
+        for field in [slot::TICKET_PID, slot::TICKETS_ISSUED] {
+            s.bytes.half(at + field)?.store(0, Ordering::Relaxed);
         }
         let predecessor = match fate {
             Fate::Swap(held) => u64::from(held.slot) + 1,
             _ => 0,
         };
         s.bytes.word(at + slot::PREDECESSOR)?.store(predecessor, Ordering::Relaxed);
-        let origin = match fate {
-            Fate::Swap(held) => s.origin(held)?,
-            _ => 0,
-        };
-        s.bytes.word(at + slot::ORIGIN)?.store(origin, Ordering::Relaxed);
         s.bytes.write(at + slot::NAME, name.as_bytes())?;
         kill::point("publish: slot filled");
 

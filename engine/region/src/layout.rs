@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 /// The first eight bytes of every region. The line ends catch transfers in text mode.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"INSITU\r\n");
 /// The version of this layout; any change raises it.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// The unit of large extents.
 pub(crate) const GRANULE: u64 = 64 << 10;
@@ -133,7 +133,10 @@ pub(crate) mod slot {
     pub(crate) const NEXT_FREE: u64 = 208;
     pub(crate) const SUPERSEDED_SEQUENCE: u64 = 216;
     pub(crate) const PREDECESSOR: u64 = 224;
-    pub(crate) const ORIGIN: u64 = 232;
+    pub(crate) const TICKET_UNTIL: u64 = 232;
+    pub(crate) const TICKET_PID: u64 = 240;
+    pub(crate) const TICKETS_ISSUED: u64 = 244;
+    pub(crate) const TICKET_SINCE: u64 = 248;
     pub(crate) const NAME: u64 = 256;
     pub(crate) const NAME_MAX: usize = 255;
     /// The first slots are never tables': they hold the checkpoints of files.

@@ -86,8 +86,9 @@ pub use mutex::{ForkGuard, ForkMutex};
 pub use pin::Pin;
 pub use region::{Part, Region};
 pub use site::{CallSite, set_call_site};
+pub use ticket::GRACE as TICKET_GRACE;
 pub use types::{
-    CreateOptions, Flushed, HoldKind, Holder, IfExists, LeaseRecord, Location, Patience,
+    CreateOptions, Flushed, HoldKind, Holder, IfExists, LeaseRecord, Location, Pass, Patience,
     RegionRecord, Report, Stats,
 };
 pub use updater::{Exclusive, Obstacle, Updater};

@@ -9,6 +9,7 @@
 
 mod index;
 mod leases;
+mod passes;
 mod pins;
 mod publish;
 mod sessions;
@@ -108,9 +109,17 @@ impl Slot {
     /// Frees the slot if it is retired and unheld, which its pins say, or with its leases `count`
     /// words; under the writer lock.
     fn reclaim(&self, count: u64) -> bool {
+        self.reclaim_unless(count, || false)
+    }
+
+    /// The same, unless something else keeps it.
+    fn reclaim_unless(&self, count: u64, kept: impl FnOnce() -> bool) -> bool {
         let lines = |i: u64| Ok::<_, Died>([&self.pins, &self.leases][i as usize]);
         let found = protocol::reclaimable(&self.state, count, lines);
         let Some(seen) = found.unwrap() else { return false };
+        if kept() {
+            return false;
+        }
         if !protocol::shut_out(&self.state, seen, count, lines).unwrap() {
             return false;
         }

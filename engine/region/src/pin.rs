@@ -10,7 +10,7 @@ use crate::pins::Line;
 use crate::region::Region;
 use crate::session::Session;
 use crate::state::{self, State};
-use crate::types::{HoldKind, Holder, Patience};
+use crate::types::{HoldKind, Holder, Pass, Patience};
 use crate::update::recycled;
 use crate::wait::Waiting;
 
@@ -52,10 +52,9 @@ impl Pin {
         self.0.held.sequence
     }
 
-    /// The sequence of the version that was published under the name: all that updates have made
-    /// of it since, in place or by swaps, has the same, and nothing else ever has.
-    pub fn origin(&self) -> u64 {
-        self.0.session.origin(self.0.held).unwrap_or(self.0.held.sequence)
+    /// Where this very version is found as long as it is kept: see [`Region::revisit`].
+    pub fn place(&self) -> (u32, u64) {
+        (self.0.held.slot, self.0.held.sequence)
     }
 
     /// How often its content was changed in place, from 1.
@@ -241,17 +240,20 @@ impl Pin {
         Ok(still && (self.sequence(), self.content_version()) > than)
     }
 
-    /// Makes a pass for this result, to be redeemed by another process ([`Region::redeem`]): its
-    /// slot and sequence. It is kept until as many passes were redeemed as were issued, or this
-    /// process ends.
+    /// Makes a pass for this result, to be redeemed once by another process
+    /// ([`Region::redeem`]). It is kept until all its passes were redeemed, or for
+    /// [`crate::TICKET_GRACE`] after this process has left the region. `None`: it has had all the passes
+    /// it can have, or another process has sent it; a new ticket that shares its memory can be
+    /// sent.
     ///
     /// # Errors
     /// [`Error::ReadOnly`], [`Error::Stale`], [`Error::Timeout`].
-    pub fn issue(&self) -> Result<(u32, u64)> {
+    pub fn issue(&self) -> Result<Option<Pass>> {
         self.0.check()?;
-        self.0.session.issue(self.0.held.slot)?;
-        self.0.session.note(self.0.held.sequence, HoldKind::Ticket, "sending");
-        Ok((self.0.held.slot, self.0.held.sequence))
+        let Held { slot, sequence } = self.0.held;
+        let Some(number) = self.0.session.issue(slot)? else { return Ok(None) };
+        self.0.session.note(sequence, HoldKind::Ticket, "sending");
+        Ok(Some(Pass { slot, sequence, number }))
     }
 
     /// The region, as it was opened for this pin.

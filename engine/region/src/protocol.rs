@@ -123,6 +123,22 @@ pub(crate) fn commit<W: Word, T, E>(
     retire(who)
 }
 
+// --- Passes ----------------------------------------------------------------------------------
+
+/// Uses up a pass, which is a bit, for a slot that is pinned; whether it was outstanding. Of several
+/// who come with the same one, one wins.
+#[inline]
+pub(crate) fn use_pass<W: Word>(passes: &W, bit: u64) -> bool {
+    passes.fetch_and(!bit, Ordering::AcqRel) & bit != 0
+}
+
+/// Whether passes are outstanding. To be asked between [`reclaimable`] and [`shut_out`]: who has
+/// used up the last one had pinned the slot before, and is then seen.
+#[inline]
+pub(crate) fn has_passes<W: Word>(passes: &W) -> bool {
+    passes.load(Ordering::Acquire) != 0
+}
+
 // --- The writer lock -------------------------------------------------------------------------
 
 /// Takes the lock's word if nobody has it.

@@ -99,7 +99,7 @@ impl Writer<'_> {
         for slot in 0..if slots { s.slots_high() } else { 0 } {
             bits |= s.clear_bits(slot, index)?;
             ended |= self.end_update_of(slot, token)?;
-            bits |= self.drop_tickets_of(slot, token)?;
+            self.orphan_ticket_of(slot, token)?;
         }
         if ended {
             s.ring()?;

@@ -17,7 +17,8 @@ use crate::registry;
 use crate::session::{self, Session};
 use crate::state;
 use crate::types::{
-    CreateOptions, Flushed, IfExists, LeaseRecord, Location, Patience, RegionRecord, Report, Stats,
+    CreateOptions, Flushed, IfExists, LeaseRecord, Location, Pass, Patience, RegionRecord, Report,
+    Stats,
 };
 use crate::wait::Waiting;
 
@@ -153,6 +154,12 @@ impl Region {
         Ok(Self::wrap(session))
     }
 
+    /// A region that this process, or the one that it was forked from, has open, by its identity.
+    /// A copied file has the identity of its original.
+    pub fn find(id: u128, read_only: bool) -> Option<Self> {
+        registry::with_id(&registry::lock(), id, read_only).map(Self::wrap)
+    }
+
     /// Removes a region's name. Who has it open carries on.
     ///
     /// # Errors
@@ -275,15 +282,32 @@ impl Region {
         self.publish_as("", parts, manifest, Fate::Hidden(state::TICKET))
     }
 
-    /// Takes what a pass of [`Pin::issue`] names. The pass is used up.
+    /// Takes what a pass of [`Pin::issue`] names. The pass is used up: of several who come with
+    /// it the first has the result.
     ///
     /// # Errors
-    /// [`Error::Stale`] if nobody keeps it any more, [`Error::Timeout`].
-    pub fn redeem(&self, slot: u32, sequence: u64) -> Result<Pin> {
+    /// [`Error::Stale`] if the pass was used before, or the result is not kept any more;
+    /// [`Error::Timeout`].
+    pub fn redeem(&self, pass: Pass) -> Result<Pin> {
         let session = self.session()?;
-        let held = session.redeem(slot, sequence)?;
-        let name = String::from_utf8_lossy(&session.slot_name(slot).unwrap_or_default()).into();
-        Ok(self.pin(session, name, held))
+        let held = session.redeem(pass)?;
+        Ok(self.pin_unnamed(session, held))
+    }
+
+    /// The version of a table that [`Pin::place`] told, if somebody keeps it or its name still
+    /// means it. The name may mean another one by now.
+    ///
+    /// # Errors
+    /// [`Error::Stale`].
+    pub fn revisit(&self, slot: u32, sequence: u64) -> Result<Option<Pin>> {
+        let session = self.session()?;
+        let held = session.revisit(slot, sequence)?;
+        Ok(held.map(|held| self.pin_unnamed(session, held)))
+    }
+
+    fn pin_unnamed(&self, session: Arc<Session>, held: Held) -> Pin {
+        let name = session.slot_name(held.slot).unwrap_or_default();
+        self.pin(session, String::from_utf8_lossy(&name).into(), held)
     }
 
     pub(crate) fn publish_as(

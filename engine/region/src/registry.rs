@@ -46,6 +46,17 @@ pub(crate) fn find(sessions: &Sessions, key: Key) -> Option<Arc<Session>> {
     found.and_then(|(_, session)| session.upgrade()).filter(|session| session.is_ours())
 }
 
+/// The session of a region of that identity, ours if there is one, or else one that was inherited.
+pub(crate) fn with_id(sessions: &Sessions, id: u128, read_only: bool) -> Option<Arc<Session>> {
+    let alike = sessions.iter().filter(|(key, _)| key.read_only == read_only);
+    let alike: Vec<_> = alike
+        .filter_map(|(_, session)| session.upgrade())
+        .filter(|session| session.id == id)
+        .collect();
+    let ours = alike.iter().find(|session| session.is_ours());
+    ours.or(alike.first()).cloned()
+}
+
 /// Adds a session, and forgets what is gone.
 pub(crate) fn add(sessions: &mut Sessions, session: &Arc<Session>) {
     sessions.retain(|(key, known)| *key != session.key && known.strong_count() != 0);

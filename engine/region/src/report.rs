@@ -72,9 +72,6 @@ impl Session {
                     || word & state::TORN != 0;
                 holders.push((index, if shut { HoldKind::Exclusive } else { HoldKind::Update }));
             }
-            if let Some(index) = owner(self.ticket_of(slot)?) {
-                holders.push((index, HoldKind::Ticket));
-            }
             for &index in &open {
                 for (line, kind) in [(Line::Pins, HoldKind::Pin), (Line::Leases, HoldKind::Lease)] {
                     if self.has_bit(slot, line, index)? {
@@ -82,14 +79,18 @@ impl Session {
                     }
                 }
             }
-            for (index, kind) in holders {
-                let holder = self.holder(index, sequence, kind)?;
+            let mut held = holders
+                .into_iter()
+                .map(|(index, kind)| self.holder(index, sequence, kind))
+                .collect::<Result<Vec<_>>>()?;
+            held.extend(self.sender_of(slot, sequence)?);
+            for holder in held {
                 out.push(LeaseRecord {
                     pid: holder.pid,
                     table: String::from_utf8_lossy(&self.slot_name(slot)?).into_owned(),
                     sequence,
                     current: crate::catalog::visible(word),
-                    kind,
+                    kind: holder.kind,
                     since: holder.since,
                     what: holder.what,
                 });
@@ -187,11 +188,12 @@ impl Session {
         if word & flags != 0 && !matches!(state, Some(State::Retired | State::Reclaiming)) {
             return Ok(Some("it is marked as only a retired table can be".into()));
         }
-        for (token, what) in [(self.updater_of(slot)?, "updated"), (self.ticket_of(slot)?, "sent")]
-        {
-            if token != 0 && self.incarnation_in((token & 0x1ff) as u32)? != token >> 9 {
-                return Ok(Some(format!("it is {what} by a session that is not there")));
-            }
+        let token = self.updater_of(slot)?;
+        if token != 0 && self.incarnation_in((token & 0x1ff) as u32)? != token >> 9 {
+            return Ok(Some("it is updated by a session that is not there".into()));
+        }
+        if self.is_orphaned(slot)? {
+            return Ok(Some("it was sent by a session that is not there".into()));
         }
         if matches!(state, Some(State::Leased | State::Writing)) && self.updater_of(slot)? == 0 {
             return Ok(Some("it is exclusively leased, and by nobody".into()));

@@ -368,7 +368,7 @@ fn damage_anywhere_in_the_metadata_is_survived() {
                     .map(|e| e.map(|e| (e.begin().is_ok(), e.updater().obstacle(&[]).is_ok())));
                 let _ = version.repair();
             }
-            let _ = region.redeem(ticket.0, ticket.1);
+            let _ = region.redeem(ticket.unwrap());
             let _ = region.wait("v", None, &patience);
             let _ = region.delete("u");
             let _ = region.stats();

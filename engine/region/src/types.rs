@@ -217,6 +217,25 @@ impl<'a> Patience<'a> {
     }
 }
 
+/// What finds a result without a name in another process, once: see [`crate::Pin::issue`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Pass {
+    /// Where it is.
+    pub slot: u32,
+    /// What tells it from all that were or will be there.
+    pub sequence: u64,
+    /// Which of its passes this is, from 0.
+    pub number: u32,
+}
+
+impl Pass {
+    /// As it was when it was sent.
+    pub fn new(slot: u32, sequence: u64, number: u32) -> Self {
+        Self { slot, sequence, number }
+    }
+}
+
 /// One session's hold on one table, as [`crate::Region::leases`] reports it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

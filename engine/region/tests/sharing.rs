@@ -9,7 +9,7 @@ mod peers;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use insitu_region::{Error, Exclusive, HoldKind, Location, Part, Patience, Pin, Region};
+use insitu_region::{Error, Exclusive, HoldKind, Location, Part, Pass, Patience, Pin, Region};
 use peers::{Peer, Place, REGION, ROLE, say, wait};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -141,9 +141,9 @@ fn role() {
         "send" => {
             let extent = region.allocate(100_000).unwrap();
             let ticket = region.ticket(&[Part::Owned(&extent)], b"a result").unwrap();
-            let (slot, sequence) = ticket.issue().unwrap();
+            let Pass { slot, sequence, number, .. } = ticket.issue().unwrap().unwrap();
             drop((extent, ticket));
-            say(&format!("sent {slot} {sequence}"));
+            say(&format!("sent {slot} {sequence} {number}"));
             wait();
         }
         other => panic!("no role {other}"),
@@ -413,36 +413,49 @@ fn who_waits_hears_of_other_processes_tables_and_updates() {
 }
 
 #[test]
-fn a_result_travels_and_dies_with_its_sender() {
+fn a_result_travels_and_outlives_its_sender() {
     let (place, region, pin) = begin("ticket");
     let send = || {
         let mut sender = place.start("send");
         let sent = sender.hear("sent ");
-        let (slot, sequence) = sent.split_once(' ').unwrap();
-        (sender, slot.parse().unwrap(), sequence.parse().unwrap())
+        let numbers: Vec<u64> = sent.split(' ').map(|n| n.parse().unwrap()).collect();
+        (sender, Pass::new(numbers[0] as u32, numbers[1], numbers[2] as u32))
     };
-    let (sender, slot, sequence) = send();
+    let (sender, pass) = send();
     region.gc().unwrap();
     let leases = region.leases().unwrap();
     let pid = sender.child.id();
     assert!(leases.iter().any(|l| l.kind == HoldKind::Ticket && l.pid == pid), "{leases:?}");
-    let result = region.redeem(slot, sequence).unwrap();
+    let result = region.redeem(pass).unwrap();
     assert_eq!(result.manifest().unwrap(), b"a result");
     // What was received does not need its sender.
     sender.kill();
     region.gc().unwrap();
     assert_eq!(result.manifest().unwrap(), b"a result");
     drop(result);
-    assert!(matches!(region.redeem(slot, sequence), Err(Error::Stale(_))));
+    assert!(matches!(region.redeem(pass), Err(Error::Stale(_))));
+    assert_eq!(region.stats().unwrap().retired, 0);
     for killed in [true, false] {
-        let (sender, slot, sequence) = send();
+        let (sender, pass) = send();
+        let pid = sender.child.id();
         if killed {
             sender.kill();
-            region.gc().unwrap();
         } else {
             sender.finish();
         }
-        assert!(matches!(region.redeem(slot, sequence), Err(Error::Stale(_))));
+        region.gc().unwrap();
+        assert_eq!(region.stats().unwrap().sessions, 1);
+        // The next session takes the slot of the one that has sent, and not what that has sent.
+        let (next, other) = send();
+        let leases = region.leases().unwrap();
+        let sent = leases.iter().find(|l| l.kind == HoldKind::Ticket && l.pid == pid).unwrap();
+        assert!(sent.what.contains("ended") && sent.since.is_some(), "{sent:?}");
+        for pass in [pass, other] {
+            assert_eq!(region.redeem(pass).unwrap().manifest().unwrap(), b"a result");
+            assert!(matches!(region.redeem(pass), Err(Error::Stale(_))));
+        }
+        next.kill();
+        region.gc().unwrap();
         assert_eq!(region.stats().unwrap().retired, 0);
     }
     end(region, vec![pin]);
