@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import secrets
@@ -10,12 +11,18 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import insitu as ins
+import numpy as np
 import pytest
 
 CAPACITY = "256MiB"
+ROWS = 100_000
+"""Of the table "t" of a tidy region, whose column "a" counts from 0."""
+TOTAL = ROWS * (ROWS - 1) // 2
+TICKET_UNTIL = 232
+"""Where in a table slot it says until when a result is kept whose sender has ended."""
 
 
 @pytest.fixture
@@ -49,6 +56,26 @@ def region(name: str) -> Iterator[ins.Region]:
     region = ins.create(name, capacity=CAPACITY)
     yield region
     region.close()
+
+
+@pytest.fixture
+def tidy(region: ins.Region) -> Iterator[ins.Region]:
+    """A region with a table "t" that must hold nothing else when the test is over, but named
+    tables."""
+    region.put("t", {"a": np.arange(ROWS), "b": np.arange(ROWS) % 7})["a"].sum()
+    before = region.stats()
+    yield region
+    gc.collect()
+    region.gc()
+    for name in region.names():
+        if name != "t":
+            del region[name]
+    after = region.stats()
+    assert [r for r in region.leases() if r["table"] != "t"] == []
+    for key in ("used", "retired", "extents"):
+        assert after[key] == before[key], key
+    report = region.verify()
+    assert report.ok, report.problems
 
 
 @pytest.fixture(params=["shm", "file", "memfd"])
@@ -92,3 +119,18 @@ def run() -> Callable[..., Process]:
         return Process(done)
 
     return run
+
+
+def end_grace(name: str) -> None:
+    """Has results whose senders have ended be kept no longer: sets their times in the region."""
+    with Path(f"/dev/shm/insitu.{name}").open("r+b") as file:
+        slots, high = (read_word(file, at) for at in (72, 536))
+        for at in range(slots + TICKET_UNTIL, slots + high * 512, 512):
+            if read_word(file, at):
+                file.seek(at)
+                file.write((1).to_bytes(8, "little"))
+
+
+def read_word(file: BinaryIO, at: int) -> int:
+    file.seek(at)
+    return int.from_bytes(file.read(8), "little")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import pty
 import select
 import signal
@@ -21,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-PATIENCE = 30
+PATIENCE = 60
 
 
 def insitu(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -239,6 +240,11 @@ def test_leases_name_process_and_table(region: ins.Region, name: str) -> None:
     assert str(os.getpid()) in text
     assert "t (replaced or deleted)" in text
     assert view.sum() == 45
+    sent = pickle.dumps(region.put("u", {"a": np.arange(10)}).select("a").collect())
+    [line] = [line for line in said("leases", name).splitlines() if "ticket" in line]
+    assert "(a result)" in line
+    assert len(pickle.loads(sent)) == 10
+    assert "ticket" not in said("leases", name)
 
 
 def test_looking_leaves_no_trace(filled: ins.Region, name: str) -> None:

@@ -36,6 +36,12 @@ fn cells(array: &ArrayRef) -> Vec<Option<String>> {
     (0..array.len()).map(|row| array.is_valid(row).then(|| text(row))).collect()
 }
 
+/// Whether a process died while it changed the table in place, and nobody has accepted what it left.
+#[pyfunction]
+pub fn _is_poisoned(table: &Table) -> bool {
+    table.0.is_poisoned()
+}
+
 /// Per column what was noted when the table was written, as a dict: nulls, min, max, nan, sorted
 /// ("ascending", "descending" or None). Numbers are numbers, times are text. None without any.
 #[pyfunction]

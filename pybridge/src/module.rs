@@ -215,8 +215,10 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(remove, module)?)?;
     module.add_function(wrap_pyfunction!(regions, module)?)?;
     module.setattr("_open_table", wrap_pyfunction!(pickle::_open_table, module)?)?;
+    module.setattr("_open_result", wrap_pyfunction!(pickle::_open_result, module)?)?;
     module.setattr("_open_region", wrap_pyfunction!(pickle::_open_region, module)?)?;
     module.setattr("_cells", wrap_pyfunction!(look::_cells, module)?)?;
+    module.setattr("_is_poisoned", wrap_pyfunction!(look::_is_poisoned, module)?)?;
     module.setattr("_statistics", wrap_pyfunction!(look::_statistics, module)?)?;
     module.setattr("_functions", wrap_pyfunction!(_functions, module)?)?;
     // pyo3 collects a list of names; the package has one of its own.

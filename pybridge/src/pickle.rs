@@ -1,9 +1,10 @@
-//! Handles on their way to another process: the way to the region, the table's name and identity,
-//! never the data.
+//! Handles on their way to another process: where the region is, and there the way to a table that
+//! has a name, or a pass for a result that has none; never the data.
 
 use std::path::PathBuf;
+use std::sync::Mutex;
 
-use insitu::Location;
+use insitu::{Location, Pass, Way, WeakRegion};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -11,20 +12,81 @@ use crate::region::Region;
 use crate::table::Table;
 use crate::{errors, module, site};
 
-/// What pickle keeps of a table.
-pub fn reduce<'py>(py: Python<'py>, table: &insitu::Table) -> PyResult<Bound<'py, PyTuple>> {
-    let identity = table.identity().map_err(|error| errors::raise(py, error))?;
-    let (Some(name), Some(identity)) = (table.name(), identity) else {
-        return Err(errors::new(
+/// Regions that were opened for what was unpickled, so that it shares one handle on each. Locked
+/// with the GIL held and never for long, so that a fork finds it unlocked; else it is left alone.
+static OPENED: Mutex<Vec<(Home, WeakRegion)>> = Mutex::new(Vec::new());
+
+/// Where a region is.
+#[derive(Clone, PartialEq)]
+struct Home {
+    name: Option<String>,
+    path: Option<PathBuf>,
+    id: u128,
+}
+
+impl Home {
+    fn of(region: &insitu::Region) -> Self {
+        let path = region.path().map(ToOwned::to_owned);
+        Self { name: region.name().map(ToOwned::to_owned), path, id: region.id() }
+    }
+
+    /// The region.
+    fn open(&self, py: Python<'_>) -> PyResult<insitu::Region> {
+        if let Ok(opened) = OPENED.try_lock()
+            && let Some((_, known)) = opened.iter().find(|(home, _)| home == self)
+            && let Some(region) = known.upgrade()
+        {
+            return Ok(region);
+        }
+        let location = match (&self.name, &self.path) {
+            (Some(name), _) => Some(Location::Shm(name.clone())),
+            (None, Some(path)) => Some(Location::File(path.clone())),
+            (None, None) => None,
+        };
+        let region = match location {
+            Some(location) => module::open_at(py, location, false)?.0,
+            None => inherited(py, self.id, false)?.0,
+        };
+        if region.id() != self.id {
+            let gone = "what was pickled is gone: its region was removed, and another one has its \
+                        name";
+            return Err(errors::new(py, "Stale", gone));
+        }
+        if let Ok(mut opened) = OPENED.try_lock() {
+            opened.retain(|(home, known)| home != self && known.upgrade().is_some());
+            opened.push((self.clone(), region.downgrade()));
+        }
+        Ok(region)
+    }
+}
+
+/// The anonymous region of that identity, if this process has it.
+fn inherited(py: Python<'_>, id: u128, read_only: bool) -> PyResult<Region> {
+    let found = py.detach(|| insitu::Region::anonymous(id, read_only));
+    found.map_err(|error| errors::raise(py, error))?.map(Region).ok_or_else(|| {
+        errors::new(
             py,
             "Unsupported",
-            "an anonymous table cannot be pickled; give it a name: region.put(name, table)",
-        ));
-    };
-    let id = table.region().id();
-    let (region, path) = way(py, table.region())?;
-    let open = py.import("insitu._native")?.getattr("_open_table")?;
-    (open, (region, path, id, name, identity, table.num_rows())).into_pyobject(py)
+            "what lies in an anonymous region goes to processes that have inherited the region, \
+             and this one has not: name the region when you create it, create(\"...\"), or pass \
+             on its descriptor, region.fileno(), and open(fd=...) it here first",
+        )
+    })
+}
+
+/// What pickle keeps of a table.
+pub fn reduce<'py>(py: Python<'py>, table: &insitu::Table) -> PyResult<Bound<'py, PyTuple>> {
+    let Home { name, path, id } = Home::of(table.region());
+    let native = py.import("insitu._native")?;
+    let way = table.way().map_err(|error| errors::raise(py, error))?;
+    if let (Some(table), Some(way)) = (table.name(), way) {
+        let open = native.getattr("_open_table")?;
+        let way = (way.slot, way.sequence, way.identity, way.rows);
+        return (open, (name, path, id, table, way)).into_pyobject(py);
+    }
+    let pass = site::detach(py, || table.pass()).map_err(|error| errors::raise(py, error))?;
+    let open = native.getattr("_open_result")?;
+    (open, (name, path, id, pass.slot, pass.sequence, pass.number)).into_pyobject(py)
 }
 
 /// What pickle keeps of a region.
@@ -32,42 +94,13 @@ pub fn reduce_region<'py>(
     py: Python<'py>,
     region: &insitu::Region,
 ) -> PyResult<Bound<'py, PyTuple>> {
-    let (name, path) = way(py, region)?;
+    let Home { name, path, id } = Home::of(region);
     let open = py.import("insitu._native")?.getattr("_open_region")?;
-    (open, (name, path, region.is_read_only())).into_pyobject(py)
+    (open, (name, path, id, region.is_read_only())).into_pyobject(py)
 }
 
-/// The region's name, or its file's path.
-fn way(py: Python<'_>, region: &insitu::Region) -> PyResult<(Option<String>, Option<PathBuf>)> {
-    match (region.name(), region.path()) {
-        (Some(name), _) => Ok((Some(name.to_owned()), None)),
-        (None, Some(path)) => Ok((None, Some(path.to_owned()))),
-        (None, None) => Err(errors::new(
-            py,
-            "Unsupported",
-            "what lies in an anonymous region cannot be pickled; create the region with a name, or \
-             pass on its descriptor, region.fileno(), and open(fd=...) it there",
-        )),
-    }
-}
-
-fn open(
-    py: Python<'_>,
-    name: Option<String>,
-    path: Option<PathBuf>,
-    read_only: bool,
-) -> PyResult<Region> {
-    let location = match (name, path) {
-        (Some(name), _) => Location::Shm(name),
-        (None, Some(path)) => Location::File(path),
-        (None, None) => {
-            return Err(errors::new(py, "InvalidArgument", "a pickle without a region"));
-        }
-    };
-    module::open_at(py, location, read_only)
-}
-
-/// Unpickles a table's handle; `Stale` if its name now means another table, or none.
+/// Unpickles a table's handle; `Stale` if its name now means another table, or none, and nobody
+/// keeps the one that it meant. An update makes no other table.
 #[pyfunction]
 pub fn _open_table(
     py: Python<'_>,
@@ -75,39 +108,46 @@ pub fn _open_table(
     path: Option<PathBuf>,
     id: u128,
     name: &str,
-    identity: u64,
-    rows: u64,
+    way: (u32, u64, u64, u64),
 ) -> PyResult<Table> {
-    let region = open(py, region, path, false)?;
-    let stale = |what: &str| {
-        errors::new(py, "Stale", format!("the pickled table {name:?} is gone: {what}"))
-    };
-    if region.0.id() != id {
-        return Err(stale("its region was removed, and another one has its name"));
-    }
-    let found = site::detach(py, || {
-        let table = region.0.get(name)?;
-        Ok((table.identity()?, table))
-    });
-    match found {
-        // An update changes no number of rows; an append does, and handles do not follow it.
-        Ok((now, table)) if now == Some(identity) && table.num_rows() == rows => Ok(Table(table)),
-        Ok((now, _)) if now == Some(identity) => {
-            Err(stale("rows were appended to it; get it by its name"))
-        }
-        Ok(_) => Err(stale("it was replaced; get the new one by its name")),
-        Err(insitu::Error::TableNotFound { .. }) => Err(stale("it was deleted")),
-        Err(error) => Err(errors::raise(py, error)),
-    }
+    let region = Home { name: region, path, id }.open(py)?;
+    let (slot, sequence, identity, rows) = way;
+    let way = Way::new(slot, sequence, identity, rows);
+    site::detach(py, || region.follow(name, way))
+        .map(Table)
+        .map_err(|error| errors::raise(py, error))
 }
 
-/// Unpickles a region: opens it.
+/// Unpickles a result without a name; `Stale` if these bytes were unpickled before, or nobody
+/// keeps it any more.
+#[pyfunction]
+pub fn _open_result(
+    py: Python<'_>,
+    region: Option<String>,
+    path: Option<PathBuf>,
+    id: u128,
+    slot: u32,
+    sequence: u64,
+    number: u32,
+) -> PyResult<Table> {
+    let region = Home { name: region, path, id }.open(py)?;
+    site::detach(py, || region.redeem(Pass::new(slot, sequence, number)))
+        .map(Table)
+        .map_err(|error| errors::raise(py, error))
+}
+
+/// Unpickles a region: opens it. A region of the same name that was made since will do.
 #[pyfunction]
 pub fn _open_region(
     py: Python<'_>,
     name: Option<String>,
     path: Option<PathBuf>,
+    id: u128,
     read_only: bool,
 ) -> PyResult<Region> {
-    open(py, name, path, read_only)
+    match (name, path) {
+        (Some(name), _) => module::open_at(py, Location::Shm(name), read_only),
+        (None, Some(path)) => module::open_at(py, Location::File(path), read_only),
+        (None, None) => inherited(py, id, read_only),
+    }
 }

@@ -9,7 +9,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::builder::Builder;
 use crate::table::Table;
-use crate::{arrow_in, display, errors, interrupt, module, pickle, site};
+use crate::{arrow_in, display, errors, interrupt, module, pickle, site, update};
 
 /// A region: shared memory that holds tables by name.
 ///
@@ -98,6 +98,27 @@ impl Region {
     /// Removes the name. Handles and views of the table keep it until they are gone.
     fn __delitem__(&self, py: Python<'_>, name: &str) -> PyResult<()> {
         py.detach(|| self.0.delete(name)).map_err(|error| errors::raise(py, error))
+    }
+
+    /// Waits until there is a table of that name and returns it, or, with `newer_than`, until there
+    /// is a newer one than that handle has seen last: one that was put in its place, appended to,
+    /// or updated. Nothing is polled; Ctrl-C interrupts.
+    ///
+    /// Raises `Timeout` when that takes longer than `timeout` seconds.
+    #[pyo3(signature = (name, newer_than=None, timeout=None))]
+    fn wait(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        newer_than: Option<&Bound<'_, Table>>,
+        timeout: Option<f64>,
+    ) -> PyResult<Table> {
+        let timeout = update::seconds(py, timeout)?;
+        let newer_than = newer_than.map(|table| table.get().0.clone());
+        interrupt::detached(py, None, |interrupt| {
+            self.0.wait(name, newer_than.as_ref(), timeout, interrupt)
+        })
+        .map(Table)
     }
 
     fn __contains__(&self, py: Python<'_>, name: &Bound<'_, PyAny>) -> PyResult<bool> {

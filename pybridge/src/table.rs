@@ -351,7 +351,20 @@ impl Table {
         self.start().slice(offset, n)
     }
 
+    /// A handle's copy is the handle.
+    fn __copy__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    /// A handle's copy is the handle: the data is not the process's own.
+    fn __deepcopy__<'py>(slf: Bound<'py, Self>, _memo: &Bound<'py, PyAny>) -> Bound<'py, Self> {
+        slf
+    }
+
     /// Pickles the handle, never the data: unpickling opens the region and finds the table there.
+    /// What was pickled of a result without a name can be unpickled once, by whoever comes first;
+    /// pickle it once for each receiver. It stays until then, also for a minute after this process
+    /// has ended.
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         pickle::reduce(py, &self.0)
     }

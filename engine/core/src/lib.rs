@@ -24,6 +24,7 @@ mod ipc_schema;
 mod layout;
 mod manifest;
 mod memory;
+mod pass;
 mod prepared;
 mod query;
 mod region;
@@ -44,6 +45,7 @@ mod zones;
 
 pub use builder::{BuildOptions, Builder, Canvas};
 pub use error::{Error, ErrorCode, Result};
+pub use pass::{Way, WeakRegion};
 pub use prepared::{Prepared, RunOptions};
 pub use query::{CollectOptions, Query};
 pub use region::{PutOptions, Region, parse_bytes};
@@ -59,6 +61,6 @@ pub use insitu_query::{
     set_threads, threads,
 };
 pub use insitu_region::{
-    CallSite, CreateOptions, Flushed, HoldKind, Holder, IfExists, LeaseRecord, Location, Patience,
-    RegionRecord, Report, set_call_site,
+    CallSite, CreateOptions, Flushed, HoldKind, Holder, IfExists, LeaseRecord, Location, Pass,
+    Patience, RegionRecord, Report, TICKET_GRACE, set_call_site,
 };

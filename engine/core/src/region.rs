@@ -62,7 +62,7 @@ pub(crate) struct Shared {
 type Manifests = ForkMutex<HashMap<u64, (u64, Arc<Meta>)>>;
 
 /// Where a region lives, as it was created or opened.
-enum Home {
+pub(crate) enum Home {
     /// Named shared memory.
     Named(String),
     /// A file.
@@ -97,7 +97,7 @@ pub struct PutOptions<'a> {
 }
 
 impl Region {
-    fn new(region: insitu_region::Region, place: Home) -> Result<Region> {
+    pub(crate) fn new(region: insitu_region::Region, place: Home) -> Result<Region> {
         let manifests = region.beside()?;
         Ok(Region {
             shared: Arc::new(Shared {

@@ -7,7 +7,7 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use insitu_query::Plan;
-use insitu_region::{Lease, Pin};
+use insitu_region::{ForkMutex, Lease, Pin};
 
 use crate::error::Result;
 use crate::export;
@@ -28,6 +28,8 @@ struct Inner {
     name: Option<String>,
     /// The version seen last.
     seen: ArcSwap<Version>,
+    /// The hidden table that a result travels as, and in which process it was made.
+    sent: ForkMutex<Option<(u64, Pin)>>,
 }
 
 impl Table {
@@ -40,12 +42,18 @@ impl Table {
             }
         };
         let version = Arc::new(Version::new(region.clone(), meta, storage, content));
-        Table { inner: Arc::new(Inner { region, name, seen: ArcSwap::new(version) }) }
+        let seen = ArcSwap::new(version);
+        Table { inner: Arc::new(Inner { region, name, seen, sent: ForkMutex::default() }) }
     }
 
     /// The version seen last: for what no update changes, as the schema and the number of rows.
     pub(crate) fn seen(&self) -> Arc<Version> {
         self.inner.seen.load_full()
+    }
+
+    /// The hidden table that it travels as, once it does, and in which process it was made.
+    pub(crate) fn sent(&self) -> &ForkMutex<Option<(u64, Pin)>> {
+        &self.inner.sent
     }
 
     /// What it is now: updates are followed, in place or swapped, by whatever process. Its content

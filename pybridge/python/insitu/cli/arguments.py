@@ -144,7 +144,7 @@ keys of a region: region, kind, and
   recoveries                       times that a dead process's work was taken over
   tables     a list: name, rows, columns, bytes, chunks, problem (why it cannot be read, or null)
 
-keys of a table: region, table, rows, bytes, chunks, metadata (of the schema, texts), and
+keys of a table: region, table, rows, bytes, chunks, problem, metadata (of the schema), and
   columns    a list: name, type, nullable, metadata, and what was noted when it was written:
              nulls, min, max, nan (there is one), sorted ("ascending", "descending", null);
              null where nothing was. Infinities and NaN are the texts "Infinity", "-Infinity",
@@ -166,7 +166,8 @@ keys: a list of records
   pid, command    the process, and its name as far as it may be known (or null)
   table, sequence the table's name, and what tells it from others of that name
   current         whether the name still means it
-  kind            "pin", "lease", "update" or "ticket" (an unread pickle)
+  kind            "pin", "lease", "update" (being made ready), "exclusive" (nobody else reads it),
+                  or "ticket" (a result that was sent and not received yet)
   since           seconds since 1970, or null
   what            what for, and the line of Python that took it, as far as it was noted"""
 

@@ -15,6 +15,7 @@ from insitu.cli.regions import Mistake, Place, command_of, joined, observed, rec
 
 PROBLEMS = 3
 """The exit code of `verify` when there are some."""
+POISONED = "poisoned: a process died while it changed it in place; drop it, or repair() it"
 
 
 def ls(options: argparse.Namespace) -> int:
@@ -162,6 +163,8 @@ def _table_record(region: ins.Region, name: str) -> dict[str, Any] | None:
         table = region[name]
         rows, columns = table.shape
         facts = {"rows": rows, "columns": columns, "bytes": table.nbytes, "chunks": _chunks(table)}
+        if _native._is_poisoned(table):
+            problem = POISONED
     except ins.TableNotFound:
         return None
     except ins.Error as error:
@@ -192,6 +195,7 @@ def table_facts(place: Place, region: ins.Region, name: str) -> dict[str, Any]:
         "rows": table.num_rows,
         "bytes": table.nbytes,
         "chunks": _chunks(table),
+        "problem": POISONED if _native._is_poisoned(table) else None,
         "metadata": _metadata(schema.metadata),
         "columns": columns,
     }
@@ -244,7 +248,7 @@ def leases_table(held: list[dict[str, Any]]) -> list[str]:
         (
             str(record["pid"]),
             record["command"] or "-",
-            record["table"] + ("" if record["current"] else " (replaced or deleted)"),
+            _table_held(record),
             record["kind"],
             text.age(None if record["since"] is None else now - record["since"]),
             record["what"] or "-",
@@ -253,6 +257,12 @@ def leases_table(held: list[dict[str, Any]]) -> list[str]:
     ]
     heads = ("PID", "COMMAND", "TABLE", "KIND", "AGE", "WHAT")
     return text.aligned(heads, rows, (0, 4), limit=text.line_width())
+
+
+def _table_held(record: dict[str, Any]) -> str:
+    if not record["table"]:
+        return "(a result)"
+    return str(record["table"]) + ("" if record["current"] else " (replaced or deleted)")
 
 
 def summary(facts: dict[str, Any]) -> list[str]:
@@ -285,6 +295,8 @@ def _show_table(facts: dict[str, Any]) -> int:
         f"{text.counted(facts['rows'], 'row')}, {text.counted(len(facts['columns']), 'column')}, "
         f"{text.size(facts['bytes'])}, {text.counted(facts['chunks'], 'chunk')}"
     )
+    if facts["problem"]:
+        print(text.red(facts["problem"]))
     if facts["columns"]:
         rows = [
             (

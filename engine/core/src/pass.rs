@@ -1,0 +1,214 @@
+//! Tables on their way: waiting for what others publish, and results that travel to another
+//! process without a name.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use insitu_region::{Pass, Patience, Pin, fork_epoch};
+
+use crate::error::{Error, Result};
+use crate::ingest;
+use crate::manifest;
+use crate::region::{Home, Region, Shared};
+use crate::storage::{Anonymous, Storage};
+use crate::table::Table;
+
+/// What finds a table that has a name in another process: see [`Table::way`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Way {
+    /// Where this version is.
+    pub slot: u32,
+    /// What tells it from all that were or will be there.
+    pub sequence: u64,
+    /// What all versions have that updates and appends make of it, and no other table of the name.
+    pub identity: u64,
+    /// Its rows: an update changes no number of rows.
+    pub rows: u64,
+}
+
+impl Way {
+    /// As it was when it was sent.
+    pub fn new(slot: u32, sequence: u64, identity: u64, rows: u64) -> Way {
+        Way { slot, sequence, identity, rows }
+    }
+}
+
+/// A region that is kept open by its tables only.
+#[derive(Clone)]
+pub struct WeakRegion(Weak<Shared>);
+
+impl WeakRegion {
+    /// The region, if it still is open.
+    pub fn upgrade(&self) -> Option<Region> {
+        let region = self.0.upgrade().map(|shared| Region { shared })?;
+        (!region.is_closed()).then_some(region)
+    }
+}
+
+impl std::fmt::Debug for WeakRegion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WeakRegion")
+    }
+}
+
+impl Region {
+    /// Remembers it without keeping it open.
+    pub fn downgrade(&self) -> WeakRegion {
+        WeakRegion(Arc::downgrade(&self.shared))
+    }
+
+    /// The anonymous region of that identity, if this process has it open, or has inherited it.
+    ///
+    /// # Errors
+    /// Those of opening a region, in a process that has inherited it.
+    pub fn anonymous(id: u128, read_only: bool) -> Result<Option<Region>> {
+        insitu_region::Region::find(id, read_only)
+            .map(|region| Region::new(region, Home::Anonymous))
+            .transpose()
+    }
+
+    /// Waits until there is a table of that name, or (`newer_than`) a newer one than a handle has
+    /// seen last. The end of an update makes it newer. `interrupt` is asked now and then.
+    ///
+    /// # Errors
+    /// `Timeout`; `Cancelled`; `InvalidArgument` for a handle without a name or of another region;
+    /// `Stale`.
+    pub fn wait(
+        &self,
+        name: &str,
+        newer_than: Option<&Table>,
+        timeout: Option<Duration>,
+        interrupt: &dyn Fn() -> bool,
+    ) -> Result<Table> {
+        let than = newer_than.map(|table| self.version_of(table)).transpose()?;
+        let timeout = timeout.unwrap_or(Duration::MAX);
+        let patience = Patience { timeout, interrupt, what: "waiting" };
+        let pin = self.shared.region.wait(name, than, &patience)?;
+        self.named(pin)
+    }
+
+    /// What a handle has seen last.
+    fn version_of(&self, table: &Table) -> Result<(u64, u64)> {
+        let wrong = |what: &str| Err(Error::InvalidArgument(format!("newer_than: {what}")));
+        if !self.is_same(table.region()) {
+            return wrong("the table lies in another region");
+        }
+        let seen = table.seen();
+        match seen.sequence() {
+            Some(sequence) => Ok((sequence, seen.content)),
+            None => wrong("a result without a name has no newer versions"),
+        }
+    }
+
+    /// The table that a way leads to: the version that was sent, or what updates have made of it
+    /// since. One that has lost its name is found as long as somebody keeps it.
+    ///
+    /// # Errors
+    /// `Stale` if it was replaced or deleted, and nobody keeps it.
+    pub fn follow(&self, name: &str, way: Way) -> Result<Table> {
+        if let Some(pin) = self.shared.region.revisit(way.slot, way.sequence)? {
+            return self.named(pin.follow()?);
+        }
+        let gone =
+            |what| Err(Error::Stale(format!("the table {name:?} that was sent is gone: {what}")));
+        let table = match self.get(name) {
+            Ok(table) => table,
+            Err(Error::TableNotFound { .. }) => return gone("it was deleted"),
+            Err(error) => return Err(error),
+        };
+        if table.identity()? != Some(way.identity) {
+            return gone("it was replaced; get the new one by its name");
+        }
+        if table.num_rows() != way.rows {
+            return gone(
+                "rows were appended to it, and nobody keeps it without; get it by its name",
+            );
+        }
+        Ok(table)
+    }
+
+    fn named(&self, pin: Pin) -> Result<Table> {
+        let content = pin.content_version();
+        let meta = self.shared.meta_at(&pin, content)?;
+        Ok(Table::new(self.clone(), meta, Storage::Named(pin), content))
+    }
+
+    /// Takes what a pass names. The pass is used up: of several who come with it the first has
+    /// the result.
+    ///
+    /// # Errors
+    /// `Stale` if the pass was used before, or the result is not kept any more; `Timeout`.
+    pub fn redeem(&self, pass: Pass) -> Result<Table> {
+        let pin = self.shared.region.redeem(pass)?;
+        let meta = self.shared.meta(&pin)?;
+        let leases = vec![pin.lease_for("received")?];
+        let kept = Anonymous { leases, ..Anonymous::default() };
+        Ok(Table::new(self.clone(), meta, Storage::Anonymous(kept), 0))
+    }
+}
+
+impl Table {
+    /// The way to a table that has a name, for another process ([`Region::follow`]); none to a
+    /// result. Nothing is kept for it.
+    ///
+    /// # Errors
+    /// `RegionCorrupt`, `Stale`.
+    pub fn way(&self) -> Result<Option<Way>> {
+        let version = self.version()?;
+        let Storage::Named(pin) = &version.storage else { return Ok(None) };
+        let (slot, sequence) = pin.place();
+        let layout = &version.meta.layout;
+        Ok(Some(Way { slot, sequence, identity: layout.origin_of(sequence), rows: layout.rows }))
+    }
+
+    /// A pass for a result without a name, to be sent to another process that redeems it
+    /// ([`Region::redeem`]), once. The result stays until all its passes were redeemed; those that
+    /// were not when this process leaves the region, or dies, are good for another
+    /// [`crate::TICKET_GRACE`]. Very small results are copied for it ([`crate::Stats::copies`]).
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a table with a name, which is its pass; `RegionFull`; `TableLimit`;
+    /// `ReadOnly`; `Stale`; `Timeout`.
+    pub fn pass(&self) -> Result<Pass> {
+        let process = fork_epoch();
+        let known = self.sent().lock().clone();
+        // A parent's is kept by the parent.
+        if let Some((_, pin)) = known.filter(|(maker, _)| *maker == process)
+            && let Some(pass) = pin.issue()?
+        {
+            return Ok(pass);
+        }
+        let pin = self.hidden()?;
+        let Some(pass) = pin.issue()? else {
+            return Err(Error::Stale("a result was sent by others while it was made".into()));
+        };
+        *self.sent().lock() = Some((process, pin));
+        Ok(pass)
+    }
+
+    /// This result as a table that no name finds.
+    fn hidden(&self) -> Result<Pin> {
+        let shared = &self.region().shared;
+        shared.check_open()?;
+        let version = self.seen();
+        let Storage::Anonymous(kept) = &version.storage else {
+            return Err(Error::InvalidArgument("a table with a name is found by it".into()));
+        };
+        let meta = &version.meta;
+        if kept.slabs.is_empty() {
+            let message = manifest::encode(&meta.arrow, &meta.layout)?;
+            return Ok(shared.region.ticket(&kept.parts(), &message)?);
+        }
+        // Slabs stay the process's own.
+        self.region().count_copy(self.nbytes());
+        let batches = self.to_batches()?.into_iter().map(Ok);
+        let ingested = ingest::ingest(shared, &meta.arrow, batches, &|| false)?;
+        let kept = Anonymous {
+            extents: ingested.extents.into_iter().map(Arc::new).collect(),
+            ..Anonymous::default()
+        };
+        let message = manifest::encode(&meta.arrow, &ingested.layout)?;
+        Ok(shared.region.ticket(&kept.parts(), &message)?)
+    }
+}
