@@ -198,7 +198,8 @@ impl Table {
         let meta = &version.meta;
         if kept.slabs.is_empty() {
             let message = manifest::encode(&meta.arrow, &meta.layout)?;
-            return Ok(shared.region.ticket(&kept.parts(), &message)?);
+            let used = kept.used_by(&meta.layout)?;
+            return Ok(shared.region.ticket(&used.parts(), &message)?);
         }
         // Slabs stay the process's own.
         self.region().count_copy(self.nbytes());
@@ -209,6 +210,6 @@ impl Table {
             ..Anonymous::default()
         };
         let message = manifest::encode(&meta.arrow, &ingested.layout)?;
-        Ok(shared.region.ticket(&kept.parts(), &message)?)
+        Ok(shared.region.ticket(&kept.used_by(&ingested.layout)?.parts(), &message)?)
     }
 }

@@ -11,8 +11,8 @@ use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use insitu_query::ColumnStats;
 use insitu_region::{
-    CreateOptions, Extent, Flushed, ForkMutex, LeaseRecord, Location, Part, Patience, Pin,
-    RegionRecord, Report,
+    CreateOptions, Extent, Flushed, ForkMutex, LeaseRecord, Location, Patience, Pin, RegionRecord,
+    Report,
 };
 
 use crate::error::{Error, Result};
@@ -455,20 +455,8 @@ impl Region {
         // Whatever it is made of, it is a table of its own.
         let layout = Layout { origin: 0, ..layout };
         let message = manifest::encode(&schema, &layout)?;
-        // Of what it is made of, what something of it lies in: the rest is others' to keep, or not.
-        let mut shares = Vec::with_capacity(keep.leases.len());
-        for lease in &keep.leases {
-            shares.push((lease.pin(), layout.extents_in(&lease.pin().extents()?)));
-        }
-        let own = keep
-            .extents
-            .iter()
-            .filter(|extent| !layout.extents_in(&[(extent.offset(), extent.len())]).is_empty());
-        let own = own.map(|extent| Part::Owned(extent));
-        let shared = shares.iter().filter(|(_, extents)| !extents.is_empty());
-        let shared = shared.map(|(pin, extents)| Part::Extents(pin, extents));
-        let parts: Vec<Part<'_>> = own.chain(shared).collect();
-        let pin = self.shared.region.publish(name, &parts, &message, replace)?;
+        let used = keep.used_by(&layout)?;
+        let pin = self.shared.region.publish(name, &used.parts(), &message, replace)?;
         let meta = Arc::new(Meta::new(schema, layout, stats));
         self.shared.remember(pin.sequence(), FIRST_CONTENT, meta.clone());
         Ok(Table::new(self.clone(), meta, Storage::Named(pin), FIRST_CONTENT))

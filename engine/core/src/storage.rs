@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
-use insitu_region::{Extent, Lease, Pin};
+use insitu_region::{Extent, Lease, Part, Pin};
 
+use crate::error::Result;
+use crate::layout::Layout;
 use crate::slab::SlabPiece;
 
 /// The keeper of a table's bytes.
@@ -59,5 +61,37 @@ impl Anonymous {
         if !self.leases.iter().any(|l| l.pin().sequence() == sequence) {
             self.leases.push(lease.clone());
         }
+    }
+    /// What of this memory a table of that layout lies in: the rest is others' to keep, or not.
+    ///
+    /// # Errors
+    /// `RegionCorrupt`, `Stale`.
+    pub fn used_by(&self, layout: &Layout) -> Result<Used<'_>> {
+        let lies_in =
+            |extent: &Extent| !layout.extents_in(&[(extent.offset(), extent.len())]).is_empty();
+        let own = self.extents.iter().map(AsRef::as_ref).filter(|extent| lies_in(extent)).collect();
+        let mut shared = Vec::with_capacity(self.leases.len());
+        for lease in &self.leases {
+            let extents = layout.extents_in(&lease.pin().extents()?);
+            if !extents.is_empty() {
+                shared.push((lease.pin(), extents));
+            }
+        }
+        Ok(Used { own, shared })
+    }
+}
+
+/// What of a result's memory a table made of it lies in.
+pub(crate) struct Used<'a> {
+    own: Vec<&'a Extent>,
+    /// Of tables of the catalog.
+    shared: Vec<(&'a Pin, Vec<(u64, u64)>)>,
+}
+
+impl Used<'_> {
+    /// What a table made of this memory consists of.
+    pub fn parts(&self) -> Vec<Part<'_>> {
+        let own = self.own.iter().map(|extent| Part::Owned(extent));
+        own.chain(self.shared.iter().map(|(pin, extents)| Part::Extents(pin, extents))).collect()
     }
 }

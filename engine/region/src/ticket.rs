@@ -14,7 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::catalog::Held;
 use crate::error::{Error, Result};
 use crate::kill;
-use crate::layout::{session as field, slot};
+use crate::layout::slot;
 use crate::pins::Line;
 use crate::protocol;
 use crate::session::Session;
@@ -196,8 +196,7 @@ impl Session {
 
     /// Whether a session is open, or died and was not swept yet.
     fn is_open(&self, token: u64) -> Result<bool> {
-        let page = self.layout.session((token & 0x1ff) as u32);
-        Ok(self.bytes.word(page + field::INCARNATION)?.load(Ordering::Acquire) == token >> 9)
+        Ok(self.incarnation_in((token & 0x1ff) as u32)? == token >> 9)
     }
 }
 
