@@ -43,9 +43,14 @@ impl Home {
             (None, Some(path)) => Some(Location::File(path.clone())),
             (None, None) => None,
         };
-        let region = match location {
-            Some(location) => module::open_at(py, location, false)?.0,
-            None => inherited(py, self.id, false)?.0,
+        let known = match &self.name {
+            Some(name) => py.detach(|| insitu::Region::known(name, self.id)),
+            None => Ok(None),
+        };
+        let region = match (known.map_err(|error| errors::raise(py, error))?, location) {
+            (Some(region), _) => region,
+            (None, Some(location)) => module::open_at(py, location, false)?.0,
+            (None, None) => inherited(py, self.id, false)?.0,
         };
         if region.id() != self.id {
             let gone = "what was pickled is gone: its region was removed, and another one has its \

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use insitu_region::{Pass, Patience, Pin, fork_epoch};
+use insitu_region::{Location, Pass, Patience, Pin, fork_epoch};
 
 use crate::error::{Error, Result};
 use crate::ingest;
@@ -66,6 +66,21 @@ impl Region {
         insitu_region::Region::find(id, read_only)
             .map(|region| Region::new(region, Home::Anonymous))
             .transpose()
+    }
+
+    /// The region in shared memory of that name and identity, if this process has it open for writing
+    /// or has inherited it. Asks nothing of the system.
+    ///
+    /// # Errors
+    /// Those of opening a region, in a process that has inherited it.
+    pub fn known(name: &str, id: u128) -> Result<Option<Region>> {
+        let Some(region) = insitu_region::Region::find(id, false) else { return Ok(None) };
+        match region.location() {
+            Ok(Location::Shm(its)) if its == name => {
+                Region::new(region, Home::Named(its)).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Waits until there is a table of that name, or (`newer_than`) a newer one than a handle has
