@@ -167,7 +167,8 @@ def test_a_running_query_is_named_while_it_runs(region: ins.Region) -> None:
     worker.start()
     try:
         deadline = time.monotonic() + PATIENCE
-        while not (seen := what(region, "lease")) and time.monotonic() < deadline:
+        # What a lease is for is noted right after it was taken.
+        while not any(seen := what(region, "lease")) and time.monotonic() < deadline:
             time.sleep(0.001)
     finally:
         worker.join()
