@@ -217,7 +217,10 @@ fn fill_twice(region: &Region, name: &str, role: &str, group: Option<&Path>, ful
         peers.iter_mut().for_each(|peer| peer.expect(said));
         if said != "ready" {
             full();
-            assert!(check_all(region) > 40);
+            // How many there are is up to which sizes the processes came to in the end.
+            assert!(check_all(region) > 12);
+            let used = region.stats().unwrap().used;
+            assert!(used > 60 << 20, "{used} bytes are in use");
             assert!(region.verify().ok(), "{:?}", region.verify());
         }
         if said == "full" {
