@@ -54,7 +54,7 @@ impl Session {
             }
             drop(writer);
             let slab = self.allocate_granules(GRANULE, interrupt)?;
-            let mut writer = self.write()?;
+            let mut writer = self.write_or_free(slab)?;
             let made = writer.make_slab(slab, class);
             if let Err(e) = writer.noting(made) {
                 let released = writer.release(slab.record, slab.offset, slab.bytes);
@@ -231,6 +231,12 @@ impl Session {
         outcome
     }
 
+    /// Takes the writer lock. If it cannot be had, who has it next in this process frees an extent
+    /// that nobody else knows of.
+    fn write_or_free(&self, raw: Raw) -> Result<Writer<'_>> {
+        self.write().inspect_err(|_| self.defer(Deferred::Extent(raw)))
+    }
+
     /// Gives up what was reserved without the writer lock, which cannot be had now: its pages at
     /// once, since nobody would know of them, and what owns it with the lock.
     pub(crate) fn leave_undone(
@@ -261,7 +267,7 @@ impl Session {
             kill::point("trim: marked cold");
             self.ground().punch(raw.offset, raw.bytes);
             kill::point("trim: punched");
-            let mut writer = self.write()?;
+            let mut writer = self.write_or_free(raw)?;
             let released = writer.release(raw.record, raw.offset, raw.bytes);
             writer.noting(released)?;
             given += to - from;

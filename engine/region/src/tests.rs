@@ -131,24 +131,28 @@ fn deny(session: &Session) {
 fn what_was_reserved_is_given_up_when_the_lock_cannot_be_had_then() {
     let region = memfd(16 << 20);
     let session = region.for_tests();
-    let refused = watching::during(
-        {
-            let session = session.clone();
-            move |point| {
-                if point == "reserve: run reserved" {
-                    deny(&session);
-                }
+    let denied = |at: &'static str, work: &dyn Fn() -> crate::Result<()>| {
+        let watched = session.clone();
+        let watcher = move |point| {
+            if point == at {
+                deny(&watched);
             }
-        },
-        || region.allocate(5 << 20),
-    );
-    assert!(matches!(refused, Err(Error::RegionCorrupt { .. })), "{refused:?}");
-    healthy(&region);
-    let stats = region.stats().unwrap();
-    assert_eq!((stats.used, stats.reserved, stats.extents), (0, 0, 0), "{stats:?}");
+        };
+        let refused = watching::during(watcher, work);
+        assert!(matches!(refused, Err(Error::RegionCorrupt { .. })), "{at}: {refused:?}");
+        healthy(&region);
+        let stats = region.stats().unwrap();
+        assert_eq!((stats.used, stats.extents), (0, 0), "{at}: {stats:?}");
+    };
+    denied("reserve: run reserved", &|| region.allocate(5 << 20).map(drop));
+    assert_eq!(region.stats().unwrap().reserved, 0);
     let arena = session.layout.arena;
     let next = rustix::fs::seek(session.backing.fd().unwrap(), rustix::fs::SeekFrom::Data(arena));
     assert!(next.is_err(), "{next:?}");
+    // A slab's granule, and idle memory on its way back to the system.
+    denied("reserve: marked warm", &|| region.allocate(100).map(drop));
+    assert!(region.stats().unwrap().reserved > 0);
+    denied("trim: punched", &|| region.trim().map(drop));
 }
 
 #[test]
@@ -157,17 +161,13 @@ fn an_extent_that_could_not_grow_is_as_it_was() {
     let session = region.for_tests();
     let mut growable = region.grow(2 << 20).unwrap();
     let (len, before) = (growable.len(), region.stats().unwrap());
-    let refused = watching::during(
-        {
-            let session = session.clone();
-            move |point| {
-                if point == "grow: run reserved" {
-                    deny(&session);
-                }
-            }
-        },
-        || growable.extend(20 << 20, 0),
-    );
+    let watched = session.clone();
+    let watcher = move |point| {
+        if point == "grow: run reserved" {
+            deny(&watched);
+        }
+    };
+    let refused = watching::during(watcher, || growable.extend(20 << 20, 0));
     assert!(matches!(refused, Err(Error::RegionCorrupt { .. })), "{refused:?}");
     assert_eq!(growable.len(), len);
     healthy(&region);
