@@ -313,6 +313,8 @@ impl Session {
                 return Err(Error::LeaseHeld { name, holders });
             }
             std::thread::sleep(SLICE);
+            // Who updates it may have died meanwhile.
+            self.rescue(slot)?;
         }
     }
 

@@ -327,6 +327,26 @@ fn a_flush_waits_until_no_update_is_half_done() {
 }
 
 #[test]
+fn a_flush_does_not_wait_for_the_dead() {
+    let place = Place::new();
+    let region = place.create(1 << 20);
+    put(&region, "a", 1_000, 1);
+    let session = region.for_tests();
+    let held = exclusively(&region, "a");
+    let slot = held.pin().0.held.slot;
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| flush_within(&region, Duration::from_secs(20)));
+        std::thread::sleep(Duration::from_millis(150));
+        assert!(!waiting.is_finished());
+        // It is gone without a trace.
+        let _gone = std::mem::ManuallyDrop::new(held);
+        session.updates.lock().remove(&slot);
+        assert_eq!(waiting.join().unwrap().unwrap().tables, 1);
+    });
+    healthy(&region);
+}
+
+#[test]
 fn two_threads_flush_one_after_the_other() {
     let place = Place::new();
     let region = place.create(8 << 20);
