@@ -197,7 +197,7 @@ impl Pin {
     /// Holds the content unless it is being changed.
     pub(crate) fn try_lease(&self, line: Line, what: &str) -> Result<bool> {
         let (session, held) = (&self.0.session, self.0.held);
-        for _ in 0..1_000 {
+        for tries in 0..1_000 {
             let seen = session.state_word(held.slot)?;
             if state::sequence(seen) != held.sequence {
                 return Err(recycled(&self.0.name));
@@ -221,6 +221,12 @@ impl Pin {
                     return Err(Error::Poisoned { name: self.0.name.clone() });
                 }
                 Some(State::Leased | State::Writing) => return Ok(false),
+                // Who is about to free it finds it pinned, and leaves it as it was; or has died
+                // over that, and the next writer does.
+                Some(State::Reclaiming) if tries < 100 || session.read_only => {
+                    std::thread::yield_now();
+                }
+                Some(State::Reclaiming) => drop(session.write()?),
                 _ => return Err(recycled(&self.0.name)),
             }
         }

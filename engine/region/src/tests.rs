@@ -90,6 +90,29 @@ fn a_corpses_lock_is_stolen_although_its_slot_is_taken_again() {
 }
 
 #[test]
+fn what_is_pinned_can_be_leased_although_somebody_was_about_to_free_it() {
+    let region = memfd(1 << 20);
+    let pin = region.publish("t", &[], b"m", false).unwrap();
+    region.delete("t").unwrap();
+    let session = region.for_tests();
+    let word = session.bytes.word(session.layout.slot(pin.0.held.slot) + slot::STATE).unwrap();
+    let seen = word.load(Ordering::Acquire);
+    assert_eq!(state::state(seen), Some(State::Retired));
+    // It lives still, and looks who holds it.
+    word.store(state::reclaiming(seen), Ordering::Release);
+    std::thread::scope(|scope| {
+        let leasing = scope.spawn(|| pin.lease().map(drop));
+        word.store(seen, Ordering::Release);
+        leasing.join().unwrap().unwrap();
+    });
+    // It has died over that.
+    word.store(state::reclaiming(seen), Ordering::Release);
+    session.bytes.word(header::DIRTY).unwrap().store(1, Ordering::Release);
+    drop(pin.lease().unwrap());
+    healthy(&region);
+}
+
+#[test]
 fn a_lock_that_names_no_session_is_taken_without_touching_its_page() {
     let region = memfd(1 << 20);
     let session = region.for_tests();
