@@ -220,7 +220,7 @@ fn what_is_not_a_region_is_refused_by_kind() {
     let mut other = whole.clone();
     other[8] = 99;
     std::fs::write(place.path(), &other).unwrap();
-    assert!(matches!(open(), Err(Error::VersionMismatch { found: 99, expected: 2 })));
+    assert!(matches!(open(), Err(Error::VersionMismatch { found: 99, expected: 3 })));
     let mut damaged = whole.clone();
     damaged[32] ^= 1;
     std::fs::write(place.path(), &damaged).unwrap();
