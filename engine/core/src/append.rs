@@ -17,7 +17,8 @@ use arrow::array::ArrayData;
 use arrow::datatypes::{DataType, Schema};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
-use insitu_region::{Part, Patience, Pin, Updater};
+use insitu_query::ColumnStats;
+use insitu_region::{Extent, Part, Patience, Pin, Updater};
 
 use crate::conform::Conform;
 use crate::error::{Error, Result};
@@ -26,10 +27,11 @@ use crate::ingest::{self, Cut, Ingested};
 use crate::layout::{Chunk, Column, Layout, Place, shape};
 use crate::manifest;
 use crate::region::{FIRST_CONTENT, Region, Shared};
-use crate::statistics::{self, ColumnZones, ZONE_ROWS};
+use crate::statistics::{self, ZONE_ROWS};
 use crate::storage::Storage;
 use crate::table::Table;
 use crate::version::Meta;
+use crate::zones;
 
 /// How long an append waits for other updates of the table.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -198,36 +200,38 @@ impl Revision<'_> {
         let made = ingest::ingest_columns(shared, schema, &columns, &rows, cut, interrupt)?;
         drop(columns);
 
-        let mut chunks: Vec<Chunk> = old.chunks.get(..kept).unwrap_or_default().to_vec();
+        let mut chunks: Vec<Arc<Chunk>> = old.chunks.get(..kept).unwrap_or_default().to_vec();
         let mut new = made.layout.chunks.clone();
         if dictionaries {
             unify(schema, &mut chunks, &mut new);
         }
-        let zones = self.zones(shared, kept, &made)?;
+        let (statistics, stats) = self.statistics(shared, kept, &made)?;
         chunks.extend(new);
-        let count = zones.first().map_or(0, ColumnZones::len);
-        let len = statistics::size(zones.len(), count);
-        let extent = shared.allocate(len as u64)?;
-        // SAFETY: the extent is this function's, and large enough for that many zones.
-        unsafe { statistics::write(extent.as_mut_ptr(), &zones, count) };
         let layout = Layout {
             rows: old.rows + added,
             chunks,
-            statistics: Place { offset: extent.offset(), len: len as u64 },
+            statistics: Place { offset: statistics.offset(), len: statistics.len() },
             origin: old.origin_of(self.pin.sequence()),
         };
         // With many chunks, to write them all again would take longer than all the rest. After an
         // update in place the old message counts nulls that are no more.
         let message = match self.pin.content_version() {
-            FIRST_CONTENT => manifest::encode_behind(&self.pin.manifest()?, kept, schema, &layout),
+            FIRST_CONTENT => manifest::encode_behind(self.pin.manifest()?, kept, schema, &layout),
             _ => manifest::encode(schema, &layout),
         }?;
-        let shares = layout.extents_in(&self.pin.extents()?);
-        let mut parts = vec![Part::Extents(self.pin, &shares), Part::Owned(&extent)];
+        let spans = self.base.spans().get(..kept).unwrap_or_default();
+        let shares = match dictionaries {
+            true => layout.extents_in(&self.pin.extents()?),
+            false => self.shares(kept, spans)?,
+        };
+        let mut spans = spans.to_vec();
+        spans.extend(layout.chunks.iter().skip(kept).map(|chunk| chunk.span()));
+        let mut parts = vec![Part::Extents(self.pin, &shares), Part::Owned(&statistics)];
         parts.extend(made.extents.iter().map(Part::Owned));
         let pin = updater.revise(&parts, &message)?;
-        let stats = zones.iter().map(ColumnZones::hints).collect();
-        let meta = Meta::new(schema.clone(), layout, Some(stats)).checked_as(self.base);
+        let meta = Meta::new(schema.clone(), layout, Some(stats));
+        let meta = if dictionaries { meta } else { meta.with_spans(spans) };
+        let meta = meta.checked_as(self.base);
         let meta = Arc::new(meta);
         // With one entry for each of many revisions, this process would remember each chunk as often.
         shared.forget(self.pin.sequence());
@@ -235,42 +239,75 @@ impl Revision<'_> {
         Ok(Table::new(self.region.clone(), meta, Storage::Named(pin), FIRST_CONTENT))
     }
 
-    /// The statistics of the first `kept` chunks, and of what was made.
-    fn zones(&self, shared: &Shared, kept: usize, made: &Ingested) -> Result<Vec<ColumnZones>> {
+    /// Which of the table's extents the first `kept` chunks lie in: all but those of the statistics
+    /// and of the other chunks, unless something of the first lies in them as well. That is not
+    /// asked of every buffer of every chunk, of which there may be many: `spans` says where the
+    /// chunks lie.
+    fn shares(&self, kept: usize, spans: &[(u64, u64)]) -> Result<Vec<(u64, u64)>> {
+        let mut extents = self.pin.extents()?;
+        let old = &self.base.layout;
+        let left = Layout {
+            chunks: old.chunks.get(kept..).unwrap_or_default().to_vec(),
+            statistics: old.statistics,
+            ..Layout::default()
+        };
+        let gone: Vec<(u64, u64)> = left
+            .extents_in(&extents)
+            .into_iter()
+            .filter(|(offset, len)| {
+                let end = offset.saturating_add(*len);
+                spans.iter().all(|(from, to)| *to <= *offset || end <= *from)
+            })
+            .collect();
+        extents.retain(|extent| !gone.contains(extent));
+        Ok(extents)
+    }
+
+    /// The statistics of the first `kept` chunks, and of what was made, in an extent of their own;
+    /// and what queries are told of them.
+    fn statistics(
+        &self,
+        shared: &Shared,
+        kept: usize,
+        made: &Ingested,
+    ) -> Result<(Extent, Vec<ColumnStats>)> {
         let types: Vec<&DataType> =
             self.base.arrow.fields().iter().map(|f| f.data_type()).collect();
-        let old = &self.base.layout;
-        let rows = |chunks: &[Chunk]| chunks.iter().map(|c| c.rows as usize).collect::<Vec<_>>();
-        let all = rows(&old.chunks);
-        let stay = all.get(..kept).unwrap_or_default();
-        // The size of what follows is another process's word.
-        let size = statistics::size(types.len(), statistics::zones(all.iter().copied()));
-        if size as u64 > shared.region.capacity() {
-            return Err(Error::corrupt("a table has more zones than its region has room for"));
-        }
-        let version = self.pin.content_version();
-        let read = |place: Place, types: &[&DataType], chunks: &[usize], version: u64| {
-            let from = shared.address(place)?;
-            // SAFETY: `address` checked the range against the mapping, which the pin, or the
-            // extent, keeps.
-            Ok::<_, Error>(unsafe {
-                statistics::read_zones(from, place.len as usize, types, chunks, version)
-            })
+        let rows = |chunks: &[Arc<Chunk>]| -> Vec<usize> {
+            chunks.iter().map(|chunk| usize::try_from(chunk.rows).unwrap_or(usize::MAX)).collect()
         };
-        let mut zones = read(old.statistics, &types, &all, version)?;
-        zones
-            .iter_mut()
-            .for_each(|column| column.truncate(statistics::zones(stay.iter().copied())));
-        let new = read(made.layout.statistics, &types, &rows(&made.layout.chunks), 0)?;
-        for (column, new) in zones.iter_mut().zip(&new) {
-            column.extend(new);
-        }
-        Ok(zones)
+        let zones = |chunks: &[usize]| statistics::zones(chunks.iter().copied());
+        let (old, chunks) = (&self.base.layout, rows(&self.base.layout.chunks));
+        let (stay, count) = (chunks.get(..kept).unwrap_or_default(), zones(&chunks));
+        let made_of = rows(&made.layout.chunks);
+        let size = statistics::size(types.len(), zones(stay).saturating_add(zones(&made_of)));
+        let extent = shared.allocate(size as u64)?;
+
+        let place = made.layout.statistics;
+        let new = shared.address(place)?;
+        // SAFETY: `address` checked the range against the mapping, which the extent keeps.
+        let new = unsafe {
+            statistics::read_zones(new, place.len as usize, &types, &made_of, FIRST_CONTENT)
+        };
+        let place = old.statistics;
+        let mut from = shared.address(place)?;
+        let len = usize::try_from(place.len).unwrap_or(0);
+        // SAFETY: `address` checked the ranges, which the pin keeps; the new extent is this
+        // function's, and large enough for that many zones.
+        let told = unsafe {
+            let known = zones::are_true(from, len, self.pin.content_version())
+                && zones::are_of(from, len, types.len(), count);
+            if !known {
+                from = std::ptr::null();
+            }
+            statistics::write_behind(extent.as_mut_ptr(), from, count, stay, &new)
+        };
+        Ok((extent, told))
     }
 }
 
 /// How many chunks stay as they are when `added` rows come behind them.
-fn kept(chunks: &[Chunk], added: u64) -> usize {
+fn kept(chunks: &[Arc<Chunk>], added: u64) -> usize {
     let mut sum = added;
     let mut kept = chunks.len();
     while let Some(last) = kept.checked_sub(1).and_then(|at| chunks.get(at)) {
@@ -285,7 +322,7 @@ fn kept(chunks: &[Chunk], added: u64) -> usize {
 
 /// All chunks of a table use the same dictionaries: those that the new chunks came with, if they
 /// have values that the old ones lack, else the old ones.
-fn unify(schema: &Schema, old: &mut [Chunk], new: &mut [Chunk]) {
+fn unify(schema: &Schema, old: &mut [Arc<Chunk>], new: &mut [Arc<Chunk>]) {
     let (Some(last), Some(first)) = (old.last().cloned(), new.first().cloned()) else { return };
     for (index, field) in schema.fields().iter().enumerate() {
         let (Some(before), Some(after)) = (last.columns.get(index), first.columns.get(index))
@@ -298,7 +335,7 @@ fn unify(schema: &Schema, old: &mut [Chunk], new: &mut [Chunk]) {
         let grown = grew(field.data_type(), before, after);
         let (chunks, with) = if grown { (&mut *old, after) } else { (&mut *new, before) };
         for chunk in chunks {
-            if let Some(column) = chunk.columns.get_mut(index) {
+            if let Some(column) = Arc::make_mut(chunk).columns.get_mut(index) {
                 *column = adopt(field.data_type(), column, with);
             }
         }

@@ -49,10 +49,10 @@ pub(crate) fn column(table: &Table, index: usize) -> Result<Vec<ArrayRef>> {
 }
 
 /// Some chunks of a table, as untyped arrays of all columns each.
-pub(crate) fn chunks(table: &Table, chunks: &[Chunk]) -> Result<Vec<Vec<ArrayData>>> {
+pub(crate) fn chunks(table: &Table, chunks: &[Arc<Chunk>]) -> Result<Vec<Vec<ArrayData>>> {
     let keeper = keep(table)?;
     let schema = table.schema();
-    let of = |chunk: &Chunk| {
+    let of = |chunk: &Arc<Chunk>| {
         let columns = schema.fields().iter().zip(&chunk.columns);
         columns.map(|(field, column)| data(&keeper, field.data_type(), column)).collect()
     };

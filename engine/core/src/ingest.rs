@@ -206,7 +206,7 @@ pub(crate) fn ingest_columns(
     let mut writer = unsafe { Writer::new(base.1, base.0, interrupt) };
     writer.write_dictionaries(&mut dictionaries)?;
     let mut all_zones: Vec<ColumnZones> = types.iter().map(|d| ColumnZones::new(d)).collect();
-    let mut made: Vec<Chunk> = Vec::with_capacity(measured.len());
+    let mut made: Vec<Arc<Chunk>> = Vec::with_capacity(measured.len());
     let mut first_row = 0u64;
     for (rows, nodes) in measured {
         dictionaries.rewind();
@@ -220,7 +220,7 @@ pub(crate) fn ingest_columns(
         }
         writer.make(copies, &mut all_zones)?;
         check(&types, &columns, base, first_row, name)?;
-        made.push(Chunk { rows: rows as u64, columns });
+        made.push(Arc::new(Chunk { rows: rows as u64, columns }));
         first_row += rows as u64;
     }
     // SAFETY: the place was handed out for as many zones of as many columns.

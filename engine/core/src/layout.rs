@@ -48,13 +48,37 @@ pub(crate) struct Chunk {
     pub columns: Vec<Arc<Column>>,
 }
 
+impl Chunk {
+    /// The range of the region that all buffers lie in: where the first begins, and where the last
+    /// ends; empty if there are none.
+    pub fn span(&self) -> (u64, u64) {
+        let mut span = (u64::MAX, 0);
+        for (number, c) in self.columns.iter().enumerate() {
+            each_place_of(number, c, &mut |_, place| {
+                span.0 = span.0.min(place.offset);
+                span.1 = span.1.max(place.offset.saturating_add(place.len));
+            });
+        }
+        span
+    }
+}
+
+/// Calls `f` with every buffer of a column.
+fn each_place_of(number: usize, c: &Column, f: &mut impl FnMut(usize, Place)) {
+    std::iter::once(&c.validity)
+        .chain(&c.buffers)
+        .filter(|place| !place.is_absent())
+        .for_each(|place| f(number, *place));
+    c.children.iter().for_each(|child| each_place_of(number, child, f));
+}
+
 /// All rows of a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Layout {
     /// Rows over all chunks.
     pub rows: u64,
-    /// The rows, in order.
-    pub chunks: Vec<Chunk>,
+    /// The rows, in order. Revisions of a table share them.
+    pub chunks: Vec<Arc<Chunk>>,
     /// The statistics buffer, if there is one.
     pub statistics: Place,
     /// The sequence of the table that appending and swapping updates began with to make this one;
@@ -100,15 +124,8 @@ impl Layout {
 
     /// Calls `f` with every buffer, and with the number of the column that it belongs to.
     pub fn each_place(&self, f: &mut impl FnMut(usize, Place)) {
-        fn column(number: usize, c: &Column, f: &mut impl FnMut(usize, Place)) {
-            std::iter::once(&c.validity)
-                .chain(&c.buffers)
-                .filter(|place| !place.is_absent())
-                .for_each(|place| f(number, *place));
-            c.children.iter().for_each(|child| column(number, child, f));
-        }
         for chunk in &self.chunks {
-            chunk.columns.iter().enumerate().for_each(|(number, c)| column(number, c, f));
+            chunk.columns.iter().enumerate().for_each(|(number, c)| each_place_of(number, c, f));
         }
     }
 
@@ -122,9 +139,12 @@ impl Layout {
 impl Layout {
     /// Forgets how many values of the columns are null.
     pub fn forget_null_counts(&mut self) {
-        for column in self.chunks.iter_mut().flat_map(|chunk| &mut chunk.columns) {
-            if column.null_count.is_some() && !column.validity.is_absent() {
-                Arc::make_mut(column).null_count = None;
+        let known = |c: &Arc<Column>| c.null_count.is_some() && !c.validity.is_absent();
+        for chunk in &mut self.chunks {
+            if chunk.columns.iter().any(known) {
+                for column in Arc::make_mut(chunk).columns.iter_mut().filter(|c| known(c)) {
+                    Arc::make_mut(column).null_count = None;
+                }
             }
         }
     }
@@ -282,7 +302,7 @@ mod tests {
                 buffers: vec![Place { offset, len }],
                 children: Vec::new(),
             };
-            let chunks = vec![Chunk { rows: 1, columns: vec![Arc::new(column)] }];
+            let chunks = vec![Arc::new(Chunk { rows: 1, columns: vec![Arc::new(column)] })];
             Layout { rows: 1, chunks, ..Layout::default() }.extents_in(&extents)
         };
         assert_eq!(of(64, 64), extents[1..2]);

@@ -33,7 +33,7 @@ pub(crate) fn encode(schema: &Schema, layout: &Layout) -> Result<Vec<u8>> {
 /// # Errors
 /// Those of [`encode`].
 pub(crate) fn encode_behind(
-    old: &[u8],
+    old: Vec<u8>,
     kept: usize,
     schema: &Schema,
     layout: &Layout,
@@ -48,15 +48,15 @@ pub(crate) fn encode_behind(
     Ok(message)
 }
 
-/// The first chunks of a message, encoded as they are; none if it has not as many.
-fn first_chunks(message: &[u8], count: usize) -> Option<Vec<u8>> {
+/// The first chunks of a message, encoded as they are; none if it has not as many. They mostly stand
+/// at its beginning, one behind the other: then nothing is moved.
+fn first_chunks(mut message: Vec<u8>, count: usize) -> Option<Vec<u8>> {
     /// Field 3, with a length.
     const CHUNKS: u64 = 3 << 3 | 2;
-    let mut out = Vec::with_capacity(message.len());
-    let mut rest = message;
-    let mut found = 0;
+    let (mut at, mut end, mut found) = (0, 0, 0);
     while found < count {
-        let start = rest;
+        let left = message.get(at..)?;
+        let mut rest = left;
         let key = prost::encoding::decode_varint(&mut rest).ok()?;
         match key & 7 {
             0 => {
@@ -70,12 +70,18 @@ fn first_chunks(message: &[u8], count: usize) -> Option<Vec<u8>> {
             5 => rest = rest.get(4..)?,
             _ => return None,
         }
+        let next = at + (left.len() - rest.len());
         if key == CHUNKS {
-            out.extend_from_slice(start.get(..start.len() - rest.len())?);
+            if at != end {
+                message.copy_within(at..next, end);
+            }
+            end += next - at;
             found += 1;
         }
+        at = next;
     }
-    Some(out)
+    message.truncate(end);
+    Some(message)
 }
 
 /// The message, without its first chunks.
@@ -185,7 +191,7 @@ pub(crate) fn decode(bytes: &[u8], extents: &[(u64, u64)]) -> Result<(Schema, La
             columns.push(column);
         }
         cursor.finish()?;
-        chunks.push(Chunk { rows: chunk.rows, columns });
+        chunks.push(Arc::new(Chunk { rows: chunk.rows, columns }));
     }
     if rows != table.rows {
         return Err(bad("has chunks that do not add up to its rows"));

@@ -84,11 +84,11 @@ pub(crate) fn assemble(
         (cut, keep) = cut_like(table, &fields, Chunk { rows, columns }, keep, interrupt)?;
     }
     let chunks = if !shares {
-        vec![Chunk { rows, columns: made.into_iter().flatten().collect() }]
+        vec![Arc::new(Chunk { rows, columns: made.into_iter().flatten().collect() })]
     } else {
         let mut chunks = Vec::with_capacity(source.layout.chunks.len());
         for (number, chunk) in source.layout.chunks.iter().enumerate() {
-            let mut new = cut.get(number).map(|chunk: &Chunk| chunk.columns.iter());
+            let mut new = cut.get(number).map(|chunk: &Arc<Chunk>| chunk.columns.iter());
             let mut columns = Vec::with_capacity(made.len());
             for (made, column) in made.iter().zip(&output.columns) {
                 columns.push(match (made, column) {
@@ -105,7 +105,7 @@ pub(crate) fn assemble(
                     (None, OutputColumn::New(_)) => continue,
                 });
             }
-            chunks.push(Chunk { rows: chunk.rows, columns });
+            chunks.push(Arc::new(Chunk { rows: chunk.rows, columns }));
         }
         chunks
     };
@@ -137,7 +137,7 @@ fn cut_like(
     whole: Chunk,
     keep: Anonymous,
     interrupt: &dyn Fn() -> bool,
-) -> Result<(Vec<Chunk>, Anonymous)> {
+) -> Result<(Vec<Arc<Chunk>>, Anonymous)> {
     let mut arrow = Vec::with_capacity(fields.len());
     for field in fields {
         let dtype = types::to_arrow(&field.dtype).ok_or_else(|| {
@@ -146,7 +146,7 @@ fn cut_like(
         arrow.push(ArrowField::new(&*field.name, dtype, field.nullable));
     }
     let schema = Arc::new(ArrowSchema::new(arrow));
-    let layout = Layout { rows: whole.rows, chunks: vec![whole], ..Layout::default() };
+    let layout = Layout { rows: whole.rows, chunks: vec![Arc::new(whole)], ..Layout::default() };
     let result = anonymous(&table.region, schema.clone(), layout, keep, None);
     let shared = &table.region.shared;
     shared.counters.copy(result.nbytes());

@@ -28,6 +28,9 @@ pub(crate) const VERSION: u32 = 1;
 
 const _: () = assert!(size_of::<ZoneStats>() == RECORD);
 
+/// Of no rows, with no claim.
+const NOTHING: ZoneStats = ZoneStats { flags: 0, ..ZoneStats::EMPTY };
+
 /// The number type that a column's values are, if they are numbers.
 pub(crate) fn physical_type(dtype: &DataType) -> Option<Prim> {
     types::from_arrow(dtype).prim()
@@ -115,16 +118,6 @@ impl ColumnZones {
         self.zones.len()
     }
 
-    /// Forgets the zones behind the first `zones`.
-    pub fn truncate(&mut self, zones: usize) {
-        self.zones.truncate(zones);
-    }
-
-    /// Adds the zones of rows behind these.
-    pub fn extend(&mut self, other: &ColumnZones) {
-        self.zones.extend_from_slice(&other.zones);
-    }
-
     fn summary(&self) -> ZoneStats {
         let prim = self.prim.unwrap_or(Prim::U8);
         let all = self.zones.iter().fold(ZoneStats::EMPTY, |sum, zone| sum.merge(zone, prim));
@@ -152,17 +145,15 @@ fn hints(stats: &ZoneStats, prim: Option<Prim>) -> ColumnStats {
     }
 }
 
-/// Writes the statistics buffer.
-///
 /// # Safety
-/// `to` is 8-byte aligned and writable for [`size`] bytes of that many columns and zones.
-pub(crate) unsafe fn write(to: *mut u8, columns: &[ColumnZones], zones: usize) {
+/// `to` is writable for a record.
+unsafe fn write_header(to: *mut u8, columns: usize, zones: usize) {
     let mut header = [0u8; RECORD];
     let fields: [(usize, &[u8]); 5] = [
         (0, &MAGIC),
         (8, &VERSION.to_le_bytes()),
         (12, &(ZONE_ROWS as u32).to_le_bytes()),
-        (16, &(columns.len() as u64).to_le_bytes()),
+        (16, &(columns as u64).to_le_bytes()),
         (24, &(zones as u64).to_le_bytes()),
     ];
     for (at, bytes) in fields {
@@ -172,6 +163,71 @@ pub(crate) unsafe fn write(to: *mut u8, columns: &[ColumnZones], zones: usize) {
     }
     // SAFETY: the header is the first record of the buffer.
     unsafe { to.copy_from_nonoverlapping(header.as_ptr(), RECORD) };
+}
+
+/// Writes the statistics of a table that begins with chunks of another, of `kept` rows each, and
+/// goes on with the zones of `new`. `from` has the statistics of the other, with `old` zones per
+/// column; null: nothing is known of it. Returns what queries are told of the columns.
+///
+/// # Safety
+/// `to` is as for [`write`], for all these zones; `from` is null or readable for the statistics of
+/// as many columns and `old` zones, of which the first are those of the `kept` chunks.
+pub(crate) unsafe fn write_behind(
+    to: *mut u8,
+    from: *const u8,
+    old: usize,
+    kept: &[usize],
+    new: &[ColumnZones],
+) -> Vec<ColumnStats> {
+    let stay = zones(kept.iter().copied());
+    let all = stay + new.first().map_or(0, ColumnZones::len);
+    let record =
+        |base: *mut u8, index: usize| base.wrapping_add((index + 1) * RECORD).cast::<ZoneStats>();
+    // SAFETY: by contract; records are plain numbers.
+    unsafe {
+        write_header(to, new.len(), all);
+        let column = |(index, column): (usize, &ColumnZones)| {
+            let prim = column.prim.unwrap_or(Prim::U8);
+            let first = new.len() + index * all;
+            let mut sum = ZoneStats::EMPTY;
+            if from.is_null() {
+                for (zone, rows) in zone_rows(kept).enumerate() {
+                    let unknown = ZoneStats { rows, null_count: ZoneStats::UNKNOWN, ..NOTHING };
+                    record(to, first + zone).write(unknown);
+                    sum = sum.merge(&unknown, prim);
+                }
+            } else {
+                let from = from.cast_mut();
+                let zones = record(from, new.len() + index * old);
+                record(to, first)
+                    .cast::<u8>()
+                    .copy_from_nonoverlapping(zones.cast(), stay * RECORD);
+                if stay == old {
+                    sum = record(from, index).read_unaligned();
+                } else {
+                    let zones = (0..stay).map(|zone| record(to, first + zone).read());
+                    sum = zones.fold(sum, |sum, zone| sum.merge(&zone, prim));
+                }
+            }
+            for (zone, stats) in column.zones.iter().enumerate() {
+                record(to, first + stay + zone).write(*stats);
+            }
+            let sum = sum.merge(&column.summary(), prim);
+            let sum = ZoneStats { flags: if column.prim.is_some() { sum.flags } else { 0 }, ..sum };
+            record(to, index).write(sum);
+            hints(&sum, column.prim)
+        };
+        new.iter().enumerate().map(column).collect()
+    }
+}
+
+/// Writes the statistics buffer.
+///
+/// # Safety
+/// `to` is 8-byte aligned and writable for [`size`] bytes of that many columns and zones.
+pub(crate) unsafe fn write(to: *mut u8, columns: &[ColumnZones], zones: usize) {
+    // SAFETY: by contract.
+    unsafe { write_header(to, columns.len(), zones) };
     let store = |index: usize, stats: ZoneStats| {
         let to = to.wrapping_add((index + 1) * RECORD);
         // SAFETY: there are columns × (zones + 1) records after the header, 64-byte aligned.

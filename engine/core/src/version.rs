@@ -40,6 +40,9 @@ pub(crate) struct Meta {
     pub layout: Layout,
     /// What is known of the columns' values: hints.
     pub stats: Option<Vec<ColumnStats>>,
+    /// Where the buffers of each chunk lie, once that was asked: revisions of a table with many
+    /// chunks take it over.
+    spans: OnceBox<Vec<(u64, u64)>>,
     /// Set once the values were checked by this process, which counts for tables of files.
     trusted: AtomicBool,
 }
@@ -48,7 +51,21 @@ impl Meta {
     /// From a schema and a layout that fit each other.
     pub fn new(arrow: SchemaRef, layout: Layout, stats: Option<Vec<ColumnStats>>) -> Meta {
         let query = types::schema_from_arrow(&arrow);
-        Meta { arrow, query, layout, stats, trusted: AtomicBool::new(false) }
+        let (spans, trusted) = (OnceBox::new(), AtomicBool::new(false));
+        Meta { arrow, query, layout, stats, spans, trusted }
+    }
+
+    /// Per chunk the range that its buffers lie in; see [`crate::layout::Chunk::span`].
+    pub fn spans(&self) -> &[(u64, u64)] {
+        let all = || self.layout.chunks.iter().map(|chunk| chunk.span()).collect();
+        self.spans.get_or_init(|| Box::new(all()))
+    }
+
+    /// The same, with these ranges.
+    pub fn with_spans(self, spans: Vec<(u64, u64)>) -> Meta {
+        let known = OnceBox::new();
+        let _ = known.set(Box::new(spans));
+        Meta { spans: known, ..self }
     }
 
     /// The same, of values that are those of `other`, or were checked on their way in.

@@ -414,7 +414,7 @@ impl Writing {
                 }
             }
             for (chunk, place) in layout.chunks.iter_mut().zip(places) {
-                if let Some(column) = chunk.columns.get_mut(*index)
+                if let Some(column) = Arc::make_mut(chunk).columns.get_mut(*index)
                     && let Some(values) = Arc::make_mut(column).buffers.first_mut()
                 {
                     *values = place;

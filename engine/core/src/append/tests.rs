@@ -56,6 +56,14 @@ fn chunk_rows(table: &Table) -> Vec<u64> {
     table.seen().meta.layout.chunks.iter().map(|chunk| chunk.rows).collect()
 }
 
+/// Whether a table has no memory but what something of it lies in.
+fn is_tight(table: &Table) -> bool {
+    let seen = table.seen();
+    let Storage::Named(pin) = &seen.storage else { panic!("it has a name") };
+    let extents = pin.extents().unwrap();
+    seen.meta.layout.extents_in(&extents) == extents
+}
+
 #[test]
 fn old_handles_keep_their_rows_and_latest_has_all() {
     let region = region();
@@ -88,6 +96,7 @@ fn large_chunks_are_shared_and_small_ones_taken_in() {
         table = append(&table, &numbers(row, n)).unwrap();
         row += n;
         assert_eq!(table.seen().meta.layout.chunks[0].columns[0].buffers[0], place);
+        assert!(is_tight(&table));
     }
     // 1; 1+1; 2, 1; 2+1+1; 4, 2; then 5 takes in both.
     assert_eq!(chunk_rows(&table), [3 * zone as u64, 11]);
@@ -97,6 +106,13 @@ fn large_chunks_are_shared_and_small_ones_taken_in() {
     row += 3;
     assert_eq!(chunk_rows(&table), [3 * zone as u64, 2 * zone as u64 + 11, 3]);
     assert_eq!(all(&table), numbers(0, row));
+    assert!(is_tight(&table));
+    // As one who has not made it sees it.
+    region.forget_manifests();
+    table = append(&region.get("t").unwrap(), &numbers(row, 1)).unwrap();
+    assert!(is_tight(&table));
+    assert_eq!(all(&table), numbers(0, row + 1));
+    assert!(region.verify().ok(), "{:?}", region.verify());
 }
 
 #[test]
@@ -252,7 +268,7 @@ fn appends_from_several_threads_all_land() {
 
 #[test]
 fn chunks_are_taken_in_as_carries_run() {
-    let chunk = |rows| Chunk { rows, columns: Vec::new() };
+    let chunk = |rows| Arc::new(Chunk { rows, columns: Vec::new() });
     let of = |rows: &[u64], added| {
         kept(&rows.iter().map(|rows| chunk(*rows)).collect::<Vec<_>>(), added)
     };
@@ -286,11 +302,13 @@ fn chunks_taken_over_from_the_old_message_are_as_if_written_again() {
         assert_eq!(found, seen.meta.layout);
         assert_eq!(found, manifest::decode(&again, &extents).unwrap().1);
         for kept in 0..=found.chunks.len() + 1 {
-            let spliced = manifest::encode_behind(&again, kept, &seen.meta.arrow, &found).unwrap();
+            let spliced =
+                manifest::encode_behind(again.clone(), kept, &seen.meta.arrow, &found).unwrap();
             assert_eq!(manifest::decode(&spliced, &extents).unwrap().1, found, "{kept} kept");
         }
         for cut in 0..again.len() {
-            let _ = manifest::encode_behind(&again[..cut], 1, &seen.meta.arrow, &found).unwrap();
+            let _ = manifest::encode_behind(again[..cut].to_vec(), 1, &seen.meta.arrow, &found)
+                .unwrap();
         }
     }
 }

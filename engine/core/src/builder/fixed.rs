@@ -362,8 +362,8 @@ impl Fixed {
                 }
                 Part::Given(given) => {
                     let Some(given) = given.take() else { continue };
-                    let made = given.layout.chunks.into_iter().next();
-                    let made = made.and_then(|chunk| chunk.columns.into_iter().next());
+                    let made = given.layout.chunks.first();
+                    let made = made.and_then(|chunk| chunk.columns.first().cloned());
                     let made =
                         made.ok_or_else(|| Error::corrupt("a column was made of nothing"))?;
                     all_zones.push(super::nulls_of(shared, dtype, &made)?);
@@ -412,7 +412,7 @@ impl Fixed {
         extents.extend(self.memory.extent.take());
         let stats = all_zones.iter().map(ColumnZones::hints).collect();
         let statistics = Place { offset: tail + statistics as u64, len: len as u64 };
-        let chunks = vec![Chunk { rows: rows as u64, columns }];
+        let chunks = vec![Arc::new(Chunk { rows: rows as u64, columns })];
         Ok(Made {
             extents,
             layout: Layout { rows: rows as u64, chunks, statistics, origin: 0 },

@@ -264,7 +264,7 @@ impl Growing {
                 column.buffers.iter_mut().for_each(|buffer| *buffer = place(*buffer));
                 Arc::new(column)
             });
-            made.push(Chunk { rows: rows as u64, columns: columns.collect() });
+            made.push(Arc::new(Chunk { rows: rows as u64, columns: columns.collect() }));
         }
         let total = made.iter().map(|chunk| chunk.rows).sum();
         self.check(shared, &made)?;
@@ -281,7 +281,7 @@ impl Growing {
     }
 
     /// Checks what was written, as `put` does.
-    fn check(&self, shared: &Shared, chunks: &[Chunk]) -> Result<()> {
+    fn check(&self, shared: &Shared, chunks: &[Arc<Chunk>]) -> Result<()> {
         let mut first_row = 0;
         for chunk in chunks {
             for (field, column) in self.fields.iter().zip(&chunk.columns) {
@@ -302,7 +302,7 @@ impl Growing {
     }
 
     /// The statistics of columns that are no numbers: rows and nulls.
-    fn count_nulls(&mut self, shared: &Shared, chunks: &[Chunk]) -> Result<()> {
+    fn count_nulls(&mut self, shared: &Shared, chunks: &[Arc<Chunk>]) -> Result<()> {
         for (index, (field, zones)) in self.fields.iter().zip(&mut self.zones).enumerate() {
             if physical_type(field.data_type()).is_some() {
                 continue;
@@ -678,8 +678,8 @@ fn join(
         )));
     };
     extents.extend(made.extents);
-    let column = chunk.columns.into_iter().next();
+    let column = chunk.columns.first();
     column
-        .map(|column| (*column).clone())
+        .map(|column| (**column).clone())
         .ok_or_else(|| Error::corrupt("a column was made of nothing"))
 }

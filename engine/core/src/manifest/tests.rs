@@ -63,7 +63,10 @@ fn layout(schema: &Schema, rows: u64) -> (Layout, Vec<(u64, u64)>) {
     let columns = schema.fields().iter().map(|f| column(f.data_type(), rows, &mut next)).collect();
     let statistics = Place { offset: next, len: 640 };
     let extents = vec![(1 << 20, 1024), ((1 << 20) + 1024, next + 640 - (1 << 20) - 1024)];
-    (Layout { rows, chunks: vec![Chunk { rows, columns }], statistics, origin: rows }, extents)
+    (
+        Layout { rows, chunks: vec![Arc::new(Chunk { rows, columns })], statistics, origin: rows },
+        extents,
+    )
 }
 
 #[test]

@@ -55,7 +55,7 @@ fn who_says_that_there_are_no_nulls_is_not_believed() {
             place.offset = place.offset - offset + extent.offset();
         }
     };
-    let column = Arc::make_mut(&mut layout.chunks[0].columns[0]);
+    let column = Arc::make_mut(&mut Arc::make_mut(&mut layout.chunks[0]).columns[0]);
     column.buffers.iter_mut().for_each(moved);
     moved(&mut column.validity);
     let values = Arc::make_mut(&mut column.children[0]);
@@ -63,7 +63,8 @@ fn who_says_that_there_are_no_nulls_is_not_believed() {
     moved(&mut layout.statistics);
     let keep = crate::storage::Anonymous { extents: vec![Arc::new(extent)], ..Default::default() };
     for (nulls, whole) in [(Some(1), true), (None, true), (Some(0), false)] {
-        Arc::make_mut(&mut layout.chunks[0].columns[0]).null_count = nulls;
+        let chunk = Arc::make_mut(&mut layout.chunks[0]);
+        Arc::make_mut(&mut chunk.columns[0]).null_count = nulls;
         let schema = seen.meta.arrow.clone();
         region.publish("u", schema, layout.clone(), None, &keep, true).unwrap();
         region.forget_manifests();
