@@ -354,6 +354,47 @@ def test_a_builder_belongs_to_the_process_that_began_it(region: ins.Region) -> N
     assert used_by_tables(region) == before
 
 
+def test_what_a_child_stores_into_an_open_block_stays_with_it(any_region: ins.Region) -> None:
+    rows = 300_000
+    region = any_region
+    t = region.put("t", {"x": np.ones(rows, np.int64), "b": np.ones(rows, bool)})
+    shared = region.put("shared", {"x": np.ones(rows, np.int64)})
+    twin = region.put("twin", shared)
+    arrays: list[Any] = []
+
+    def work(child: Child) -> None:
+        for array in arrays:
+            assert array[-1] == 1
+            array[: rows // 2] = 0
+        child.meet()
+        # The parent's blocks have ended, and what they wrote is published.
+        for array in arrays:
+            array[rows // 2 :] = 0
+            assert not array.any()
+        assert region["u"]["x"].sum() == rows
+
+    with (
+        region.build("u", {"x": "int64", "b": bool}, rows=rows) as b,
+        t.writable() as over,
+        shared.writable() as beside,
+    ):
+        arrays += [b["x"], b["b"], b.validity("x"), over["x"], over["b"], beside["x"]]
+        b["x"][:] = 1
+        b["b"][:] = True
+        child = Child(work)
+        child.ready()
+        for array in arrays:
+            assert array.all()
+        arrays[0][0] = 1
+    child.go_on()
+    child.passes()
+    for table in (region["u"], t, shared, twin):
+        assert table["x"].sum() == rows
+        assert table["x"].null_count == 0
+    assert region["u"]["b"].sum() == t["b"].sum() == rows
+    assert region.verify().ok
+
+
 def test_both_work_on_the_region_at_once(region: ins.Region) -> None:
     t = region.put("t", {"a": np.arange(10_000)})
 

@@ -13,6 +13,8 @@
 //! taken, no room, a stopped process in the writer lock) is not passed on, and the child's handles
 //! on it are `Stale`. Nor is one opened where nothing is held: the child joins on first use.
 //!
+//! Nor are open windows passed on: what the child stores there is its own (see `window`).
+//!
 //! A parent killed half-way leaves what every killed process leaves: a session slot whose lock is
 //! free, with bits and records, to be swept. So its incarnation is stored first.
 
@@ -31,7 +33,7 @@ use crate::pins::Hold;
 use crate::records::Records;
 use crate::session::{self, Session};
 use crate::writer::Writer;
-use crate::{fork, kill, registry};
+use crate::{fork, kill, registry, window};
 
 /// How long a fork may be held up, in all.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -40,6 +42,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub(crate) struct Handover {
     /// The registry and what is kept of each session stay locked until after the fork.
     registry: bool,
+    /// So do the open windows.
+    windows: bool,
     sessions: Vec<Opened>,
 }
 
@@ -63,17 +67,18 @@ impl Handover {
     /// Opens the child's sessions.
     pub(crate) fn prepare() -> Self {
         let deadline = Instant::now() + PATIENCE;
+        let mut ready = Self { registry: false, windows: false, sessions: Vec::new() };
         let Some(known) = registry::try_lock_for(PATIENCE) else {
-            return Self { registry: false, sessions: Vec::new() };
+            ready.windows = window::keep_for(PATIENCE);
+            return ready;
         };
         let ours = known.iter().filter_map(|(_, session)| session.upgrade());
         let ours: Vec<_> = ours.filter(|session| session.is_ours()).collect();
-        let mut sessions = Vec::new();
         for session in ours {
             match open(&session, deadline) {
                 Ok(Some((description, seat))) => {
                     fork::remember(description.as_fd());
-                    sessions.push(Opened { session, description, seat });
+                    ready.sessions.push(Opened { session, description, seat });
                 }
                 Ok(None) => {}
                 // The child is told when it asks.
@@ -81,8 +86,10 @@ impl Handover {
             }
         }
         known.keep();
+        ready.registry = true;
+        ready.windows = window::keep_for(PATIENCE);
         kill::point("fork: all ready");
-        Self { registry: true, sessions }
+        ready
     }
 
     /// The descriptors that become the child's.
@@ -106,12 +113,20 @@ impl Handover {
             // SAFETY: kept by `prepare`, in this thread.
             unsafe { registry::unlock_kept() };
         }
+        if self.windows {
+            // SAFETY: kept by `prepare`, in this thread.
+            unsafe { window::let_go() };
+        }
         // Dropped here: the parent's copies of the descriptions, never unlocked.
     }
 
     /// Takes possession. No other thread exists yet.
     pub(crate) fn begin_in_child(self) {
         kill::point("fork: in the child");
+        if self.windows {
+            // SAFETY: kept by `prepare`, in the thread whose copy this is.
+            unsafe { window::make_private() };
+        }
         let mut sessions = Vec::with_capacity(self.sessions.len());
         for Opened { session, description, seat } in self.sessions {
             session.lock.adopt(description);

@@ -6,16 +6,35 @@
 //! kept faults, and nothing that others read is corrupted. Revoked, it shows zeros: its memory was
 //! given back and may be another's by now. In either case the addresses stay mapped for as long as
 //! the window lives, whatever becomes of region and session.
+//!
+//! An open window is its process's alone: a child that is forked meanwhile has the bytes, as it has
+//! its copy of all other memory, and what it stores there stays with it.
 
+use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
 
+use crate::descriptor::Identity;
 use crate::error::{Error, Result};
 use crate::layout::BLOCK;
 use crate::mapping::page_size;
+use crate::mutex::{ForkGuard, ForkMutex};
 use crate::region::Region;
 use crate::session::Session;
+
+/// The open windows on regions, by address. Entered when they are mapped, before anybody knows the
+/// address; removed when nobody can store through it any more.
+static OPEN: ForkMutex<BTreeMap<usize, Source>> = ForkMutex::new(BTreeMap::new());
+
+/// What an open window shows.
+struct Source {
+    bytes: usize,
+    fd: RawFd,
+    file: Identity,
+    offset: libc::off_t,
+}
 
 /// A writable mapping of some bytes of a region, or of private ones.
 pub struct Window {
@@ -84,6 +103,7 @@ impl Window {
         if done != 0 {
             return Err(Error::io("making a window read-only", io::Error::last_os_error()));
         }
+        self.close();
         Ok(())
     }
 
@@ -102,12 +122,19 @@ impl Window {
         }
         // SAFETY: advice over the mapping just made.
         unsafe { libc::madvise(self.base.cast(), self.bytes, libc::MADV_DONTDUMP) };
+        self.close();
         Ok(())
+    }
+
+    /// No longer among those that a forked child must not share.
+    fn close(&self) {
+        OPEN.lock().remove(&self.base.addr());
     }
 }
 
 impl Drop for Window {
     fn drop(&mut self) {
+        self.close();
         // SAFETY: the range is this value's own; whoever hands out addresses in it keeps the
         // value alive.
         unsafe { libc::munmap(self.base.cast(), self.bytes) };
@@ -126,13 +153,20 @@ impl Session {
         let page = page_size() as u64;
         let from = offset / page * page;
         let bytes = length((offset + len.max(1)).next_multiple_of(page) - from)?;
-        let fd = self.backing.fd()?.as_raw_fd();
+        let backing = self.backing.fd()?;
+        let file = Identity::of(backing).map_err(|e| Error::io("mapping a window", e))?;
+        let fd = backing.as_raw_fd();
+        let at = libc::off_t::try_from(from).map_err(|_| no_space())?;
+        let open = |base: *mut u8| {
+            OPEN.lock().insert(base.expose_provenance(), Source { bytes, fd, file, offset: at });
+        };
         let start = (offset - from) as usize;
         let len = length(len)?;
         let block = BLOCK as usize;
         if bytes < block {
             // SAFETY: a fresh shared mapping at an address of the kernel's choice.
             let base = unsafe { map(std::ptr::null_mut(), bytes, libc::MAP_SHARED, fd, from) }?;
+            open(base);
             return Ok(Window { base, bytes, start, len });
         }
         // Large pages need an address that is to 2 MiB what the position in the file is.
@@ -157,6 +191,7 @@ impl Session {
             if reach - lead > bytes {
                 libc::munmap(base.add(bytes).cast(), reach - lead - bytes);
             }
+            open(base);
             Ok(Window { base, bytes, start, len })
         }
     }
@@ -173,6 +208,51 @@ impl Region {
     pub fn window(&self, offset: u64, len: u64) -> Result<Window> {
         self.session()?.window(offset, len)
     }
+}
+
+/// Keeps the open windows as they are over a fork; whether that was possible within a time.
+pub(crate) fn keep_for(patience: Duration) -> bool {
+    OPEN.try_lock_for(patience).map(ForkGuard::keep).is_some()
+}
+
+/// After the fork, in the parent.
+///
+/// # Safety
+/// [`keep_for`] has kept them, in this thread.
+pub(crate) unsafe fn let_go() {
+    // SAFETY: the caller's promise.
+    unsafe { OPEN.unlock_kept() };
+}
+
+/// After the fork, in the child: what it stores through an open window of its parent goes to pages
+/// of its own. Where they cannot be made, it can store there no more.
+///
+/// # Safety
+/// [`keep_for`] has kept them, in the thread whose copy this is; no other thread exists yet.
+pub(crate) unsafe fn make_private() {
+    // SAFETY: the caller's promise.
+    let open = unsafe { OPEN.kept() };
+    for (base, source) in &*open {
+        let base = std::ptr::with_exposed_provenance_mut::<c_void>(*base);
+        let flags = libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE;
+        // The parent's program may have closed the descriptor. Then the child has zeros.
+        let (flags, fd, offset) = match source.file.is_at(source.fd) {
+            true => (flags, source.fd, source.offset),
+            false => (flags | libc::MAP_ANONYMOUS, -1, 0),
+        };
+        let rights = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: replaces the child's mapping of a window, at once, so that no address in it is
+        // ever unmapped; nobody has a Rust reference to its bytes.
+        unsafe {
+            if libc::mmap(base, source.bytes, rights, flags, fd, offset) == libc::MAP_FAILED {
+                libc::mprotect(base, source.bytes, libc::PROT_READ);
+            }
+            libc::madvise(base, source.bytes, libc::MADV_DONTDUMP);
+        }
+    }
+    open.clear();
+    // SAFETY: as above.
+    unsafe { OPEN.unlock_kept() };
 }
 
 fn length(bytes: u64) -> Result<usize> {

@@ -1,5 +1,6 @@
 //! What can stand in the way of a fork's hand-over, and what sessions are not judged by.
 
+use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -160,6 +161,85 @@ fn a_fork_from_a_full_region_succeeds_and_the_child_is_told() {
     let stats = region.stats().unwrap();
     assert_eq!((stats.used, stats.sessions), (0, 1), "{stats:?}");
     assert!(region.verify().ok(), "{:?}", region.verify());
+}
+
+#[test]
+fn what_a_child_stores_through_an_open_window_stays_with_it() {
+    if elsewhere("what_a_child_stores_through_an_open_window_stays_with_it") {
+        return;
+    }
+    let region = memfd(16 << 20);
+    let bytes = 3 << 20;
+    let extents: Vec<_> = (0..5).map(|_| region.allocate(bytes).unwrap()).collect();
+    let windows: Vec<_> =
+        extents.iter().map(|e| region.window(e.offset() + 64, 100_000).unwrap()).collect();
+    let (first, last) = (0, 99_999);
+    let read = |i: usize, at: usize| {
+        // SAFETY: within the window, which is mapped for as long as it lives.
+        unsafe { windows[i].as_mut_ptr().add(at).read_volatile() }
+    };
+    let write = |i: usize, at: usize, value: u8| {
+        // SAFETY: as above, and open, or a child's own.
+        unsafe { windows[i].as_mut_ptr().add(at).write_volatile(value) }
+    };
+    for (i, at) in (0..5).flat_map(|i| [(i, first), (i, last)]) {
+        write(i, at, 7);
+    }
+    windows[3].seal().unwrap();
+    windows[4].revoke().unwrap();
+    let mut pipe = [0; 2];
+    // SAFETY: gives two descriptors, which the test keeps to its end.
+    assert_eq!(unsafe { libc::pipe(pipe.as_mut_ptr()) }, 0);
+    // SAFETY: the child runs what follows, and leaves by `_exit`.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let mut byte = [0_u8];
+        // SAFETY: a hang ends by a signal.
+        unsafe { libc::alarm(60) };
+        // SAFETY: into the byte above, with which the parent says that it has sealed a window.
+        unsafe { libc::read(pipe[0], byte.as_mut_ptr().cast(), 1) };
+        let mut right = (read(3, last), read(4, last)) == (7, 0);
+        for (i, at) in (0..3).flat_map(|i| [(i, first), (i, last)]) {
+            right &= read(i, at) == 7;
+            write(i, at, 9);
+            right &= read(i, at) == 9;
+        }
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(i32::from(!right)) };
+    }
+    windows[0].seal().unwrap();
+    // SAFETY: a byte to the child.
+    assert_eq!(unsafe { libc::write(pipe[1], [1_u8].as_ptr().cast(), 1) }, 1);
+    let mut status = 0;
+    // SAFETY: waits for the child made above.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    for (i, at) in (0..3).flat_map(|i| [(i, first), (i, last)]) {
+        assert_eq!(read(i, at), 7, "window {i}, byte {at}");
+    }
+    assert_eq!(status, 0);
+    // The parent's go on as before, and what a grandchild stores is not the child's either.
+    write(1, last, 8);
+    // SAFETY: the extent has that byte.
+    assert_eq!(unsafe { extents[1].as_ptr().add(64 + last).read() }, 8);
+    child(|| {
+        write(1, last, 10);
+        child(|| {
+            write(1, last, 11);
+            true
+        });
+        read(1, last) == 10
+    });
+    assert_eq!(read(1, last), 8);
+    // Without its descriptor nothing but zeros can be had.
+    let fd = region.for_tests().backing.fd().unwrap().as_raw_fd();
+    // SAFETY: as a program does that closes descriptors it does not know.
+    unsafe { libc::close(fd) };
+    child(|| {
+        let seen = read(1, last);
+        write(1, last, 12);
+        seen == 0 && read(1, last) == 12
+    });
+    assert_eq!(read(1, last), 8);
 }
 
 /// A process's number says nothing: it may be another's by now, or of a process that is not ours.
