@@ -234,6 +234,8 @@ pub fn stats<'py>(py: Python<'py>, stats: &insitu::Stats) -> PyResult<Bound<'py,
     dict.set_item("reserved", stats.reserved)?;
     dict.set_item("tables", stats.tables)?;
     dict.set_item("retired", stats.retired)?;
+    dict.set_item("poisoned", stats.poisoned)?;
+    dict.set_item("tickets", stats.tickets)?;
     dict.set_item("sessions", stats.sessions)?;
     dict.set_item("extents", stats.extents)?;
     dict.set_item("max_tables", stats.max_tables)?;

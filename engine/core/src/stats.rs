@@ -18,6 +18,10 @@ pub struct Stats {
     pub tables: u64,
     /// Replaced or deleted tables that handles still keep.
     pub retired: u64,
+    /// Tables whose updater died while it changed them in place.
+    pub poisoned: u64,
+    /// Results on their way to other processes.
+    pub tickets: u64,
     /// The largest number of tables the region has room for.
     pub max_tables: u64,
     /// Living sessions, this process's included.
@@ -73,6 +77,8 @@ impl Counters {
             reserved: region.reserved,
             tables: region.tables,
             retired: region.retired,
+            poisoned: region.poisoned,
+            tickets: region.tickets,
             max_tables: region.max_tables,
             sessions: region.sessions,
             extents: region.extents,

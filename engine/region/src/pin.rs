@@ -204,7 +204,7 @@ impl Pin {
             }
             match state::state(seen) {
                 Some(State::Retired) if seen & state::TORN != 0 => {
-                    if session.updater_of(held.slot)? != 0 {
+                    if session.updater_of(held.slot)? != 0 && !session.sees_orphan(held.slot)? {
                         return Ok(false);
                     }
                     // Unless its updater has just finished it.
@@ -219,6 +219,17 @@ impl Pin {
                 }
                 Some(State::Poisoned) => {
                     return Err(Error::Poisoned { name: self.0.name.clone() });
+                }
+                Some(State::Leased) if session.sees_orphan(held.slot)? => {
+                    // Not written yet, and as long as a reader is there nobody begins anew.
+                    if session.hold(held.slot, line, seen, what)? {
+                        return Ok(true);
+                    }
+                }
+                Some(State::Writing) if session.sees_orphan(held.slot)? => {
+                    if session.state_word(held.slot)? == seen {
+                        return Err(Error::Poisoned { name: self.0.name.clone() });
+                    }
                 }
                 Some(State::Leased | State::Writing) => return Ok(false),
                 // Who is about to free it finds it pinned, and leaves it as it was; or has died

@@ -36,6 +36,11 @@ impl Session {
             let blocks = self.number(self.layout.session(index) + field::CHAIN_COUNT)?;
             chained = u64::saturating_add(chained, blocks);
         }
+        let (mut poisoned, mut tickets) = (0, 0);
+        for slot in 0..self.slots_high() {
+            poisoned += u64::from(state::state(self.state_word(slot)?) == Some(State::Poisoned));
+            tickets += u64::from(self.ticket_of(slot)? != 0 && self.passes_keep(slot)?);
+        }
         let capacity = self.layout.capacity;
         let used = self.number(header::USED)?.saturating_sub(chained).saturating_mul(GRANULE);
         Ok(Stats {
@@ -45,6 +50,8 @@ impl Session {
             reserved: self.number(header::COMMITTED)?.saturating_mul(GRANULE),
             tables: self.number(header::TABLES)?,
             retired: self.number(header::RETIRED)?,
+            poisoned,
+            tickets,
             sessions: open.len() as u64,
             extents: self.local.lock().live,
             max_tables: u64::from(self.layout.max_tables),

@@ -74,6 +74,10 @@ pub struct Stats {
     pub tables: u64,
     /// Replaced or deleted tables that handles still keep.
     pub retired: u64,
+    /// Tables whose updater died while it changed them in place.
+    pub poisoned: u64,
+    /// Results on their way to other processes.
+    pub tickets: u64,
     /// Living sessions (this process's included) as far as the session table says.
     pub sessions: u64,
     /// Extents that belong to this session and are not part of a table.

@@ -85,6 +85,16 @@ impl Session {
         writer.end_if_dead(slot)
     }
 
+    /// Whether a read-only opener finds the updater of a slot dead: it cannot take over, and sees
+    /// what is as whoever takes over will leave it.
+    pub(crate) fn sees_orphan(&self, slot: u32) -> Result<bool> {
+        if !self.read_only {
+            return Ok(false);
+        }
+        let token = self.updater_of(slot)?;
+        Ok(token != 0 && !self.lives(token, slot)?)
+    }
+
     /// Takes the updater's word, if nobody has it and the table still has its name.
     pub(crate) fn ask_update(&self, held: Held, name: &str) -> Result<Asked> {
         if self.updates_here(held.slot) {

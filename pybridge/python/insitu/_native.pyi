@@ -85,6 +85,8 @@ class _Stats(TypedDict):
     reserved: int
     tables: int
     retired: int
+    poisoned: int
+    tickets: int
     sessions: int
     extents: int
     max_tables: int
