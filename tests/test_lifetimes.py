@@ -335,6 +335,42 @@ for _ in range(3):
 started.wait()
 time.sleep(0.1)
 """,
+    "daemons called back": """
+import pandas, pyarrow as pa
+class Values(dict):
+    def items(self):
+        time.sleep(0.001)
+        return super().items()
+def batches():
+    while True:
+        time.sleep(0.001)
+        started.set()
+        yield pa.record_batch({"a": np.arange(10)})
+def put():
+    region.put("work", pa.RecordBatchReader.from_batches(pa.schema({"a": pa.int64()}), batches()))
+def stream():
+    class Stream:
+        __arrow_c_stream__ = pa.RecordBatchReader.from_batches(
+            pa.schema({"a": pa.int64()}), batches()
+        ).__arrow_c_stream__
+    region.put("work too", Stream())
+def select():
+    while True:
+        t.select(*(col("a") + i for i in range(10) if not time.sleep(0.001)))
+        region.put("work as well", {"a": np.arange(2000)}, replace=True)["a"].to_pandas()
+def update():
+    mine = region.put("work of mine", {"a": np.arange(2000)}, replace=True)
+    while True:
+        mine.update(Values(a=col("a") + 1))
+        mine = mine.append({"a": np.arange(3)})
+        with region.build("work in progress", {"a": "int64"}, rows=3, replace=True) as b:
+            b["a"] = [1, None, 3]
+started = threading.Event()
+for work in (put, stream, select, update):
+    threading.Thread(target=work, daemon=True).start()
+started.wait()
+time.sleep(0.1)
+""",
     "a thread that outlives main": """
 def work():
     threading.main_thread().join()
@@ -355,11 +391,7 @@ threading.Thread(target=work, daemon=True).start()
 }
 
 
-# A thread that waits for the interpreter as it ends can still abort the process.
-DAEMONS = pytest.param("daemons at work", marks=pytest.mark.skip(reason="aborts at times"))
-
-
-@pytest.mark.parametrize("end", [DAEMONS if end == "daemons at work" else end for end in ENDS])
+@pytest.mark.parametrize("end", ENDS)
 def test_the_end_of_an_interpreter(kept: ins.Region, name: str, end: str) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", START + textwrap.dedent(ENDS[end]), name],

@@ -58,7 +58,7 @@ pub fn ours(data: &Bound<'_, PyAny>) -> PyResult<Option<insitu::Table>> {
 /// `data` as a stream of record batches that are to become rows of a table of that schema.
 pub fn rows_of(data: &Bound<'_, PyAny>, schema: &SchemaRef) -> PyResult<Source> {
     let py = data.py();
-    let _inside = shutdown::enter(py);
+    let _inside = shutdown::enter();
     if let Some(table) = ours(data)? {
         let batches =
             site::detach(py, || table.to_batches()).map_err(|error| errors::raise(py, error))?;
@@ -77,7 +77,7 @@ pub fn rows_of(data: &Bound<'_, PyAny>, schema: &SchemaRef) -> PyResult<Source> 
 /// `data` as a stream of record batches.
 pub fn source(data: &Bound<'_, PyAny>) -> PyResult<Source> {
     let py = data.py();
-    let _inside = shutdown::enter(py);
+    let _inside = shutdown::enter();
     match package(data)?.as_str() {
         "pyarrow" => pyarrow(data),
         "pandas" => {
@@ -214,7 +214,6 @@ impl<I: Iterator<Item = Item>> Iterator for Guarded<I> {
                 return Some(Err(self.raised.set(error)));
             }
         }
-        let _inside = shutdown::enter_detached();
         // The stream is not used again after an error.
         catch_unwind(AssertUnwindSafe(|| self.inner.next())).unwrap_or_else(|_| {
             let text = "the stream broke the rules of the Arrow C data interface";
@@ -232,7 +231,6 @@ struct CheckedReader {
 impl CheckedReader {
     fn read(&self, py: Python<'_>) -> PyResult<Option<RecordBatch>> {
         py.check_signals()?;
-        let _inside = shutdown::enter(py);
         let batch = match self.reader.call_method0(py, intern!(py, "read_next_batch")) {
             Ok(batch) => batch.into_bound(py),
             Err(error) if error.is_instance_of::<PyStopIteration>(py) => return Ok(None),

@@ -25,7 +25,7 @@ pub fn schema<'py>(py: Python<'py>, schema: &SchemaRef) -> PyResult<Bound<'py, P
 
 /// A schema as a `pyarrow.Schema`.
 pub fn pyarrow_schema<'py>(py: Python<'py>, schema: &SchemaRef) -> PyResult<Bound<'py, PyAny>> {
-    let _inside = shutdown::enter(py);
+    let _inside = shutdown::enter();
     PySchema::new(schema.clone()).into_pyarrow(py)
 }
 
@@ -82,7 +82,7 @@ pub fn array<'py>(
 /// A table's or query's stream as a `pyarrow.Table`. Unlike `pyarrow.table`, this does not import
 /// pandas to see whether it was given a frame.
 pub fn pyarrow_table<'py>(streamed: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let _inside = shutdown::enter(streamed.py());
+    let _inside = shutdown::enter();
     let reader = streamed.py().import("pyarrow")?.getattr("RecordBatchReader")?;
     reader.call_method1("from_stream", (streamed,))?.call_method0("read_all")
 }

@@ -151,7 +151,7 @@ impl Column {
         fill: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        let _inside = shutdown::enter(py);
+        let _inside = shutdown::enter();
         if fill.is_none()
             && let Some(array) = slf.get().copied_bytes(py)?
         {
@@ -262,7 +262,7 @@ impl Column {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let array = Self::to_numpy(slf, copy, None)?;
-        let _inside = shutdown::enter(py);
+        let _inside = shutdown::enter();
         let Some(dtype) = dtype else { return Ok(array) };
         let dtype = PyArrayDescr::new(py, dtype)?;
         if copy == Some(false) && !array.getattr(intern!(py, "dtype"))?.eq(&dtype)? {
@@ -276,26 +276,26 @@ impl Column {
 
     /// The values as a `pyarrow.ChunkedArray`, without a copy.
     fn to_arrow<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let _inside = shutdown::enter(slf.py());
+        let _inside = shutdown::enter();
         slf.py().import("pyarrow")?.call_method1("chunked_array", (slf,))
     }
 
     /// The values as a `pandas.Series` of the column's name.
     fn to_pandas<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let _inside = shutdown::enter(slf.py());
+        let _inside = shutdown::enter();
         let series = Self::to_arrow(slf)?.call_method0("to_pandas")?;
         series.call_method1("rename", (slf.get().name(),))
     }
 
     /// The values as a `polars.Series` of the column's name.
     fn to_polars<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let _inside = shutdown::enter(slf.py());
+        let _inside = shutdown::enter();
         slf.py().import("polars")?.call_method1("Series", (slf.get().name(), Self::to_arrow(slf)?))
     }
 
     /// The values as a list of Python values; null is None.
     fn to_pylist<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let _inside = shutdown::enter(slf.py());
+        let _inside = shutdown::enter();
         Self::to_arrow(slf)?.call_method0("to_pylist")
     }
 

@@ -7,7 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
-use crate::{errors, literal, types};
+use crate::{errors, literal, shutdown, types};
 
 /// An expression over the columns of a table.
 #[pyclass(frozen, module = "insitu", name = "Expr")]
@@ -68,6 +68,7 @@ pub fn columns(
     positional: &Bound<'_, PyTuple>,
     named: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<Vec<Tree>> {
+    let _inside = shutdown::enter();
     let mut trees = Vec::with_capacity(positional.len());
     for item in positional {
         flatten(&item, &mut trees)?;
@@ -170,6 +171,7 @@ impl Expr {
     /// Whether the value is one of these literals; null if the value is null.
     fn is_in(&self, values: &Bound<'_, PyAny>) -> PyResult<Expr> {
         let py = values.py();
+        let _inside = shutdown::enter();
         let advice = "is_in() takes a list, set or array of literals";
         if values.is_instance_of::<PyString>() || values.cast::<Expr>().is_ok() {
             return Err(errors::new(py, "TypeMismatch", advice));

@@ -22,7 +22,7 @@ pub struct Watch {
 impl Watch {
     /// Says how far the work is.
     pub fn tell(&self, py: Python<'_>) -> PyResult<()> {
-        let _inside = shutdown::enter(py);
+        let _inside = shutdown::enter();
         self.tell.call1(py, (self.progress.done(), self.progress.total())).map(drop)
     }
 }
@@ -36,6 +36,8 @@ pub fn detached<T: Send>(
     watch: Option<&Watch>,
     work: impl Send + FnOnce(&dyn Fn() -> bool) -> Result<T, insitu::Error>,
 ) -> PyResult<T> {
+    // What the work gives back may be Python's.
+    let _inside = shutdown::enter();
     let outcome = site::detach(py, || {
         let raised: RefCell<Option<PyErr>> = RefCell::new(None);
         let asked = Cell::new(Instant::now());

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyFloat, PyInt, PyString, PyType};
 
-use crate::errors;
+use crate::{errors, shutdown};
 
 /// `datetime.date(1970, 1, 1).toordinal()`.
 const EPOCH_ORDINAL: i32 = 719_163;
@@ -30,6 +30,7 @@ pub fn scalar(value: &Bound<'_, PyAny>) -> PyResult<Scalar> {
     if let Ok(value) = value.cast::<PyString>() {
         return Ok(Scalar::Str(value.to_str()?.into()));
     }
+    let _inside = shutdown::enter();
     // Timestamps and timedeltas of pandas have nanoseconds, which datetime's classes lack.
     if let Ok(exact) = value.getattr(intern!(py, "asm8")) {
         let aware = value.getattr_opt(intern!(py, "tzinfo"))?.is_some_and(|zone| !zone.is_none());

@@ -188,7 +188,7 @@ fn _functions(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
 /// Arrow data in shared memory, computed where it lies: the native part of `insitu`.
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    shutdown::register(module)?;
+    shutdown::register(module.py());
     site::register();
     module.setattr("__version__", env!("CARGO_PKG_VERSION"))?;
     errors::register(module)?;

@@ -13,8 +13,6 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::{ffi, intern};
 
-use crate::shutdown;
-
 /// Call sites that a thread knows.
 const KNOWN: usize = 32;
 /// Callers looked at until one is the user's.
@@ -38,7 +36,7 @@ struct Known {
 /// Lets go of the GIL for `work`, whose holds are this call's of the user's program.
 pub fn detach<T: Ungil>(py: Python<'_>, work: impl Ungil + FnOnce() -> T) -> T {
     let _here = Here::enter(py);
-    shutdown::detach(py, work)
+    py.detach(work)
 }
 
 /// Has the engine ask here.

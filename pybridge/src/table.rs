@@ -241,13 +241,13 @@ impl Table {
         slf: &Bound<'py, Self>,
         options: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let _inside = shutdown::enter(slf.py());
+        let _inside = shutdown::enter();
         Self::to_arrow(slf)?.call_method("to_pandas", (), options)
     }
 
     /// The table as a `polars.DataFrame`.
     pub fn to_polars<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let _inside = shutdown::enter(slf.py());
+        let _inside = shutdown::enter();
         slf.py().import("polars")?.call_method1("from_arrow", (Self::to_arrow(slf)?,))
     }
 

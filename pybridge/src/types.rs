@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt, PyString, PyType};
 use pyo3_arrow::PyDataType;
 
-use crate::errors;
+use crate::{errors, shutdown};
 
 /// The column type of the engine that `value` names.
 pub fn data_type(value: &Bound<'_, PyAny>) -> PyResult<DataType> {
@@ -31,6 +31,7 @@ fn refuse(value: &Bound<'_, PyAny>) -> PyErr {
 /// The `pyarrow.DataType` that `value` names.
 pub fn pyarrow_type<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = value.py();
+    let _inside = shutdown::enter();
     let pyarrow = py.import("pyarrow")?;
     if value.is_instance_of::<PyType>() {
         for (class, name) in [

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping, PyTuple};
 
 use crate::table::Table;
-use crate::{errors, expr, interrupt};
+use crate::{errors, expr, interrupt, shutdown};
 
 /// The new values of an update: from a mapping, and from keyword arguments.
 pub fn sets(
@@ -18,6 +18,7 @@ pub fn sets(
     columns: Option<&Bound<'_, PyDict>>,
     py: Python<'_>,
 ) -> PyResult<Vec<(Arc<str>, Tree)>> {
+    let _inside = shutdown::enter();
     let mut sets: Vec<(Arc<str>, Tree)> = Vec::new();
     let mut add = |name: &str, value: &Bound<'_, PyAny>| {
         if let Err(insitu::Error::UnknownColumn { name, nearest }) = table.column_index(name) {
