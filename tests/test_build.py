@@ -534,3 +534,85 @@ def test_a_closed_region_ends_its_builders(region: ins.Region) -> None:
     with pytest.raises(ins.Stale):
         b.seal()
     assert view[0] == 0
+
+
+def test_what_is_appended_may_come_from_who_looks_at_the_builder(region: ins.Region) -> None:
+    schema = pa.schema({"x": pa.int64()})
+    refused = []
+
+    def batches() -> Any:
+        for i in range(3):
+            # While an append of this very thread is under way.
+            assert "being built" in repr(b)
+            assert len(b) == b.num_rows == 0
+            with pytest.raises(ins.InvalidArgument, match="not published yet"):
+                b.table  # noqa: B018
+            for use in (lambda: b.append({"x": [7]}), b.seal, b.discard, lambda: b["x"]):
+                with pytest.raises(ins.InvalidArgument, match="at work"):
+                    use()
+                refused.append(i)
+            yield pa.record_batch({"x": [i]}, schema)
+
+    with region.build("t", schema) as b:
+        b.append(pa.RecordBatchReader.from_batches(schema, batches()))
+        assert len(b) == 3
+    assert len(refused) == 12
+    assert region["t"]["x"].to_pylist() == [0, 1, 2]
+
+
+def test_threads_look_at_a_builder_while_another_appends(region: ins.Region) -> None:
+    schema = pa.schema({"x": pa.int64()})
+    begun, seen = threading.Event(), threading.Event()
+
+    def batches() -> Any:
+        begun.set()
+        assert seen.wait(30)
+        yield pa.record_batch({"x": [1]}, schema)
+
+    def look() -> None:
+        begun.wait(30)
+        assert "being built" in repr(b)
+        with pytest.raises(ins.InvalidArgument):
+            b.table  # noqa: B018
+        seen.set()
+        b.append({"x": [2]})
+
+    looker = threading.Thread(target=look)
+    with region.build("t", schema) as b:
+        looker.start()
+        b.append(pa.RecordBatchReader.from_batches(schema, batches()))
+        looker.join(30)
+    assert region["t"]["x"].to_pylist() == [1, 2]
+
+
+def test_what_is_stored_is_what_was_given(region: ins.Region) -> None:
+    schema = {"i": "int8", "f": "float32", "b": bool, "t": "timestamp[us]", "u": "uint64"}
+    with region.build("t", schema, rows=3) as b:
+        for column, value in [
+            ("i", 1.5),
+            ("i", np.array([1.0, 2.5, 3.0])),
+            ("i", 300),
+            ("i", np.int64(300)),
+            ("i", np.array([1, 2, 300])),
+            ("i", float("nan")),
+            ("u", -1),
+            ("u", np.array([0, -1, 2])),
+            ("b", 2),
+            ("i", "x"),
+            ("f", "x"),
+            ("t", "x"),
+            ("f", object()),
+        ]:
+            with pytest.raises((ins.InvalidData, ins.TypeMismatch)):
+                b[column] = value
+        b["i"] = np.array([1.0, 2.0, 3.0])
+        b["f"] = np.array([0.1, 1e300, np.nan])
+        b["b"] = 1
+        b["t"] = np.datetime64("2024-01-01", "s")
+        b["u"] = 2**64 - 1
+    found = region["t"].to_arrow().to_pydict()
+    assert found["i"] == [1, 2, 3]
+    assert found["f"][:2] == [np.float32(0.1), np.inf]
+    assert found["b"] == [True] * 3
+    assert {str(t) for t in found["t"]} == {"2024-01-01 00:00:00"}
+    assert found["u"] == [2**64 - 1] * 3

@@ -11,7 +11,7 @@ use pyo3_arrow::{PyChunkedArray, PySchema};
 
 use crate::filled::Arrays;
 use crate::table::Table;
-use crate::{arrow_in, arrow_out, errors, interrupt, numpy_out, types};
+use crate::{arrow_in, arrow_out, errors, interrupt, numpy_out, shutdown, types};
 
 /// A table that is being built, from `Region.build`.
 ///
@@ -32,6 +32,7 @@ impl Builder {
         options: BuildOptions,
     ) -> PyResult<Builder> {
         let py = schema.py();
+        let _inside = shutdown::enter();
         let named =
             PyCFunction::new_closure(py, None, None, |arguments: &Bound<'_, PyTuple>, _| {
                 types::pyarrow_type(&arguments.get_item(0)?).map(Bound::unbind)
@@ -81,6 +82,16 @@ impl Builder {
     }
 }
 
+/// Whether NumPy stores all values of one array in another without a change.
+fn is_safe(
+    numpy: &Bound<'_, PyModule>,
+    from: &Bound<'_, PyAny>,
+    to: &Bound<'_, PyAny>,
+) -> PyResult<bool> {
+    let name = intern!(numpy.py(), "dtype");
+    numpy.call_method1("can_cast", (from.getattr(name)?, to.getattr(name)?))?.extract()
+}
+
 #[pymethods]
 impl Builder {
     /// The column's values as a NumPy array over the region's memory, to be filled in place. The
@@ -96,6 +107,7 @@ impl Builder {
     /// broadcasts, such as a number.
     fn __setitem__(&self, column: &str, values: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = values.py();
+        let _inside = shutdown::enter();
         let index = self.index(py, column)?;
         let dtype = self.dtype(index);
         if numpy_out::same_bytes(&dtype).is_ok() || dtype == DataType::Boolean {
@@ -111,8 +123,14 @@ impl Builder {
                 false => "other".into(),
             };
             let scalar = kind == "scalar" && !values.is_none();
+            let mut array = None;
             if scalar || (kind.len() == 1 && !"mMO".contains(&kind)) {
-                let array = self.array(py, index, false)?;
+                array = Some(self.array(py, index, false)?);
+            }
+            // Other numbers are cast below, where none is changed.
+            if let Some(array) = array
+                && (scalar || is_safe(&numpy, values, &array)?)
+            {
                 if !scalar {
                     let (rows, shape) = (array.len()?, values.getattr("shape")?);
                     if !shape.eq((rows,))? {
@@ -123,8 +141,16 @@ impl Builder {
                         return Err(errors::new(py, "ShapeMismatch", message));
                     }
                 }
-                array.set_item(py.Ellipsis(), values)?;
-                return self.builder.all_valid(index).map_err(|error| errors::raise(py, error));
+                match scalar {
+                    true => {
+                        let ingest = py.import("insitu._ingest")?;
+                        ingest.call_method1("fill", (column, &array, values))?;
+                    }
+                    false => array.set_item(py.Ellipsis(), values)?,
+                }
+                return py
+                    .detach(|| self.builder.all_valid(index))
+                    .map_err(|error| errors::raise(py, error));
             }
         }
         let declared = arrow_out::pyarrow_type(py, self.builder.schema(), index)?;
@@ -167,9 +193,9 @@ impl Builder {
 
     /// Gives the memory back. The arrays that were handed out are read-only and zero from now on.
     fn discard(&self, py: Python<'_>) -> PyResult<()> {
-        self.arrays.close(py)?;
-        py.detach(|| self.builder.discard());
-        Ok(())
+        let closed = self.arrays.close(py);
+        py.detach(|| self.builder.discard()).map_err(|error| errors::raise(py, error))?;
+        closed
     }
 
     /// The table, once it is published; until then `InvalidArgument`.
@@ -198,12 +224,12 @@ impl Builder {
 
     /// The number of rows; when batches are appended, those so far.
     #[getter]
-    fn num_rows(&self, py: Python<'_>) -> u64 {
-        py.detach(|| self.builder.num_rows())
+    fn num_rows(&self) -> u64 {
+        self.builder.num_rows()
     }
 
-    fn __len__(&self, py: Python<'_>) -> usize {
-        usize::try_from(self.num_rows(py)).unwrap_or(usize::MAX)
+    fn __len__(&self) -> usize {
+        usize::try_from(self.num_rows()).unwrap_or(usize::MAX)
     }
 
     fn __bool__(&self) -> bool {
@@ -228,14 +254,14 @@ impl Builder {
         if self.builder.is_open() { self.seal(py).map(drop) } else { Ok(()) }
     }
 
-    fn __repr__(&self, py: Python<'_>) -> String {
+    fn __repr__(&self) -> String {
         let state = match (self.builder.is_open(), self.builder.table()) {
             (true, _) => "being built",
             (false, Some(_)) => "published",
             (false, None) => "discarded",
         };
         let columns = self.builder.schema().fields().len();
-        let rows = self.num_rows(py);
+        let rows = self.num_rows();
         format!("Builder of {:?}: {rows} rows, {columns} columns, {state}", self.builder.name())
     }
 }

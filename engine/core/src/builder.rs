@@ -7,13 +7,15 @@
 //! on. A builder that is dropped, or whose process dies, leaves nothing behind.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::ThreadId;
 
 use arrow::array::ArrayData;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use insitu_query::ColumnStats;
-use insitu_region::{Extent, ForkMutex, fork_generation};
+use insitu_region::{Extent, ForkGuard, ForkMutex, fork_generation};
 
 use crate::conform::Conform;
 use crate::error::{Error, Result};
@@ -53,9 +55,41 @@ pub struct Builder {
     name: String,
     schema: SchemaRef,
     options: BuildOptions,
+    /// Locked for as long as something works on it, which may ask others for batches. Whoever only
+    /// looks finds what it came to last in the three that follow.
     state: ForkMutex<State>,
+    open: AtomicBool,
+    rows: AtomicU64,
+    table: ForkMutex<Option<Table>>,
+    /// The thread that has the state locked.
+    worker: ForkMutex<Option<ThreadId>>,
     /// The process that began it.
     process: u64,
+}
+
+/// The state of a builder, for one thread to work on.
+struct Turn<'a> {
+    builder: &'a Builder,
+    state: ForkGuard<'a, State>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let builder = self.builder;
+        let known = builder.options.rows.unwrap_or(0);
+        let rows = match &*self.state {
+            State::Growing(growing) => growing.rows(),
+            State::Sealed(table) => {
+                *builder.table.lock() = Some(table.clone());
+                table.num_rows()
+            }
+            State::Fixed(_) | State::Discarded => known,
+        };
+        builder.rows.store(rows, Ordering::Relaxed);
+        let open = matches!(&*self.state, State::Fixed(_) | State::Growing(_));
+        builder.open.store(open, Ordering::Release);
+        *builder.worker.lock() = None;
+    }
 }
 
 #[derive(Default)]
@@ -109,6 +143,10 @@ impl Region {
             schema,
             options,
             state: ForkMutex::new(state),
+            open: AtomicBool::new(true),
+            rows: AtomicU64::new(options.rows.unwrap_or(0)),
+            table: ForkMutex::default(),
+            worker: ForkMutex::default(),
             process: fork_generation(),
         })
     }
@@ -127,24 +165,32 @@ impl Builder {
 
     /// The number of rows that it will have, or, if that is not known, has so far.
     pub fn num_rows(&self) -> u64 {
-        match &*self.state.lock() {
-            State::Growing(growing) => growing.rows(),
-            State::Sealed(table) => table.num_rows(),
-            State::Fixed(_) | State::Discarded => self.options.rows.unwrap_or(0),
-        }
+        self.rows.load(Ordering::Relaxed)
     }
 
     /// The table, once it is sealed.
     pub fn table(&self) -> Option<Table> {
-        match &*self.state.lock() {
-            State::Sealed(table) => Some(table.clone()),
-            _ => None,
-        }
+        self.table.lock().clone()
     }
 
     /// Whether it was neither sealed nor discarded.
     pub fn is_open(&self) -> bool {
-        matches!(&*self.state.lock(), State::Fixed(_) | State::Growing(_))
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// Waits for other threads that work on it.
+    fn turn(&self) -> Result<Turn<'_>> {
+        let me = Some(std::thread::current().id());
+        if *self.worker.lock() == me {
+            return Err(Error::InvalidArgument(
+                "the builder is at work for this thread: where its data comes from, it can be \
+                 looked at, but not used"
+                    .into(),
+            ));
+        }
+        let state = self.state.lock();
+        *self.worker.lock() = me;
+        Ok(Turn { builder: self, state })
     }
 
     /// The position of a column.
@@ -176,7 +222,7 @@ impl Builder {
 
     fn with_fixed<T>(&self, work: impl FnOnce(&mut Fixed) -> Result<T>) -> Result<T> {
         self.check_process()?;
-        match &mut *self.state.lock() {
+        match &mut *self.turn()?.state {
             State::Fixed(fixed) => {
                 self.region.shared.check_open()?;
                 work(fixed)
@@ -257,8 +303,8 @@ impl Builder {
         interrupt: &dyn Fn() -> bool,
     ) -> Result<()> {
         self.check_process()?;
-        let mut state = self.state.lock();
-        let growing = match &mut *state {
+        let mut turn = self.turn()?;
+        let growing = match &mut *turn.state {
             State::Growing(growing) => growing,
             State::Fixed(_) => {
                 return Err(Error::InvalidArgument(
@@ -291,10 +337,11 @@ impl Builder {
     /// `Cancelled`, `Stale`. The builder is discarded then.
     pub fn seal(&self, interrupt: &dyn Fn() -> bool) -> Result<Table> {
         self.check_process()?;
-        let mut state = self.state.lock();
+        let mut turn = self.turn()?;
+        let state = &mut turn.state;
         let shared = &self.region.shared;
         // Until it is published, a failure leaves a discarded builder.
-        match std::mem::replace(&mut *state, State::Discarded) {
+        match std::mem::replace(&mut **state, State::Discarded) {
             State::Fixed(mut fixed) => {
                 let sealed = shared
                     .check_open()
@@ -305,7 +352,7 @@ impl Builder {
                         if let Storage::Named(pin) = &table.seen().storage {
                             fixed.keep(pin);
                         }
-                        *state = State::Sealed(table.clone());
+                        **state = State::Sealed(table.clone());
                         Ok(table)
                     }
                     Err(e) => {
@@ -317,12 +364,12 @@ impl Builder {
             State::Growing(growing) => {
                 shared.check_open()?;
                 let table = self.publish(growing.seal(&self.region, interrupt)?)?;
-                *state = State::Sealed(table.clone());
+                **state = State::Sealed(table.clone());
                 Ok(table)
             }
             done => {
                 let error = done.done();
-                *state = done;
+                **state = done;
                 Err(error)
             }
         }
@@ -340,21 +387,25 @@ impl Builder {
 
     /// Gives the memory back. What was handed out shows zeros, read-only, from now on. A sealed
     /// table stays.
-    pub fn discard(&self) {
-        let mut state = self.state.lock();
-        if let State::Fixed(_) | State::Growing(_) = &*state {
-            let before = std::mem::replace(&mut *state, State::Discarded);
+    ///
+    /// # Errors
+    /// `InvalidArgument` in the midst of an append or an assignment by this thread.
+    pub fn discard(&self) -> Result<()> {
+        let mut turn = self.turn()?;
+        if let State::Fixed(_) | State::Growing(_) = &*turn.state {
+            let before = std::mem::replace(&mut *turn.state, State::Discarded);
             if let State::Fixed(fixed) = &before {
                 // First: the memory may be another's at once.
                 fixed.revoke();
             }
         }
+        Ok(())
     }
 }
 
 impl Drop for Builder {
     fn drop(&mut self) {
-        self.discard();
+        let _ = self.discard();
     }
 }
 

@@ -106,6 +106,27 @@ def column(name: str, values: Any, dtype: pa.DataType) -> pa.Array | pa.ChunkedA
         raise _native.InvalidData(f"column {name!r} of type {dtype}: {error}") from error
 
 
+def fill(name: str, array: np.ndarray[Any, Any], value: Any) -> None:
+    """Stores one value into all rows of a column, if it is one there."""
+    wrong = f"column {name!r} of type {array.dtype}: {value!r} is no value of it"
+    one = np.asarray(value)
+    number = array.dtype.kind in "biuf"
+    if one.ndim or (number and one.dtype.kind not in "biufO"):
+        raise _native.TypeMismatch(wrong)
+    try:
+        with np.errstate(all="ignore"):
+            stored = one.astype(array.dtype)
+        if number and array.dtype.kind != "f" and stored != one:
+            raise _native.InvalidData(wrong)
+        array[...] = stored
+    except _native.Error:
+        raise
+    except OverflowError as error:
+        raise _native.InvalidData(wrong) from error
+    except (TypeError, ValueError) as error:
+        raise _native.TypeMismatch(wrong) from error
+
+
 def schema_of(columns: Any, named: Callable[[Any], pa.DataType]) -> pa.Schema:
     """A schema, from one or from a mapping of names to types; `named` knows the types' names."""
     if isinstance(columns, pa.Schema):

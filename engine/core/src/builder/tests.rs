@@ -149,7 +149,7 @@ fn what_is_discarded_is_free_at_once_and_shows_zeros() {
         let builder = region.build("t", schema(vec![("i", DataType::Int64)]), rows(n)).unwrap();
         let canvas = builder.values(0).unwrap();
         store(&canvas, std::iter::repeat_n(7_i64, n as usize));
-        builder.discard();
+        builder.discard().unwrap();
         assert_eq!(region.stats().unwrap().used, 0);
         // SAFETY: canvases stay mapped.
         assert_eq!(unsafe { canvas.as_mut_ptr().read() }, 0);
@@ -359,14 +359,7 @@ fn offsets_that_would_overflow_begin_another_chunk() {
     let made = growing.seal(&region, &never).unwrap();
     let rows: Vec<u64> = made.layout.chunks.iter().map(|chunk| chunk.rows).collect();
     assert_eq!(rows, [9, 3, 10, 1]);
-    let builder = Builder {
-        region: region.clone(),
-        name: "t".into(),
-        schema: of,
-        options: BuildOptions::default(),
-        state: ForkMutex::new(State::Discarded),
-        process: fork_generation(),
-    };
+    let builder = region.build("t", of, BuildOptions::default()).unwrap();
     let found = batch(&builder.publish(made).unwrap());
     assert_eq!(
         found.column(1).as_ref(),
