@@ -369,6 +369,101 @@ def test_exclusive(region: ins.Region) -> None:
     assert counts(region) == (5, 0)
 
 
+def test_reading_and_writing_under_ones_own_lease(any_region: ins.Region) -> None:
+    data = pa.table({"a": [3, 1, None, 2], "f": [0.5, 1.5, 2.5, 3.5], "s": ["x", None, "z", "z"]})
+    t = any_region.put("t", data)
+    column = t["a"]
+    biggest = t.select(col("a").max()).prepare()
+    with t.exclusive() as own:
+        for i in range(3):
+            own.update(a=col("a") + own["a"].max())
+            assert biggest.run().item() == t["a"].max() == 3 * 2 ** (i + 1)
+        assert own.filter(col("a") > 22).select("s").to_arrow()["s"].to_pylist() == ["x", "z"]
+        assert own.select(n=ins.len()).item() == 4
+        assert column.sum() == 69
+        everything = own.select("a", "f", "s").collect()
+        head = own.head(2)
+        # Copies: what the block does later does not change them.
+        copies = own["f"].to_numpy(copy=True), np.asarray(own["f"]), own["f"].to_numpy(copy=None)
+        filled = own["a"].to_numpy(copy=True, fill=0)
+        assert own.to_numpy(copy=None)["s"].tolist() == ["x", None, "z", "z"]
+        assert own["a"].null_count == 1
+        assert own["s"].num_chunks == 1
+        assert own["s"].to_pylist() == ["x", None, "z", "z"]
+        assert own.head(1).select("s").item() == "x"
+        for shown in (repr(own), own._repr_html_(), repr(own["a"])):
+            assert "null" in shown
+            assert "24" in shown
+        for view in (
+            own.to_arrow,
+            own["f"].to_numpy,
+            own.to_numpy,
+            own["f"].to_arrow,
+            own.__arrow_c_stream__,
+            own.to_pandas,
+            lambda: any_region.put("u", {"u": own["f"]}),
+            lambda: own.append(data),
+        ):
+            with pytest.raises(ins.LeaseHeld, match=r"this thread has the table .* exclusively: "):
+                view()
+        with pytest.raises(ins.LeaseHeld, match=r"copy=True"):
+            own.to_arrow()
+        with own.writable() as w:
+            w["f"][:2] = -1
+            # The lease is in use.
+            with pytest.raises(ins.LeaseHeld):
+                own["f"].sum()
+            with pytest.raises(ins.LeaseHeld), own.writable():
+                raise AssertionError
+        assert own["f"].sum() == 4
+        named = any_region.put("named", own)
+        with own.writable() as w:
+            w["f"] = own.num_rows
+        own.update(a=0, where=col("f") > 0)
+    one = any_region.put("one", {"n": [1]})
+    with one.exclusive():
+        one.update(n=one.item() + one["n"].item())
+        assert one.item() == 2
+    assert t["f"].to_pylist() == [4.0] * 4
+    assert t["a"].to_pylist() == [0] * 4
+    for copy in copies:
+        assert copy.tolist() == [0.5, 1.5, 2.5, 3.5]
+    assert filled.tolist() == [24, 22, 0, 23]
+    assert everything.to_arrow()["a"].to_pylist() == [24, 22, None, 23]
+    assert everything.to_arrow()["s"].equals(data["s"])
+    assert head["a"].to_pylist() == [24, 22]
+    assert named["f"].to_pylist() == [-1, -1, 2.5, 3.5]
+    assert len(t.append(data)) == 8
+    assert any_region.verify().ok
+
+
+def test_what_cannot_be_in_place_is_swapped_under_ones_own_lease(region: ins.Region) -> None:
+    t = region.put("t", {"x": np.arange(100_000), "b": np.zeros(100_000, bool)})
+    twin = region.put("twin", t)
+    before = counts(region)
+    with t.exclusive():
+        with t.writable() as w:
+            w["x"][:] = 1
+            w["b"][:] = True
+        assert counts(region) == (before[0], before[1] + 1)
+        assert t["x"].sum() == 100_000
+        with pytest.raises(ZeroDivisionError), t.writable() as w:
+            w["x"][:] = 2
+            raise ZeroDivisionError
+        t.update(x=col("x") + t["x"].max(), in_place=True)
+        seen: list[int] = []
+        reader = threading.Thread(target=lambda: seen.append(region["t"]["x"].max()))
+        reader.start()
+        reader.join(0.1)
+        assert seen == []
+        t.update(x=5)
+    reader.join(30)
+    assert seen == [5]
+    assert twin["x"].sum() == 4_999_950_000
+    assert t["b"].sum() == 100_000
+    assert region.verify().ok
+
+
 def test_statistics_follow(region: ins.Region) -> None:
     rng = np.random.default_rng(3)
     t = region.put("t", {"k": rng.integers(0, 50, 200_000), "x": rng.normal(size=200_000)})

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -261,9 +262,48 @@ def test_a_process_killed_in_the_block_poisons_the_table(name: str, region: Any)
             t["x"].to_numpy()
         with pytest.raises(ins.Poisoned), t.writable():
             pass
+        assert region.stats()["poisoned"] == 1
         t.repair()
+        assert region.stats()["poisoned"] == 0
         assert (t["x"].to_numpy()[:50_000] == -1).all()
     region.gc()
+    assert region.verify().ok
+
+
+def test_a_read_only_opener_need_not_wait_for_the_dead(name: str, region: Any) -> None:
+    region.put("t", {"x": np.arange(100_000)})
+    script = """
+    import sys, time, insitu as ins
+    t = ins.open(sys.argv[1])["t"]
+    with t.exclusive(), t.writable() as w:
+        if sys.argv[2] == "store":
+            w["x"][:50_000] = -1
+        print("ready", flush=True)
+        time.sleep(60)
+    """
+    for what in ("nothing", "store"):
+        with subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(script), name, what],
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "ready\n"
+            reader = ins.open(name, read_only=True)
+            child.kill()
+            child.wait()
+        begin = time.monotonic()
+        if what == "nothing":
+            assert reader["t"]["x"].to_numpy().sum() == 4_999_950_000
+        else:
+            with pytest.raises(ins.Poisoned, match=r"repair\(\)"):
+                reader["t"]["x"].to_numpy()
+        assert time.monotonic() - begin < 8, "it waited for who does not come"
+        reader.close()
+        # Nobody has taken over yet.
+        assert {record["kind"] for record in region.leases()} == {"exclusive", "pin"}
+        if what == "store":
+            assert (region["t"].repair()["x"].to_numpy()[:50_000] == -1).all()
     assert region.verify().ok
 
 

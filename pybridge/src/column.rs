@@ -51,6 +51,20 @@ impl Column {
         site::detach(py, || self.table.column(self.index)).map_err(|error| errors::raise(py, error))
     }
 
+    /// The column, or a copy of it where this thread has the table exclusively and views are refused:
+    /// for what is copied out in any case.
+    fn to_copy<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
+        let (py, column) = (slf.py(), slf.get());
+        if column.table.name().is_none() {
+            return Ok(slf.clone());
+        }
+        let copy = site::detach(py, || column.table.own_copy(column.index));
+        match copy.map_err(|error| errors::raise(py, error))? {
+            Some(copy) => Bound::new(py, Self::at(&copy, 0)),
+            None => Ok(slf.clone()),
+        }
+    }
+
     fn not_zero_copy(&self, py: Python<'_>, why: &str, how: &str) -> PyErr {
         let name = self.name();
         errors::new(
@@ -152,6 +166,7 @@ impl Column {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let _inside = shutdown::enter();
+        let slf = &Self::to_copy(slf)?;
         if fill.is_none()
             && let Some(array) = slf.get().copied_bytes(py)?
         {
@@ -203,17 +218,22 @@ impl Column {
 
     /// How many of the values are null.
     #[getter]
-    fn null_count(&self, py: Python<'_>) -> PyResult<usize> {
-        if *self.field.data_type() == DataType::Null {
+    fn null_count(slf: &Bound<'_, Self>) -> PyResult<usize> {
+        if *slf.get().field.data_type() == DataType::Null {
             // Arrow counts bits of a bitmap, which such a column has not.
-            return Ok(self.rows());
+            return Ok(slf.get().rows());
         }
-        Ok(self.arrays(py)?.iter().map(|array| array.null_count()).sum())
+        let column = Self::to_copy(slf)?;
+        Ok(column.get().arrays(slf.py())?.iter().map(|array| array.null_count()).sum())
     }
 
     /// In how many pieces the column lies in memory.
     #[getter]
     fn num_chunks(&self, py: Python<'_>) -> PyResult<usize> {
+        if self.table.is_own() {
+            return Ok(self.table.num_chunks());
+        }
+        // A table that cannot be read has none to speak of.
         Ok(self.arrays(py)?.len())
     }
 
@@ -242,7 +262,7 @@ impl Column {
             Some(true) => Self::copied(slf, fill.as_ref()),
             Some(false) => slf.get().view(py),
             None => match slf.get().view(py) {
-                Err(error) if errors::is(py, &error, "NotZeroCopy") => {
+                Err(error) if errors::is(py, &error, "NotZeroCopy") || slf.get().table.is_own() => {
                     let array = Self::copied(slf, fill.as_ref())?;
                     let bytes = array.getattr(intern!(py, "nbytes"))?.extract()?;
                     slf.get().table.region().count_copy(bytes);
@@ -296,23 +316,23 @@ impl Column {
     /// The values as a list of Python values; null is None.
     fn to_pylist<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let _inside = shutdown::enter();
-        Self::to_arrow(slf)?.call_method0("to_pylist")
+        Self::to_arrow(&Self::to_copy(slf)?)?.call_method0("to_pylist")
     }
 
     /// The only value of a column of one row; null is None.
     ///
     /// Raises `ShapeMismatch` if the column has not exactly one row.
     pub fn item<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let column = slf.get();
-        match column.rows() {
-            1 => match column.scalar(slf.py())? {
+        let column = Self::to_copy(slf)?;
+        match column.get().rows() {
+            1 => match column.get().scalar(slf.py())? {
                 Some(value) => Ok(value),
-                None => Self::to_pylist(slf)?.get_item(0),
+                None => Self::to_pylist(&column)?.get_item(0),
             },
             rows => Err(errors::new(
                 slf.py(),
                 "ShapeMismatch",
-                format!("item() needs exactly one value; column {:?} has {rows}", column.name()),
+                format!("item() needs exactly one value; column {:?} has {rows}", slf.get().name()),
             )),
         }
     }
@@ -355,7 +375,7 @@ impl Column {
         let dtype = Self::dtype(slf)?.str()?;
         let schema = Arc::new(Schema::new(vec![column.field.clone()]));
         let mut batches = Vec::new();
-        for array in column.arrays(slf.py())? {
+        for array in Self::to_copy(slf)?.get().arrays(slf.py())? {
             batches.push(
                 RecordBatch::try_new(schema.clone(), vec![array])
                     .map_err(|error| errors::new(slf.py(), "InvalidData", error.to_string()))?,

@@ -1,5 +1,6 @@
 //! Tables: handles of immutable Arrow data in a region, and the starting points of queries.
 
+use arrow::array::RecordBatch;
 use insitu::UpdateOptions;
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict, PyTuple};
@@ -33,7 +34,16 @@ impl Table {
         usize::try_from(self.0.num_rows()).unwrap_or(usize::MAX)
     }
 
-    fn title(&self) -> String {
+    /// The first rows, to be shown; a view where there may be one.
+    fn shown(&self, py: Python<'_>) -> PyResult<Vec<RecordBatch>> {
+        if self.0.name().is_some() && self.0.is_own() {
+            let first = self.head(py, display::SHOWN as u64)?;
+            return arrow_out::batches(py, &first.0);
+        }
+        arrow_out::batches(py, &self.0)
+    }
+
+    fn title(&self, py: Python<'_>) -> String {
         let name = match self.0.name() {
             Some(name) => format!("Table {name:?}"),
             None => "Anonymous table".to_owned(),
@@ -44,7 +54,7 @@ impl Table {
             n => format!("{n} columns"),
         };
         let rows = display::rows(self.rows());
-        let bytes = display::bytes(self.0.nbytes());
+        let bytes = display::bytes(self.nbytes(py));
         let shared = if self.0.name().is_some() {
             "shared by name"
         } else {
@@ -88,8 +98,8 @@ impl Table {
 
     /// The bytes of all buffers, without padding.
     #[getter]
-    fn nbytes(&self) -> u64 {
-        self.0.nbytes()
+    fn nbytes(&self, py: Python<'_>) -> u64 {
+        py.detach(|| self.0.nbytes())
     }
 
     fn __len__(&self) -> usize {
@@ -202,6 +212,10 @@ impl Table {
     /// it from beginning: `LeaseHeld` names who holds them, after waiting for `timeout` seconds.
     /// New readers wait for the end of the block. An update in it that has to be swapped in lets
     /// them in for a moment.
+    ///
+    /// This thread may query, update and copy (`to_numpy(copy=True)`) in the block, and open
+    /// `writable()` in it. Views, which could outlive it, and `append` are `LeaseHeld`. Results
+    /// share no memory with the table.
     #[pyo3(signature = (timeout=None))]
     fn exclusive(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Exclusive> {
         Ok(Exclusive::new(self.0.clone(), update::seconds(py, timeout)?))
@@ -383,15 +397,15 @@ impl Table {
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
-        match arrow_out::batches(py, &self.0) {
-            Ok(batches) => display::text(&self.title(), &self.0.schema(), &batches, self.rows()),
-            Err(error) => format!("{}\n  cannot be read: {}", self.title(), error.value(py)),
+        match self.shown(py) {
+            Ok(batches) => display::text(&self.title(py), &self.0.schema(), &batches, self.rows()),
+            Err(error) => format!("{}\n  cannot be read: {}", self.title(py), error.value(py)),
         }
     }
 
     /// For notebooks.
     fn _repr_html_(&self, py: Python<'_>) -> PyResult<String> {
-        let batches = arrow_out::batches(py, &self.0)?;
-        Ok(display::html(&self.title(), &self.0.schema(), &batches, self.rows()))
+        let batches = self.shown(py)?;
+        Ok(display::html(&self.title(py), &self.0.schema(), &batches, self.rows()))
     }
 }

@@ -1,6 +1,6 @@
 //! The block in which NumPy writes the values of a published table.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use insitu::UpdateOptions;
@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::filled::Arrays;
-use crate::{errors, interrupt, numpy_out};
+use crate::{errors, interrupt, numpy_out, shutdown};
 
 /// A table whose values a block may write, from `Table.writable`.
 ///
@@ -17,7 +17,7 @@ use crate::{errors, interrupt, numpy_out};
 pub struct Writable {
     table: insitu::Table,
     timeout: Option<Duration>,
-    writing: Mutex<Option<insitu::Writing>>,
+    writing: Mutex<Option<Arc<insitu::Writing>>>,
     arrays: Arrays<usize>,
 }
 
@@ -26,8 +26,8 @@ impl Writable {
         Self { table, timeout, writing: Mutex::new(None), arrays: Arrays::new() }
     }
 
-    /// Locked while columns are opened, and never while Python runs.
-    fn writing(&self) -> MutexGuard<'_, Option<insitu::Writing>> {
+    /// Locked for a moment, with the GIL: no fork of Python's finds it locked.
+    fn writing(&self) -> MutexGuard<'_, Option<Arc<insitu::Writing>>> {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -43,7 +43,7 @@ impl Writable {
             this.table.writable(options)
         })?;
         // A second entry is refused by the lease that the first one has.
-        *this.writing() = Some(writing);
+        *this.writing() = Some(Arc::new(writing));
         Ok(slf)
     }
 
@@ -54,14 +54,14 @@ impl Writable {
         exception: &Bound<'_, PyAny>,
         _details: &Bound<'_, PyTuple>,
     ) -> PyResult<()> {
-        self.arrays.close(py)?;
-        let Some(writing) = self.writing().take() else { return Ok(()) };
+        let closed = self.arrays.close(py);
+        let Some(writing) = self.writing().take() else { return closed };
         let failed = !exception.is_none();
         let ended = py.detach(|| if failed { writing.abandon() } else { writing.finish() });
         match ended {
             // Not to hide what ended the block.
             Err(_) if failed => Ok(()),
-            ended => ended.map_err(|error| errors::raise(py, error)),
+            ended => ended.map_err(|error| errors::raise(py, error)).and(closed),
         }
     }
 
@@ -73,12 +73,11 @@ impl Writable {
         if let Some(array) = self.arrays.get(py, &index) {
             return Ok(array);
         }
-        let canvas = py.detach(|| match &*self.writing() {
-            Some(writing) => writing.values(index),
-            None => Err(insitu::Error::InvalidArgument(
-                "a table is written within a block: with table.writable() as w: ...".into(),
-            )),
-        });
+        let Some(writing) = self.writing().clone() else {
+            let advice = "a table is written within a block: with table.writable() as w: ...";
+            return Err(errors::new(py, "InvalidArgument", advice));
+        };
+        let canvas = py.detach(|| writing.values(index));
         let canvas = canvas.map_err(|error| errors::raise(py, error))?;
         let dtype = numpy_out::filled_as(self.table.schema().field(index).data_type());
         let dtype = dtype.ok_or_else(|| {
@@ -90,6 +89,7 @@ impl Writable {
     /// Stores values into a whole column: what NumPy broadcasts.
     fn __setitem__(&self, column: &str, values: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = values.py();
+        let _inside = shutdown::enter();
         self.__getitem__(py, column)?.set_item(py.Ellipsis(), values)
     }
 

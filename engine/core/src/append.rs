@@ -83,7 +83,9 @@ impl Table {
             }
         }
         let patience = Patience { timeout: PATIENCE, interrupt, what: "append" };
-        let updater = self.updater_of_last(name, &patience)?;
+        let advice = "a revision would have a part in its memory; append when the block has ended";
+        let updater = self.updater_of_last(name, &patience);
+        let updater = updater.map_err(|error| self.advise(error, advice))?;
         let pin = updater.pin().clone();
         let base = region.shared.meta(&pin)?;
         if base.arrow.fields() != own.fields() {

@@ -59,6 +59,20 @@ pub(crate) fn chunks(table: &Table, chunks: &[Arc<Chunk>]) -> Result<Vec<Vec<Arr
     chunks.iter().map(of).collect()
 }
 
+/// Some columns of a version, per column and chunk, to be copied while the caller has the table
+/// exclusively: nothing else keeps their content.
+pub(crate) fn to_copy(version: &Arc<Version>, columns: &[usize]) -> Result<Vec<Vec<ArrayData>>> {
+    version.trust_values()?;
+    let keeper = Arc::new(Keeper { _lease: None, version: version.clone() });
+    let (fields, chunks) = (version.meta.arrow.fields(), &version.meta.layout.chunks);
+    let of = |index: &usize| -> Result<Vec<ArrayData>> {
+        let field = fields.get(*index);
+        let chunks = chunks.iter().filter_map(|chunk| Some((field?, chunk.columns.get(*index)?)));
+        chunks.map(|(field, column)| data(&keeper, field.data_type(), column)).collect()
+    };
+    columns.iter().map(of).collect()
+}
+
 fn keep(table: &Table) -> Result<Arc<Keeper>> {
     let (version, lease) = table.leased("view")?;
     version.trust_values()?;

@@ -18,6 +18,7 @@ mod append;
 mod builder;
 mod conform;
 pub mod error;
+mod exclusive;
 mod export;
 mod ingest;
 mod ipc_schema;
@@ -45,6 +46,7 @@ mod zones;
 
 pub use builder::{BuildOptions, Builder, Canvas};
 pub use error::{Error, ErrorCode, Result};
+pub use exclusive::Exclusive;
 pub use pass::{Way, WeakRegion};
 pub use prepared::{Prepared, RunOptions};
 pub use query::{CollectOptions, Query};
@@ -53,7 +55,7 @@ pub use stats::Stats;
 pub use summary::Summary;
 pub use table::Table;
 pub use types::from_arrow as data_type;
-pub use update::{Exclusive, UpdateOptions};
+pub use update::UpdateOptions;
 pub use writable::Writing;
 
 pub use insitu_query::{

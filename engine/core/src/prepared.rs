@@ -108,7 +108,7 @@ impl Prepared {
         };
         let shared = &table.region().shared;
         // Held to the end of the run: nobody changes what is being read.
-        let (version, lease) = table.leased_while("query")?;
+        let (version, hold) = table.leased_while("query")?;
         let memory = ResultMemory::new(shared, name.is_some());
         let interrupt = options.interrupt.unwrap_or(&|| false);
         let context = Context {
@@ -122,7 +122,7 @@ impl Prepared {
         let origins = run::origins(&output);
         let schema = self.result_schema(&version.meta, &output, origins)?;
         let Made { layout, keep, stats } =
-            run::assemble(&version, lease, memory, output, interrupt)?;
+            run::assemble(&version, hold, memory, output, interrupt)?;
         match name {
             Some(name) => {
                 table.region().publish(name.name, schema, layout, stats, &keep, name.replace)

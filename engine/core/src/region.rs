@@ -16,15 +16,16 @@ use insitu_region::{
 };
 
 use crate::error::{Error, Result};
+use crate::exclusive::{Held, Hold};
 use crate::ingest;
 use crate::layout::{Layout, Place};
 use crate::manifest;
+use crate::query::CollectOptions;
 use crate::slab::Slabs;
 use crate::statistics;
 use crate::stats::{Counters, Stats};
 use crate::storage::{Anonymous, Storage};
 use crate::table::Table;
-use crate::update::Held;
 use crate::version::Meta;
 use crate::zones;
 
@@ -255,7 +256,13 @@ impl Region {
     /// `TableExists`, `RegionFull`, `TableLimit`, `Stale`.
     pub fn put_table(&self, name: &str, table: &Table, replace: bool) -> Result<Table> {
         self.refuse_taken(name, replace)?;
-        let (version, _lease) = table.leased_while("naming")?;
+        let (version, hold) = table.leased_while("naming")?;
+        if let Hold::Own(loan) = hold {
+            // A query copies what cannot be shared now.
+            drop(loan);
+            let copy = table.query().collect(None, CollectOptions::default())?;
+            return self.put_table(name, &copy, replace);
+        }
         let meta = &version.meta;
         let keep = match &version.storage {
             Storage::Named(pin) => match self.own_pin(table.region(), pin)? {

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use arrow::array::Array;
 use arrow::datatypes::{Field as ArrowField, Schema as ArrowSchema, SchemaRef};
 use insitu_query::{ColumnStats, DataType, NewColumn, Output, OutputColumn};
-use insitu_region::Lease;
 
 use crate::error::{Error, Result};
+use crate::exclusive::Hold;
+use crate::export;
 use crate::ingest::{self, Cut};
 use crate::layout::{Chunk, Column, Layout, Place};
 use crate::memory::ResultMemory;
@@ -49,10 +50,10 @@ pub(crate) fn origins(output: &Output) -> Vec<Option<usize>> {
         .collect()
 }
 
-/// Puts together the layout of a result over `table`; `lease` is what the run held on it.
+/// Puts together the layout of a result over `table`; `hold` is what the run had on it.
 pub(crate) fn assemble(
-    table: &Version,
-    lease: Option<Lease>,
+    table: &Arc<Version>,
+    hold: Hold,
     memory: ResultMemory<'_>,
     output: Output,
     interrupt: &dyn Fn() -> bool,
@@ -83,6 +84,10 @@ pub(crate) fn assemble(
         let columns = made.iter().flatten().cloned().collect();
         (cut, keep) = cut_like(table, &fields, Chunk { rows, columns }, keep, interrupt)?;
     }
+    let mut copied = None;
+    if shares && matches!(hold, Hold::Own(_)) {
+        copied = Some(copy_shared(table, &origins(&output), &mut keep, interrupt)?);
+    }
     let chunks = if !shares {
         vec![Arc::new(Chunk { rows, columns: made.into_iter().flatten().collect() })]
     } else {
@@ -96,7 +101,11 @@ pub(crate) fn assemble(
                         new.as_mut().and_then(Iterator::next).unwrap_or(made).clone()
                     }
                     (None, OutputColumn::Shared { source }) => {
-                        chunk.columns.get(*source).cloned().ok_or_else(|| {
+                        let column = match &copied {
+                            Some(copied) => copied.column(number, *source),
+                            None => chunk.columns.get(*source).cloned(),
+                        };
+                        column.ok_or_else(|| {
                             Error::ShapeMismatch(
                                 "a result shares a column that is not there".into(),
                             )
@@ -111,13 +120,10 @@ pub(crate) fn assemble(
     };
     let mut stats = None;
     if shares {
-        match &table.storage {
-            Storage::Named(_) => {
-                if let Some(lease) = lease {
-                    keep.share_lease(&lease.kept()?);
-                }
-            }
-            Storage::Anonymous(anonymous) => keep.share(anonymous),
+        match (&table.storage, &hold) {
+            (Storage::Named(_), Hold::Shared(lease)) => keep.share_lease(&lease.kept()?),
+            (Storage::Named(_), _) => {}
+            (Storage::Anonymous(anonymous), _) => keep.share(anonymous),
         }
         stats = source.stats.as_ref().map(|known| {
             origins(&output)
@@ -127,6 +133,48 @@ pub(crate) fn assemble(
         });
     }
     Ok(Made { layout: Layout { rows, chunks, ..Layout::default() }, keep, stats })
+}
+
+/// Columns of a table that were copied for a result, chunk by chunk.
+struct Copied {
+    /// Which columns of the table, ascending.
+    sources: Vec<usize>,
+    chunks: Vec<Chunk>,
+}
+
+impl Copied {
+    fn column(&self, chunk: usize, source: usize) -> Option<Arc<Column>> {
+        let at = self.sources.binary_search(&source).ok()?;
+        self.chunks.get(chunk)?.columns.get(at).cloned()
+    }
+}
+
+/// Copies the columns that a result would share with a table in whose memory nobody may have a part.
+fn copy_shared(
+    table: &Arc<Version>,
+    origins: &[Option<usize>],
+    keep: &mut Anonymous,
+    interrupt: &dyn Fn() -> bool,
+) -> Result<Copied> {
+    let mut sources: Vec<usize> = origins.iter().flatten().copied().collect();
+    sources.sort_unstable();
+    sources.dedup();
+    let shared = &table.region.shared;
+    let (arrow, chunks) = (&table.meta.arrow, &table.meta.layout.chunks);
+    let fields: Vec<_> = sources.iter().filter_map(|i| arrow.fields().get(*i)).cloned().collect();
+    let schema = Arc::new(ArrowSchema::new(fields));
+    let rows: Vec<usize> = chunks.iter().map(|chunk| size(chunk.rows)).collect::<Result<_>>()?;
+    let columns = export::to_copy(table, &sources)?;
+    let made =
+        ingest::ingest_columns(shared, &schema, &columns, &rows, Cut::EveryBatch, interrupt)?;
+    shared.counters.copy(made.extents.iter().map(|extent| extent.len()).sum());
+    keep.extents.extend(made.extents.into_iter().map(Arc::new));
+    Ok(Copied { sources, chunks: made.layout.chunks })
+}
+
+fn size(rows: u64) -> Result<usize> {
+    let too_long = |_| Error::corrupt("a table has more rows than memory has bytes");
+    usize::try_from(rows).map_err(too_long)
 }
 
 /// Copies new columns so that they have the chunks of `table`: a chunk's buffers begin at aligned
@@ -151,9 +199,8 @@ fn cut_like(
     let shared = &table.region.shared;
     shared.counters.copy(result.nbytes());
 
-    let too_long = |_| Error::corrupt("a table has more rows than memory has bytes");
     let chunks = &table.meta.layout.chunks;
-    let rows = chunks.iter().map(|chunk| usize::try_from(chunk.rows).map_err(too_long));
+    let rows = chunks.iter().map(|chunk| size(chunk.rows));
     let rows = rows.collect::<Result<Vec<usize>>>()?;
     let mut columns = Vec::with_capacity(fields.len());
     for index in 0..fields.len() {

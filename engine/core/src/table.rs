@@ -9,7 +9,8 @@ use arrow::record_batch::RecordBatch;
 use insitu_query::Plan;
 use insitu_region::{ForkMutex, Lease, Pin};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::exclusive::Hold;
 use crate::export;
 use crate::query::Query;
 use crate::region::Region;
@@ -69,12 +70,21 @@ impl Table {
     /// What it is now, and what keeps the content so while someone looks at it: a lease on a table
     /// of the catalog; nothing is needed for a result, which nobody changes.
     pub(crate) fn leased(&self, what: &str) -> Result<(Arc<Version>, Option<Lease>)> {
-        self.leased_by(|pin| pin.lease_for(what))
+        let advice = "a view could outlive that; compute with a query, or copy the values \
+                      (to_numpy with copy=True)";
+        self.leased_by(|pin| pin.lease_for(what)).map_err(|error| self.advise(error, advice))
     }
 
-    /// The same for as long as something runs on this thread.
-    pub(crate) fn leased_while(&self, what: &str) -> Result<(Arc<Version>, Option<Lease>)> {
-        self.leased_by(|pin| pin.lease_while(what))
+    /// The same for as long as something runs on this thread, which may have the table exclusively.
+    pub(crate) fn leased_while(&self, what: &str) -> Result<(Arc<Version>, Hold)> {
+        match self.leased_by(|pin| pin.lease_while(what)) {
+            Ok((version, lease)) => Ok((version, lease.map_or(Hold::Unneeded, Hold::Shared))),
+            Err(error @ Error::LeaseHeld { .. }) => match self.borrow()? {
+                Some((version, loan)) => Ok((version, Hold::Own(loan))),
+                None => Err(error),
+            },
+            Err(error) => Err(error),
+        }
     }
 
     fn leased_by(

@@ -7,15 +7,13 @@
 //! answer cannot change any more.
 
 use std::sync::Arc;
-use std::thread::ThreadId;
 use std::time::Duration;
 
 use insitu_query::{Bound, Context, Expr, Heap, Update, Writable, ZoneSink};
-use insitu_region::{
-    Exclusive as Lease, Extent, ForkMutex, Obstacle, Part, Patience, Pin, Updater, fork_generation,
-};
+use insitu_region::{Exclusive as Lease, Extent, Obstacle, Part, Patience, Pin, Updater};
 
 use crate::error::{Error, Result};
+use crate::exclusive::{Hold, Loan};
 use crate::layout::{Layout, Place};
 use crate::manifest::{self, ALIGN};
 use crate::memory::ResultMemory;
@@ -54,64 +52,11 @@ impl UpdateOptions<'_> {
         self.interrupt.unwrap_or(&|| false)
     }
 
+    /// How long to wait, unless it was told.
     pub(crate) fn patience(&self, default: Duration) -> Patience<'_> {
         let timeout = self.timeout.unwrap_or(default);
         let what = if self.what.is_empty() { "update" } else { self.what };
         Patience { timeout, interrupt: self.interrupt(), what }
-    }
-}
-
-/// Exclusive leases of this process that wait for their holders' next update.
-pub(crate) type Held = ForkMutex<Vec<Arc<Block>>>;
-
-/// An exclusive lease over several updates, and the thread whose they are.
-pub(crate) struct Block {
-    thread: ThreadId,
-    /// The process of the thread: a forked child does not have what its parent has exclusively.
-    process: u64,
-    hold: ForkMutex<Hold>,
-    timeout: Option<Duration>,
-}
-
-/// What a block has of its table.
-#[derive(Default)]
-enum Hold {
-    /// All of it.
-    Lease(Lease),
-    /// Nothing: an update swapped a version in, or tried to, and the table was not to be had again
-    /// at once. The next update asks once more, before it changes anything.
-    Lost(Pin),
-    /// The block has ended.
-    #[default]
-    Ended,
-}
-
-/// A table that its holder's thread has for itself: nobody else reads or changes it, and updates by
-/// that thread need not ask. Dropped, it is everyone's again.
-pub struct Exclusive {
-    table: Table,
-    block: Arc<Block>,
-}
-
-impl Exclusive {
-    /// The table.
-    pub fn table(&self) -> &Table {
-        &self.table
-    }
-}
-
-impl Drop for Exclusive {
-    fn drop(&mut self) {
-        let held = &self.table.region().shared.held;
-        held.lock().retain(|block| !Arc::ptr_eq(block, &self.block));
-        let hold = std::mem::replace(&mut *self.block.hold.lock(), Hold::Ended);
-        drop(hold);
-    }
-}
-
-impl std::fmt::Debug for Exclusive {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Exclusive").field(&self.table).finish()
     }
 }
 
@@ -160,8 +105,8 @@ impl Table {
                     .into(),
             ));
         };
-        if let Some(block) = self.own_block(&pin.follow()?) {
-            return self.update_within(&block, &update, options);
+        if let Some(loan) = self.own_lease(&pin.follow()?) {
+            return self.update_within(loan, &update, options);
         }
         let updater = pin.updater(&options.patience(TURN))?;
         drop(seen);
@@ -205,32 +150,6 @@ impl Table {
         }
     }
 
-    /// Takes the table exclusively, for several updates by this thread.
-    ///
-    /// # Errors
-    /// `LeaseHeld` if others read or update it longer than the timeout (none: not at all, and ten
-    /// seconds for an update); `Stale`, `Poisoned`, `ReadOnly`, `Cancelled`.
-    pub fn exclusive(&self, options: UpdateOptions<'_>) -> Result<Exclusive> {
-        self.region().shared.check_open()?;
-        let seen = self.version()?;
-        let Storage::Named(pin) = &seen.storage else {
-            return Err(Error::Unsupported(
-                "a result without a name is this process's alone already".into(),
-            ));
-        };
-        let updater = pin.updater(&options.patience(TURN))?;
-        let lease = updater.exclusive(&options.patience(Duration::ZERO)).map_err(|(_, e)| e)?;
-        self.at(lease.pin())?;
-        let block = Arc::new(Block {
-            thread: std::thread::current().id(),
-            process: fork_generation(),
-            hold: ForkMutex::new(Hold::Lease(lease)),
-            timeout: options.timeout,
-        });
-        self.region().shared.held.lock().push(block.clone());
-        Ok(Exclusive { table: self.clone(), block })
-    }
-
     /// Accepts the content of a poisoned table as it is: each row is old or new. Of another table
     /// nothing changes.
     ///
@@ -249,42 +168,15 @@ impl Table {
         self.pin().is_some_and(|pin| pin.is_poisoned())
     }
 
-    /// The exclusive lease that this thread has on this version of the table.
-    fn own_block(&self, pin: &Pin) -> Option<Arc<Block>> {
-        let held = self.region().shared.held.lock();
-        let own = (std::thread::current().id(), fork_generation());
-        // One that is locked is at work: an update within an update is refused like any other's.
-        let is_it = |block: &Block| match block.hold.try_lock().as_deref() {
-            Some(Hold::Lease(lease)) => lease.pin().sequence() == pin.sequence(),
-            Some(Hold::Lost(last)) => {
-                last.follow().is_ok_and(|last| last.sequence() == pin.sequence())
-            }
-            Some(Hold::Ended) | None => false,
-        };
-        held.iter().find(|b| (b.thread, b.process) == own && is_it(b)).cloned()
-    }
-
     /// An update under an exclusive lease that this thread has.
     fn update_within(
         &self,
-        block: &Block,
+        mut loan: Loan,
         update: &Update,
         options: UpdateOptions<'_>,
     ) -> Result<()> {
-        let again = |pin: &Pin| {
-            let timeout = block.timeout.unwrap_or(TURN);
-            let patience = Patience { timeout, ..options.patience(TURN) };
-            let updater = pin.updater(&patience)?;
-            updater.exclusive(&patience).map_err(|(_, e)| e)
-        };
-        let mut hold = block.hold.lock();
-        if let Hold::Lost(pin) = &*hold {
-            let lease = again(pin)?;
-            *hold = Hold::Lease(lease);
-        }
-        let Hold::Lease(lease) = &*hold else {
-            return Err(Error::InvalidArgument("the exclusive block has ended".into()));
-        };
+        loan.regain(&options)?;
+        let lease = loan.lease()?;
         let shown = self.at(lease.pin())?;
         let bound = bind(update, &shown, options)?;
         if !options.atomic {
@@ -294,16 +186,8 @@ impl Table {
                 Outcome::Refused(_) => {}
             }
         }
-        // The version that comes of it, or this one, is taken exclusively as this one was.
-        let pin = lease.pin().clone();
-        let Hold::Lease(lease) = std::mem::replace(&mut *hold, Hold::Lost(pin.clone())) else {
-            return Ok(());
-        };
-        let swapped = self.swap_bound(lease.into_updater(), &shown, update, &bound, options);
-        if let Ok(lease) = again(&pin) {
-            *hold = Hold::Lease(lease);
-        }
-        swapped.map(drop)
+        let swap = |updater| self.swap_bound(updater, &shown, update, &bound, options);
+        loan.swap(&options, swap).map(drop)
     }
 
     /// Writes over the old values, unless something stands in the way.
@@ -412,7 +296,7 @@ impl Table {
         cx.interrupt = interrupt;
         let output = bound.compute(shown.view()?, &cx)?;
         let Made { mut layout, mut keep, .. } =
-            run::assemble(shown, Some(lease.clone()), memory, output, interrupt)?;
+            run::assemble(shown, Hold::Shared(lease.clone()), memory, output, interrupt)?;
         let zones = self.count_zones(shown, update.columns(), &mut layout)?;
         keep.extents.extend(zones.map(Arc::new));
         if interrupt() {

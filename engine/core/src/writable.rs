@@ -16,12 +16,13 @@ use std::time::Duration;
 use arrow::datatypes::{DataType, SchemaRef};
 use insitu_kernels::copy::zero_padding;
 use insitu_region::{
-    Exclusive as Lease, Extent, ForkMutex, Obstacle, Part, Updater, fork_generation,
+    Exclusive as Lease, Extent, ForkMutex, Obstacle, Part, Pin, Updater, fork_generation,
 };
 
 use crate::builder::sheet::{Canvas, Sheet};
 use crate::builder::{exact, pack};
 use crate::error::{Error, Result};
+use crate::exclusive::Loan;
 use crate::layout::{Layout, Place, fixed_width};
 use crate::manifest;
 use crate::storage::Storage;
@@ -54,9 +55,26 @@ struct Open {
 /// Where the values go.
 enum Way {
     /// Over the old ones; the content version of the change, once it was begun.
-    Over(Lease, Option<u64>),
+    Over(Grip, Option<u64>),
     /// Beside them.
     Beside(Updater),
+    /// Beside them, while the thread has the table exclusively.
+    BesideOwn(Loan),
+}
+
+/// An exclusive lease for the writing, or that of the block around it.
+enum Grip {
+    New(Lease),
+    Own(Loan),
+}
+
+impl Grip {
+    fn lease(&self) -> Result<&Lease> {
+        match self {
+            Grip::New(lease) => Ok(lease),
+            Grip::Own(loan) => loan.lease(),
+        }
+    }
 }
 
 /// A column that was handed out.
@@ -86,18 +104,23 @@ impl Table {
                 "a result without a name cannot be written by hand: give it one with put".into(),
             ));
         };
+        if let Some(mut loan) = self.own_lease(&pin.follow()?) {
+            loan.regain(&options)?;
+            let lease = loan.lease()?;
+            let shown = self.at(lease.pin())?;
+            let targets = writable(&shown);
+            let over = targets.overlap(&shown).is_none()
+                && lease.updater().obstacle(targets.places())?.is_none();
+            let way = match over {
+                true => Way::Over(Grip::Own(loan), None),
+                false => Way::BesideOwn(loan),
+            };
+            return Ok(self.writing(shown, way));
+        }
         let updater = pin.updater(&options.patience(TURN))?;
         drop(seen);
         let shown = self.at(updater.pin())?;
-        let columns: Vec<usize> = shown
-            .meta
-            .arrow
-            .fields()
-            .iter()
-            .enumerate()
-            .filter_map(|(index, field)| width(field.data_type()).map(|_| index))
-            .collect();
-        let targets = Targets::of(&shown, &columns);
+        let targets = writable(&shown);
         let over = |updater: &Updater| {
             let obstacle = updater.obstacle(targets.places())?;
             Ok::<_, Error>(matches!(obstacle, None | Some(Obstacle::Leased)))
@@ -107,14 +130,18 @@ impl Table {
         } else {
             let lease = updater.exclusive(&options.patience(Duration::ZERO)).map_err(|(_, e)| e)?;
             match over(lease.updater())? {
-                true => Way::Over(lease, None),
+                true => Way::Over(Grip::New(lease), None),
                 false => Way::Beside(lease.into_updater()),
             }
         };
+        Ok(self.writing(shown, way))
+    }
+
+    fn writing(&self, shown: Arc<Version>, way: Way) -> Writing {
         let meta = shown.meta.clone();
         let open = Open { shown, way, columns: BTreeMap::new() };
         let (table, state) = (self.clone(), ForkMutex::new(Some(open)));
-        Ok(Writing { table, meta, state, process: fork_generation() })
+        Writing { table, meta, state, process: fork_generation() }
     }
 }
 
@@ -188,9 +215,9 @@ impl Writing {
                 field.data_type()
             )));
         };
-        if let Way::Over(lease, begun @ None) = way {
+        if let Way::Over(grip, begun @ None) = way {
             // From here on a death leaves what nobody can tell from a half of it.
-            *begun = Some(lease.begin()?);
+            *begun = Some(grip.lease()?.begin()?);
         }
         let boolean = *field.data_type() == DataType::Boolean;
         let chunks = &self.meta.layout.chunks;
@@ -202,7 +229,7 @@ impl Writing {
         {
             let mut offset = place.offset;
             let mut extent = None;
-            if let Way::Beside(_) = way {
+            if let Way::Beside(_) | Way::BesideOwn(_) = way {
                 let copy = shared.allocate(place.len.max(OWN_PAGES))?;
                 let from = shown.address(*place)?;
                 // SAFETY: the version keeps the source, the extent is ours, and as long.
@@ -260,7 +287,8 @@ impl Writing {
         }
         let pin = match way {
             Way::Over(_, None) => return Ok(()),
-            Way::Over(lease, Some(content)) => {
+            Way::Over(grip, Some(content)) => {
+                let lease = grip.lease()?;
                 // Also if the table has lost its name: what was handed out shows its memory.
                 columns.values().for_each(|written| written.sheet.keep(lease.pin()));
                 for (index, written) in columns.iter().filter(|(_, written)| written.detached) {
@@ -270,18 +298,16 @@ impl Writing {
                 }
                 let changed: Vec<usize> = columns.keys().copied().collect();
                 // Statistics are hints: without them the values are no less what they are.
-                let _ = self.renew(&lease, &shown, &changed, content);
+                let _ = self.renew(lease, &shown, &changed, content);
                 lease.finish()?;
                 self.table.region().shared.counters.updated_in_place();
                 lease.pin().clone()
             }
-            Way::Beside(_) if columns.is_empty() => return Ok(()),
-            Way::Beside(updater) => {
-                let swapped = self.swap(updater, &shown, &columns);
-                if swapped.is_err() {
-                    columns.values().for_each(|written| written.sheet.revoke());
-                }
-                swapped?
+            Way::Beside(_) | Way::BesideOwn(_) if columns.is_empty() => return Ok(()),
+            Way::Beside(updater) => self.swap(updater, &shown, &columns)?,
+            Way::BesideOwn(mut loan) => {
+                let options = UpdateOptions { what: "writable", ..UpdateOptions::default() };
+                loan.swap(&options, |updater| self.swap(updater, &shown, &columns))?
             }
         };
         columns.values().for_each(|written| written.sheet.keep(&pin));
@@ -298,7 +324,8 @@ impl Writing {
         let open = self.state.lock().take();
         let Some(Open { shown: _shown, way, columns }) = open else { return Ok(()) };
         match way {
-            Way::Over(lease, begun) => {
+            Way::Over(grip, begun) => {
+                let lease = grip.lease()?;
                 for written in columns.values() {
                     match written.detached {
                         true => written.sheet.revoke(),
@@ -310,7 +337,7 @@ impl Writing {
                 }
                 if begun.is_some() { Ok(lease.finish()?) } else { Ok(()) }
             }
-            Way::Beside(_) => {
+            Way::Beside(_) | Way::BesideOwn(_) => {
                 columns.values().for_each(|written| written.sheet.revoke());
                 Ok(())
             }
@@ -369,13 +396,26 @@ impl Writing {
         Ok(())
     }
 
-    /// Publishes a version with the written columns in place of the old.
+    /// Publishes a version with the written columns in place of the old, or takes their memory back.
     fn swap(
         &self,
         updater: Updater,
         shown: &Version,
         columns: &BTreeMap<usize, Written>,
-    ) -> Result<insitu_region::Pin> {
+    ) -> Result<Pin> {
+        let swapped = self.publish(updater, shown, columns);
+        if swapped.is_err() {
+            columns.values().for_each(|written| written.sheet.revoke());
+        }
+        swapped
+    }
+
+    fn publish(
+        &self,
+        updater: Updater,
+        shown: &Version,
+        columns: &BTreeMap<usize, Written>,
+    ) -> Result<Pin> {
         let shared = &self.table.region().shared;
         let old = updater.pin().clone();
         let mut layout: Layout = self.meta.layout.clone();
@@ -446,6 +486,13 @@ impl std::fmt::Debug for Writing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Writing").field(&self.table).finish()
     }
+}
+
+/// The values of all columns that can be written by hand.
+fn writable(version: &Version) -> Targets {
+    let fields = version.meta.arrow.fields().iter().enumerate();
+    let fixed = fields.filter(|(_, field)| width(field.data_type()).is_some());
+    Targets::of(version, &fixed.map(|(index, _)| index).collect::<Vec<_>>())
 }
 
 /// Bytes per value as they are handed out; of booleans one.

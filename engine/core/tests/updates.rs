@@ -199,7 +199,7 @@ fn several_updates_share_one_exclusive_lease() {
     for _ in 0..3 {
         alone.table().update(sets(&[("b", col("b") + 1)]), None, IN_PLACE).unwrap();
     }
-    // By any handle of this thread; reading has to wait for the end, which this thread would miss.
+    // By any handle of this thread; a view could outlive the lease.
     region.get("t").unwrap().update(sets(&[("b", col("b") + 1)]), None, PLAIN).unwrap();
     assert_eq!(table.to_batches().unwrap_err().code(), ErrorCode::LeaseHeld);
     let elsewhere = table.clone();
@@ -241,6 +241,97 @@ fn an_update_that_fails_beside_the_values_does_not_end_the_exclusive_lease() {
     drop(alone);
     table.update(sets(&[("b", col("b") + 1)]), None, IN_PLACE).unwrap();
     assert_eq!(counts(&region), (2, 0));
+}
+
+#[test]
+fn who_has_a_table_exclusively_reads_it_and_shares_nothing() {
+    let region = region();
+    let more = batch(70_000);
+    let table = put(&region, "t").append(&more.schema(), vec![Ok(more)], &|| false).unwrap();
+    assert_eq!(table.num_chunks(), 2);
+    let sum = |table: &Table| {
+        let query = table.query().select(vec![col("b").sum()]);
+        let result = query.collect(None, CollectOptions::default()).unwrap();
+        rows(&result)[0].column(0).as_primitive::<Int64Type>().value(0)
+    };
+    let total = sum(&table);
+    let before = vec![batch(ROWS), batch(70_000)];
+    let count = table.num_rows() as i64;
+    let prepared = table.query().select(vec![col("b").sum()]).prepare().unwrap();
+    let alone = table.exclusive(PLAIN).unwrap();
+    for i in 1..4 {
+        // What is read decides what is written.
+        let now = sum(&table);
+        assert_eq!(now, total + (i - 1) * count);
+        table
+            .update(sets(&[("b", col("b") + (now - total) / count - i + 2)]), None, IN_PLACE)
+            .unwrap();
+        prepared.run(None, &[], RunOptions::default()).unwrap();
+    }
+    let copies = region.stats().unwrap().copies;
+    let plain = table.query().collect(None, CollectOptions::default()).unwrap();
+    let mixed = table.query().with_columns(vec![(col("b") * 2).alias("c")]);
+    let mixed = mixed.collect(Some("mixed"), CollectOptions::default()).unwrap();
+    let named = region.put_table("named", &table, false).unwrap();
+    assert_eq!(region.stats().unwrap().copies, copies + 4, "chunks of a new column, and three");
+    let first = table.query().slice(1, Some(3)).collect(None, CollectOptions::default()).unwrap();
+    assert_eq!(rows(&first)[0].column(1).as_primitive::<Int64Type>().values(), &[4, 5, 6]);
+    let own = table.own_copy(3).unwrap().unwrap();
+    for refused in [
+        table.to_batches().unwrap_err(),
+        table.column(0).unwrap_err(),
+        table.append(&before[0].schema(), vec![Ok(before[0].clone())], &|| false).unwrap_err(),
+    ] {
+        assert_eq!(refused.code(), ErrorCode::LeaseHeld);
+        let text = refused.to_string();
+        assert!(text.starts_with("this thread has the table \"t\" exclusively: "), "{text}");
+    }
+    // They keep what they were made of.
+    table.update(sets(&[("b", col("b") - col("b"))]), None, IN_PLACE).unwrap();
+    assert_eq!(sum(&table), 0);
+    for copy in [&plain, &mixed, &named] {
+        assert_eq!(sum(copy), total + 3 * count);
+        assert_eq!(copy.num_chunks(), 2);
+        for (copy, before) in rows(copy).iter().zip(&before) {
+            assert_eq!(copy.column(3), before.column(3));
+            assert_eq!(copy.column(0), before.column(0));
+        }
+    }
+    assert_eq!(rows(&own)[0].column(0), before[0].column(3));
+    let elsewhere = table.clone();
+    let reader = std::thread::spawn(move || sum(&elsewhere));
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(!reader.is_finished());
+    table.update(sets(&[("b", col("b") + 1)]), None, IN_PLACE).unwrap();
+    drop(alone);
+    assert_eq!(reader.join().unwrap(), count);
+    assert!(table.own_copy(3).unwrap().is_none());
+    assert_eq!(rows(&table).len(), 2);
+    assert!(region.verify().ok(), "{:?}", region.verify());
+}
+
+#[test]
+fn nothing_runs_within_what_runs_under_an_exclusive_lease() {
+    let region = region();
+    let table = put(&region, "t");
+    let alone = table.exclusive(PLAIN).unwrap();
+    let refused = std::cell::Cell::new(0);
+    // As a signal handler of this thread would.
+    let interrupt = || {
+        let update = table.update(sets(&[("b", col("b") + 1)]), None, PLAIN).unwrap_err();
+        let query = table.query().collect(None, CollectOptions::default()).unwrap_err();
+        assert_eq!((update.code(), query.code()), (ErrorCode::LeaseHeld, ErrorCode::LeaseHeld));
+        refused.set(refused.get() + 1);
+        false
+    };
+    let query = table.query().select(vec![(col("b") * 2).sum()]);
+    let options = CollectOptions { interrupt: Some(&interrupt), ..CollectOptions::default() };
+    query.collect(None, options).unwrap();
+    let options = UpdateOptions { interrupt: Some(&interrupt), ..IN_PLACE };
+    table.update(sets(&[("b", col("b") + 1)]), None, options).unwrap();
+    assert!(refused.get() > 0);
+    table.update(sets(&[("b", col("b") + 1)]), None, IN_PLACE).unwrap();
+    drop(alone);
 }
 
 #[test]
