@@ -202,6 +202,19 @@ def test_head_prints_rows_for_people_and_values_for_programs(filled: ins.Region,
     assert "ünïcødé" in said("head", name, "kinds")
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_terminals_that_cannot_show_a_name(filled: ins.Region, name: str, encoding: str) -> None:
+    filled.put("täble ☃", {"cölumn ☃": np.arange(3)})
+    surroundings = {**os.environ, "PYTHONIOENCODING": encoding}
+    for command in (["inspect", name], ["head", name, "täble ☃"]):
+        done = insitu(*command, env=surroundings, encoding=encoding)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "?" in done.stdout
+    done = insitu("head", name, "täble ☂", env=surroundings, encoding=encoding)
+    assert done.returncode == 1
+    assert done.stderr.startswith("insitu: ")
+
+
 def test_head_does_not_go_through_pandas(filled: ins.Region, name: str) -> None:
     for arguments in (["head", name, "kinds"], ["head", name, "kinds", "--json"]):
         script = f"""

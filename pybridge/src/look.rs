@@ -46,7 +46,7 @@ pub fn _is_poisoned(table: &Table) -> bool {
 /// ("ascending", "descending" or None). Numbers are numbers, times are text. None without any.
 #[pyfunction]
 pub fn _statistics<'py>(py: Python<'py>, table: &Table) -> PyResult<Option<Bound<'py, PyList>>> {
-    let summaries = table.0.summaries().map_err(|error| errors::raise(py, error))?;
+    let summaries = py.detach(|| table.0.summaries()).map_err(|error| errors::raise(py, error))?;
     let Some(summaries) = summaries else { return Ok(None) };
     let list = PyList::empty(py);
     for summary in summaries {

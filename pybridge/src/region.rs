@@ -9,7 +9,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::builder::Builder;
 use crate::table::Table;
-use crate::{arrow_in, display, errors, interrupt, module, pickle, site, update};
+use crate::{arrow_in, display, errors, interrupt, module, pickle, shutdown, site, update};
 
 /// A region: shared memory that holds tables by name.
 ///
@@ -123,7 +123,9 @@ impl Region {
 
     fn __contains__(&self, py: Python<'_>, name: &Bound<'_, PyAny>) -> PyResult<bool> {
         match name.extract::<&str>() {
-            Ok(name) => self.0.contains(name).map_err(|error| errors::raise(py, error)),
+            Ok(name) => {
+                py.detach(|| self.0.contains(name)).map_err(|error| errors::raise(py, error))
+            }
             Err(_) => Ok(false),
         }
     }
@@ -231,6 +233,7 @@ impl Region {
              with repair()",
             flushed.left_out.join(", ")
         );
+        let _inside = shutdown::enter();
         let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
         PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 1)
     }

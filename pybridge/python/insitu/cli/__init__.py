@@ -14,6 +14,7 @@ A person's mistake is one line on standard error and an exit code, never a trace
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -27,6 +28,10 @@ from insitu.cli.text import clean
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; gives the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Names may hold anything, and not every terminal can show it.
+            stream.reconfigure(errors="replace")
     options = parser().parse_args(arguments)
     try:
         code: int = options.run(options)
