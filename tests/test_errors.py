@@ -11,6 +11,7 @@ from typing import Any
 
 import insitu as ins
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from insitu import col
@@ -114,8 +115,12 @@ def test_arguments_that_make_no_sense(tmp_path: Path, new_name: Any) -> None:
             attempt()
     with pytest.raises(ins.Error):
         ins.open(fd=9999)
-    with pytest.raises((TypeError, OverflowError, ValueError)):
-        ins.create(new_name(), capacity=-5)
+    for size in (-5, 2**64):
+        with pytest.raises(ins.InvalidArgument, match=f"{size} is no size"):
+            ins.create(new_name(), capacity=size)
+    for wrong in (1.5, b"8GiB", [1]):
+        with pytest.raises(ins.TypeMismatch, match="8GiB"):
+            ins.create(new_name(), capacity=wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -428,3 +433,9 @@ def test_unpickling_what_is_gone(region: ins.Region) -> None:
     del region["t"]
     with pytest.raises(ins.Stale, match="deleted"):
         pickle.loads(pickled)
+
+
+def test_an_index_that_cannot_become_a_column(region: ins.Region) -> None:
+    frame = pd.DataFrame({"x": [1, 2]}, index=pd.Index([3, 4], name="x"))
+    with pytest.raises(ins.InvalidArgument, match="drop=True"):
+        region.put("t", frame)

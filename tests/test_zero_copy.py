@@ -259,6 +259,21 @@ def test_several_chunks_are_no_view(region: ins.Region) -> None:
     assert t["a"].to_numpy().tolist() == [1, 2, 3]
 
 
+def test_a_requested_type_is_cast_to_or_refused(region: ins.Region) -> None:
+    t = region.put("t", pa.table({"n": [1, None, 300], "s": ["1", "x", None]}))
+    wide = pa.schema({"n": pa.float64(), "s": pa.large_string()})
+    assert pa.table(t, schema=wide).to_pydict() == {"n": [1, None, 300], "s": ["1", "x", None]}
+    # Nothing turns null on the way.
+    for narrow in ({"n": pa.int8(), "s": pa.string()}, {"n": pa.int64(), "s": pa.int64()}):
+        with pytest.raises(pa.ArrowInvalid):
+            pa.table(t, schema=pa.schema(narrow))
+    with pytest.raises(pa.ArrowInvalid):
+        pa.chunked_array(t["s"], pa.int64())
+    with pytest.raises(ins.CastFailed):
+        t["n"].__arrow_c_array__(pa.int8().__arrow_c_schema__())
+    assert pa.array(t["n"], pa.int32()).to_pylist() == [1, None, 300]
+
+
 def test_numpy_protocol(region: ins.Region) -> None:
     t = region.put("t", {"a": np.arange(4), "f": np.array([1.5, 2.5, np.nan, 0])})
     assert np.asarray(t["a"]).ctypes.data == t["a"].to_numpy().ctypes.data

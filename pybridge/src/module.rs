@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use insitu::{CreateOptions, IfExists, Location};
 use insitu_query::FunctionKind;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyDict, PyInt, PyList, PyString, PyTuple};
 
 use crate::builder::Builder;
 use crate::column::Column;
@@ -20,10 +20,27 @@ use crate::writable::Writable;
 use crate::{errors, look, pickle, shutdown, site};
 
 /// Bytes, or a size such as "8GiB".
-#[derive(FromPyObject)]
 enum Capacity {
     Bytes(u64),
     Text(String),
+}
+
+impl<'py> FromPyObject<'_, 'py> for Capacity {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        if let Ok(text) = value.cast::<PyString>() {
+            return Ok(Capacity::Text(text.to_str()?.to_owned()));
+        }
+        value.extract().map(Capacity::Bytes).map_err(|_| {
+            let kind = match value.is_instance_of::<PyInt>() {
+                true => "InvalidArgument",
+                false => "TypeMismatch",
+            };
+            let advice = "is no size; give bytes as an int, or text such as \"8GiB\"";
+            errors::new(value.py(), kind, format!("a capacity of {} {advice}", *value))
+        })
+    }
 }
 
 impl Capacity {

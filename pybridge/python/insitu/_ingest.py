@@ -36,7 +36,13 @@ def from_pandas(frame: Any) -> pa.Table:
     if isinstance(frame, pd.Series):
         frame = frame.to_frame("0" if frame.name is None else frame.name)
     if not isinstance(frame.index, pd.RangeIndex):
-        frame = frame.reset_index()
+        try:
+            frame = frame.reset_index()
+        except ValueError as error:
+            raise _native.InvalidArgument(
+                f"the index cannot become columns: {error}; rename it, or leave it out: "
+                "df.reset_index(drop=True)"
+            ) from error
     strange = [label for label in frame.columns if not isinstance(label, str)]
     if strange:
         raise _native.InvalidArgument(
