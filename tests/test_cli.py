@@ -102,7 +102,7 @@ def test_ls_lists_regions_of_memory_and_files(
         # To look is not to leave as the last one.
         assert facts("ls", other.name)[0]["sessions"] == 1
     ins.create(path=tmp_path / "one", capacity="1MiB").close()
-    (tmp_path / "two").write_bytes(b"INSITU\r\n" + b"\x02\0\0\0")
+    (tmp_path / "two").write_bytes(b"INSITU\r\n" + b"\x03\0\0\0")
     (tmp_path / "notes.txt").write_text("no region")
     os.mkfifo(tmp_path / "pipe")
     one, two = facts("ls", tmp_path)

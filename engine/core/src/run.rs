@@ -139,7 +139,7 @@ pub(crate) fn assemble(
 struct Copied {
     /// Which columns of the table, ascending.
     sources: Vec<usize>,
-    chunks: Vec<Chunk>,
+    chunks: Vec<Arc<Chunk>>,
 }
 
 impl Copied {
