@@ -103,8 +103,8 @@ impl Column {
     /// A view, or the error that says why there is none.
     fn view<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         const COPY: &str = "pass copy=True";
-        let dtype = match numpy_out::same_bytes(self.field.data_type()) {
-            Ok(dtype) => dtype,
+        let dtype = match numpy_out::dtype_of(py, self.field.data_type()) {
+            Ok(dtype) => dtype?,
             Err(why) => return Err(self.not_zero_copy(py, why, COPY)),
         };
         let mut arrays = self.arrays(py)?;
@@ -125,7 +125,7 @@ impl Column {
                 ));
             }
         }
-        numpy_out::view(py, array, PyArrayDescr::new(py, dtype)?)
+        numpy_out::view(py, array, dtype)
     }
 
     /// A fresh, writable array of a column without nulls whose values NumPy has as well; none for
