@@ -98,12 +98,13 @@ impl Window {
     /// # Errors
     /// [`Error::Io`] if the system refuses.
     pub fn seal(&self) -> Result<()> {
+        let mut open = OPEN.lock();
         // SAFETY: the range is this value's own mapping.
         let done = unsafe { libc::mprotect(self.base.cast(), self.bytes, libc::PROT_READ) };
         if done != 0 {
             return Err(Error::io("making a window read-only", io::Error::last_os_error()));
         }
-        self.close();
+        open.remove(&self.base.addr());
         Ok(())
     }
 
@@ -112,6 +113,8 @@ impl Window {
     /// # Errors
     /// [`Error::Io`] if the system refuses; the window then is as it was.
     pub fn revoke(&self) -> Result<()> {
+        // No fork in between, or the child would map again what is another's by then.
+        let mut open = OPEN.lock();
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
         // SAFETY: replaces this value's own mapping, at once, so that no address in it is ever
         // unmapped; nobody has a Rust reference to its bytes.
@@ -122,7 +125,7 @@ impl Window {
         }
         // SAFETY: advice over the mapping just made.
         unsafe { libc::madvise(self.base.cast(), self.bytes, libc::MADV_DONTDUMP) };
-        self.close();
+        open.remove(&self.base.addr());
         Ok(())
     }
 
@@ -332,6 +335,28 @@ mod tests {
         window.revoke().unwrap();
         // SAFETY: as above.
         assert_eq!(unsafe { window.as_mut_ptr().add(99_999).read() }, 0);
+    }
+
+    #[test]
+    fn a_window_is_not_closed_while_a_fork_looks_at_those_that_are_open() {
+        let region = region();
+        let extent = region.allocate(100_000).unwrap();
+        let window = region.window(extent.offset(), 100_000).unwrap();
+        // SAFETY: the window shows the extent.
+        unsafe { window.as_mut_ptr().write_bytes(9, 100_000) };
+        let fork = OPEN.lock();
+        std::thread::scope(|scope| {
+            let closing = scope.spawn(|| window.revoke());
+            std::thread::sleep(Duration::from_millis(50));
+            // SAFETY: mapped for as long as the window lives.
+            assert_eq!(unsafe { window.as_mut_ptr().add(99_999).read() }, 9);
+            assert!(fork.contains_key(&window.base.addr()));
+            drop(fork);
+            closing.join().unwrap().unwrap();
+        });
+        // SAFETY: as above.
+        assert_eq!(unsafe { window.as_mut_ptr().add(99_999).read() }, 0);
+        assert!(!OPEN.lock().contains_key(&window.base.addr()));
     }
 
     #[test]
