@@ -113,12 +113,12 @@ impl Loan {
     /// Asks for the table again if it was lost.
     ///
     /// # Errors
-    /// `LeaseHeld` if others have it for longer than the block's timeout, `Cancelled`, and those of
-    /// an update.
+    /// `LeaseHeld` if others have it for longer than the timeout (none: the block's), `Cancelled`,
+    /// and those of an update.
     pub fn regain(&mut self, options: &UpdateOptions<'_>) -> Result<()> {
         let Has::Lost(pin) = &self.has else { return Ok(()) };
         let mut patience = options.patience(TURN);
-        patience.timeout = self.block.timeout.unwrap_or(TURN);
+        patience.timeout = options.timeout.or(self.block.timeout).unwrap_or(TURN);
         let updater = pin.updater(&patience)?;
         self.has = Has::Lease(updater.exclusive(&patience).map_err(|(_, e)| e)?);
         Ok(())

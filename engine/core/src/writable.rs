@@ -306,7 +306,10 @@ impl Writing {
             Way::Beside(_) | Way::BesideOwn(_) if columns.is_empty() => return Ok(()),
             Way::Beside(updater) => self.swap(updater, &shown, &columns)?,
             Way::BesideOwn(mut loan) => {
-                let options = UpdateOptions { what: "writable", ..UpdateOptions::default() };
+                // What was written is there by then, and nobody could interrupt a wait.
+                let timeout = Some(Duration::ZERO);
+                let options =
+                    UpdateOptions { timeout, what: "writable", ..UpdateOptions::default() };
                 loan.swap(&options, |updater| self.swap(updater, &shown, &columns))?
             }
         };

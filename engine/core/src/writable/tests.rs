@@ -1,6 +1,7 @@
 //! Writing by hand: over the old values, beside them, and given up.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray};
 use arrow::compute::concat_batches;
@@ -269,4 +270,34 @@ fn what_was_handed_out_of_a_table_that_is_gone_keeps_its_memory() {
     }
     region.gc().unwrap();
     assert_eq!(region.stats().unwrap().used, 0);
+}
+
+#[test]
+fn the_end_waits_for_nobody_to_let_go_of_what_was_written() {
+    let region = region();
+    let n = 100;
+    let table = put(&region, n);
+    let patient = UpdateOptions { timeout: Some(Duration::from_secs(60)), ..options() };
+    let block = table.exclusive(patient).unwrap();
+    // Until it is gone nobody has a table exclusively.
+    let reader = Region::open(region.location().unwrap(), true).unwrap();
+    let writing = table.writable(options()).unwrap();
+    let expected = change(&writing, n);
+    let begun = Instant::now();
+    writing.finish().unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    drop(writing);
+    assert_eq!(all(&reader.get("t").unwrap()), expected);
+    // The next one in the block asks again, for as long as it is told.
+    let impatient = UpdateOptions { timeout: Some(Duration::ZERO), ..options() };
+    assert!(matches!(table.writable(impatient), Err(Error::LeaseHeld { .. })));
+    drop(reader);
+    let writing = table.writable(options()).unwrap();
+    assert_eq!(change(&writing, n), expected);
+    writing.finish().unwrap();
+    drop((writing, block));
+    assert_eq!(all(&table), expected);
+    let stats = region.stats().unwrap();
+    assert_eq!((stats.updates_swapped, stats.updates_in_place), (1, 1));
+    assert!(region.verify().ok(), "{:?}", region.verify());
 }
