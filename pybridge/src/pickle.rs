@@ -83,7 +83,7 @@ fn inherited(py: Python<'_>, id: u128, read_only: bool) -> PyResult<Region> {
 pub fn reduce<'py>(py: Python<'py>, table: &insitu::Table) -> PyResult<Bound<'py, PyTuple>> {
     let Home { name, path, id } = Home::of(table.region());
     let native = py.import("insitu._native")?;
-    let way = table.way().map_err(|error| errors::raise(py, error))?;
+    let way = site::detach(py, || table.way()).map_err(|error| errors::raise(py, error))?;
     if let (Some(table), Some(way)) = (table.name(), way) {
         let open = native.getattr("_open_table")?;
         let way = (way.slot, way.sequence, way.identity, way.rows);
