@@ -72,6 +72,22 @@ fn each_place_of(number: usize, c: &Column, f: &mut impl FnMut(usize, Place)) {
     c.children.iter().for_each(|child| each_place_of(number, child, f));
 }
 
+/// A column some of whose buffers were copied elsewhere: `to` says where, if they were.
+fn relocated(c: &Arc<Column>, to: &impl Fn(Place) -> Option<Place>) -> Arc<Column> {
+    let mut any = false;
+    each_place_of(0, c, &mut |_, place| any |= to(place).is_some());
+    if !any {
+        return c.clone();
+    }
+    let there = |place: &Place| to(*place).unwrap_or(*place);
+    Arc::new(Column {
+        validity: there(&c.validity),
+        buffers: c.buffers.iter().map(there).collect(),
+        children: c.children.iter().map(|child| relocated(child, to)).collect(),
+        ..**c
+    })
+}
+
 /// All rows of a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Layout {
@@ -127,6 +143,15 @@ impl Layout {
         for chunk in &self.chunks {
             chunk.columns.iter().enumerate().for_each(|(number, c)| each_place_of(number, c, f));
         }
+    }
+
+    /// The same rows, some of whose buffers were copied elsewhere: `to` says where, if they were.
+    pub fn relocated(&self, to: &impl Fn(Place) -> Option<Place>) -> Layout {
+        let chunk = |chunk: &Arc<Chunk>| {
+            let columns = chunk.columns.iter().map(|c| relocated(c, to)).collect();
+            Arc::new(Chunk { rows: chunk.rows, columns })
+        };
+        Layout { chunks: self.chunks.iter().map(chunk).collect(), ..*self }
     }
 
     /// The sequence of the table that appending and updating began with; `sequence`, its own, if

@@ -7,7 +7,6 @@ use std::time::Duration;
 use insitu_region::{Location, Pass, Patience, Pin, fork_epoch};
 
 use crate::error::{Error, Result};
-use crate::ingest;
 use crate::manifest;
 use crate::region::{Home, Region, Shared};
 use crate::storage::{Anonymous, Storage};
@@ -180,7 +179,8 @@ impl Table {
     /// A pass for a result without a name, to be sent to another process that redeems it
     /// ([`Region::redeem`]), once. The result stays until all its passes were redeemed; those that
     /// were not when this process leaves the region, or dies, are good for another
-    /// [`crate::TICKET_GRACE`]. Very small results are copied for it ([`crate::Stats::copies`]).
+    /// [`crate::TICKET_GRACE`]. Buffers that are very small are copied for it
+    /// ([`crate::Stats::copies`]).
     ///
     /// # Errors
     /// `InvalidArgument` for a table with a name, which is its pass; `RegionFull`; `TableLimit`;
@@ -216,15 +216,60 @@ impl Table {
             let used = kept.used_by(&meta.layout)?;
             return Ok(shared.region.ticket(&used.parts(), &message)?);
         }
-        // Slabs stay the process's own.
-        self.region().count_copy(self.nbytes());
-        let batches = self.to_batches()?.into_iter().map(Ok);
-        let ingested = ingest::ingest(shared, &meta.arrow, batches, &|| false)?;
-        let kept = Anonymous {
-            extents: ingested.extents.into_iter().map(Arc::new).collect(),
-            ..Anonymous::default()
-        };
-        let message = manifest::encode(&meta.arrow, &ingested.layout)?;
-        Ok(shared.region.ticket(&kept.used_by(&ingested.layout)?.parts(), &message)?)
+        let (kept, layout) = kept.out_of_slabs(shared, &meta.layout)?;
+        let message = manifest::encode(&meta.arrow, &layout)?;
+        Ok(shared.region.ticket(&kept.used_by(&layout)?.parts(), &message)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array};
+    use arrow::compute::concat_batches;
+    use arrow::record_batch::RecordBatch;
+    use insitu_query::Expr;
+    use insitu_region::CreateOptions;
+
+    use super::*;
+
+    #[test]
+    fn of_a_result_that_is_sent_or_named_no_more_is_copied_than_is_small() {
+        let options = CreateOptions { capacity: Some(64 << 20), ..CreateOptions::default() };
+        let region = Region::create(Location::Memfd, options).unwrap();
+        let numbers = Int64Array::from_iter((0..200_000).map(|i| (i % 7 != 0).then_some(i)));
+        let batch = RecordBatch::try_from_iter([("a", Arc::new(numbers) as ArrayRef)]).unwrap();
+        let table = region.put("t", batch.schema(), [Ok(batch)], false).unwrap();
+        let a = || Expr::column("a");
+        // The values are large and the bitmap is not; both are small; and all is.
+        let results = [
+            table.query().with_columns(vec![(a() * 2).alias("b")]),
+            table.query().with_columns(vec![a().gt(5).alias("b"), (a() * 2).alias("c")]),
+            table.query().select(vec![a().gt(5)]).slice(7, Some(1_000)),
+        ];
+        for result in results {
+            let result = result.collect(None, Default::default()).unwrap();
+            let before = region.stats().unwrap();
+            let pass = result.pass().unwrap();
+            let sent = region.stats().unwrap();
+            let named = region.put_table("named", &result, true).unwrap();
+            let after = region.stats().unwrap();
+            for (before, after) in [(before, sent), (sent, after)] {
+                assert_eq!(after.copies, before.copies + 1);
+                let copied = after.copied_bytes - before.copied_bytes;
+                assert!((1..=128 << 10).contains(&copied), "{copied}");
+            }
+            let all = |t: &Table| concat_batches(&t.schema(), &t.to_batches().unwrap()).unwrap();
+            let expected = all(&result);
+            drop(result);
+            let received = region.redeem(pass).unwrap();
+            assert_eq!((all(&received), all(&named)), (expected.clone(), expected));
+            assert!(region.verify().ok(), "{:?}", region.verify());
+        }
+        drop(table);
+        region.delete("t").unwrap();
+        region.delete("named").unwrap();
+        region.gc().unwrap();
+        // What is kept for small results.
+        assert!(region.stats().unwrap().used <= 512 << 10);
     }
 }

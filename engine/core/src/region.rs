@@ -248,9 +248,9 @@ impl Region {
         Ok(table)
     }
 
-    /// Gives a table another name. Its buffers are shared, not copied, but for those of very small
-    /// results, of tables of another region, and of tables that a handle which only reads has kept
-    /// beyond their name's replacement ([`Stats::copies`] counts them all).
+    /// Gives a table another name. Its buffers are shared, not copied, but for very small ones of
+    /// results, those of tables of another region, and of tables that a handle which only reads has
+    /// kept beyond their name's replacement ([`Stats::copies`] counts them all).
     ///
     /// # Errors
     /// `TableExists`, `RegionFull`, `TableLimit`, `Stale`.
@@ -264,6 +264,7 @@ impl Region {
             return self.put_table(name, &copy, replace);
         }
         let meta = &version.meta;
+        let mut layout = meta.layout.clone();
         let keep = match &version.storage {
             Storage::Named(pin) => match self.own_pin(table.region(), pin)? {
                 Some(pin) => {
@@ -277,6 +278,15 @@ impl Region {
             {
                 Some(anonymous.clone())
             }
+            // Of one that lies in slabs only in part, that part is copied.
+            Storage::Anonymous(anonymous)
+                if !(anonymous.extents.is_empty() && anonymous.leases.is_empty())
+                    && self.is_same_session(table.region()) =>
+            {
+                let (keep, moved) = anonymous.out_of_slabs(&self.shared, &layout)?;
+                layout = moved;
+                Some(keep)
+            }
             Storage::Anonymous(_) => None,
         };
         let Some(keep) = keep else {
@@ -285,7 +295,7 @@ impl Region {
             let batches = table.to_batches()?.into_iter().map(Ok);
             return self.put(name, meta.arrow.clone(), batches, replace);
         };
-        let (mut layout, stats) = (meta.layout.clone(), meta.stats.clone());
+        let stats = meta.stats.clone();
         if version.content > FIRST_CONTENT {
             // They say at which content version they are true, which is not the new table's.
             layout.statistics = Place::default();

@@ -1,12 +1,15 @@
 //! What keeps a table's bytes where they are: a pin on a slot of the catalog, or the session's own
 //! memory for a result that has no name.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use insitu_region::{Extent, Lease, Part, Pin};
 
 use crate::error::Result;
-use crate::layout::Layout;
+use crate::layout::{Layout, Place};
+use crate::manifest::ALIGN;
+use crate::region::Shared;
 use crate::slab::SlabPiece;
 
 /// The keeper of a table's bytes.
@@ -62,6 +65,49 @@ impl Anonymous {
             self.leases.push(lease.clone());
         }
     }
+
+    /// The same without parts of slabs, which stay the process's own: what of the layout lies there
+    /// is copied, and nothing else. With the layout as it is then.
+    ///
+    /// # Errors
+    /// `RegionFull`, `RegionCorrupt`, `Stale`.
+    pub fn out_of_slabs(&self, shared: &Shared, layout: &Layout) -> Result<(Anonymous, Layout)> {
+        let in_slab = |place: Place| {
+            let holds = |piece: &Arc<SlabPiece>| {
+                piece.offset() <= place.offset && place.offset - piece.offset() < piece.len() as u64
+            };
+            self.slabs.iter().any(holds)
+        };
+        let padded = |place: Place| place.len.next_multiple_of(ALIGN);
+        let (mut moved, mut bytes) = (BTreeMap::new(), 0);
+        layout.each_place(&mut |_, place| {
+            if in_slab(place) && !moved.contains_key(&(place.offset, place.len)) {
+                moved.insert((place.offset, place.len), bytes);
+                bytes += padded(place);
+            }
+        });
+        let mut kept = Anonymous { slabs: Vec::new(), ..self.clone() };
+        if moved.is_empty() {
+            return Ok((kept, layout.clone()));
+        }
+        let extent = shared.allocate(bytes)?;
+        for ((offset, len), at) in &moved {
+            let place = Place { offset: *offset, len: *len };
+            let (from, to) =
+                (shared.address(place)?, extent.as_mut_ptr().wrapping_add(*at as usize));
+            // SAFETY: `address` checked the range, padding included, which this keeps; the extent is
+            // ours, and has room for all ranges one behind the other.
+            unsafe { to.copy_from_nonoverlapping(from, padded(place) as usize) };
+        }
+        shared.counters.copy(bytes);
+        let layout = layout.relocated(&|place| {
+            let at = moved.get(&(place.offset, place.len))?;
+            Some(Place { offset: extent.offset() + at, ..place })
+        });
+        kept.extents.push(Arc::new(extent));
+        Ok((kept, layout))
+    }
+
     /// What of this memory a table of that layout lies in: the rest is others' to keep, or not.
     ///
     /// # Errors
