@@ -327,3 +327,31 @@ def test_a_store_through_a_stale_view_faults(name: str, region: Any) -> None:
     )
     assert (done.returncode, done.stdout) == (-signal.SIGSEGV, "ended\n"), done.stderr
     assert region["t"]["x"].to_numpy()[:2].tolist() == [-1, 1]
+
+
+@pytest.mark.parametrize(
+    "values", [np.full(3, 1.5), [1, 2.5, 3], 0.1, np.array([0, 1, 2**31]), float("nan"), np.inf]
+)
+def test_no_number_is_cut_to_fit(region: ins.Region, values: Any) -> None:
+    t = region.put("t", {"i": np.arange(3, dtype=np.int32), "f": np.arange(3.0)})
+    with t.writable() as w:
+        with pytest.raises(ins.InvalidData, match="'i' of type int32"):
+            w["i"] = values
+        w["f"] = values
+        w["i"] = np.array([4.0, 5.0, -6.0])
+    assert t["i"].to_numpy().tolist() == [4, 5, -6]
+    if isinstance(values, list):
+        with pytest.raises(ins.InvalidData, match=r"2\.5 in row 1"):
+            t.append({"i": values, "f": values})
+        with region.build("u", {"i": "int32"}, rows=3) as b:
+            with pytest.raises(ins.InvalidData, match=r"2\.5 in row 1"):
+                b["i"] = values
+            b["i"] = [1.0, 2, 3]
+        assert region["u"]["i"].to_numpy().tolist() == [1, 2, 3]
+
+
+def test_what_is_no_number_is_refused_for_integers(region: ins.Region) -> None:
+    t = region.put("t", {"i": np.arange(3)})
+    with t.writable() as w, pytest.raises(ins.TypeMismatch, match="cannot hold datetime64"):
+        w["i"] = np.array(["2020-01-01"] * 3, "datetime64[D]")
+    assert t["i"].to_numpy().tolist() == [0, 1, 2]

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use insitu::UpdateOptions;
+use numpy::PyArrayDescr;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -86,10 +87,18 @@ impl Writable {
         self.arrays.add(py, index, canvas, &dtype)
     }
 
-    /// Stores values into a whole column: what NumPy broadcasts.
+    /// Stores values into a whole column: what NumPy broadcasts. `InvalidData` for numbers that the
+    /// column's integers cannot hold unchanged, before anything is stored.
     fn __setitem__(&self, column: &str, values: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = values.py();
         let _inside = shutdown::enter();
+        let index = self.table.column_index(column).map_err(|e| errors::raise(py, e))?;
+        let mut values = values.clone();
+        if let Some(dtype) = numpy_out::filled_as(self.table.schema().field(index).data_type()) {
+            let dtype = PyArrayDescr::new(py, dtype)?;
+            let ingest = py.import("insitu._ingest")?;
+            values = ingest.call_method1("fitting", (column, dtype, values))?;
+        }
         self.__getitem__(py, column)?.set_item(py.Ellipsis(), values)
     }
 

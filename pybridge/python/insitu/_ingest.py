@@ -103,6 +103,8 @@ def column(name: str, values: Any, dtype: pa.DataType) -> pa.Array | pa.ChunkedA
     try:
         if not foreign and not typed:
             # Lists, and arrays of Python objects: what they are to be is known here.
+            if pa.types.is_integer(dtype):
+                _refuse_fractions(name, values, dtype)
             return pa.array(values, type=dtype)
         array = _array(name, values)
         return array if array.type == dtype else array.cast(dtype)
@@ -110,6 +112,35 @@ def column(name: str, values: Any, dtype: pa.DataType) -> pa.Array | pa.ChunkedA
         raise _native.TypeMismatch(f"column {name!r} of type {dtype}: {error}") from error
     except (pa.ArrowInvalid, OverflowError) as error:
         raise _native.InvalidData(f"column {name!r} of type {dtype}: {error}") from error
+
+
+def _refuse_fractions(name: str, values: Any, dtype: pa.DataType) -> None:
+    """pyarrow cuts them off."""
+    for row, value in enumerate(values):
+        if isinstance(value, (float, np.floating)) and not float(value).is_integer():
+            raise _native.InvalidData(
+                f"column {name!r} of type {dtype}: {value!r} in row {row} is no value of it"
+            )
+
+
+def fitting(name: str, dtype: np.dtype[Any], values: Any) -> Any:
+    """What NumPy stores in an array of that dtype, if none of it is changed by that."""
+    if dtype.kind not in "biu":
+        return values
+    given = np.asarray(values)
+    if given.dtype.kind not in "biuf":
+        raise _native.TypeMismatch(f"column {name!r} of type {dtype} cannot hold {given.dtype}")
+    if np.can_cast(given.dtype, dtype):
+        return given
+    with np.errstate(all="ignore"):
+        stored = given.astype(dtype)
+    if (stored != given).any():
+        changed = np.ravel(given)[np.flatnonzero(stored != given)[0]]
+        raise _native.InvalidData(
+            f"column {name!r} of type {dtype}: {changed} is no value of it; "
+            "round or cast the values first"
+        )
+    return stored
 
 
 def fill(name: str, array: np.ndarray[Any, Any], value: Any) -> None:
