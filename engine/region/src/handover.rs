@@ -24,6 +24,8 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
+use rustc_hash::FxHashMap;
+
 use crate::arena::Raw;
 use crate::descriptor::reopen;
 use crate::error::{Error, Result};
@@ -187,7 +189,7 @@ impl Writer<'_> {
     fn seat(
         &mut self,
         fd: BorrowedFd<'_>,
-        holds: &HashMap<u32, Hold>,
+        holds: &FxHashMap<u32, Hold>,
         kept: &HashMap<u64, Raw>,
     ) -> Result<Seat> {
         let index = self.vacancy(fd)?;
@@ -227,7 +229,7 @@ impl Writer<'_> {
     fn fill(
         &mut self,
         index: u32,
-        holds: &HashMap<u32, Hold>,
+        holds: &FxHashMap<u32, Hold>,
         kept: &HashMap<u64, Raw>,
     ) -> Result<Seat> {
         let s = self.s;

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
+use rustc_hash::FxHashMap;
+
 use crate::access::Bytes;
 use crate::arena::Raw;
 use crate::backing::{self, Backing};
@@ -64,7 +66,9 @@ pub(crate) struct Session {
     pub(crate) backing: Arc<dyn Backing>,
     /// Excludes this process's threads from each other; guards what only writers use.
     pub(crate) local: ForkMutex<Records>,
-    pub(crate) holds: ForkMutex<HashMap<u32, Hold>>,
+    /// By slot. Every pin and lease goes through it, and slots are small numbers that nobody could
+    /// choose to make it slow: a quick hash will do.
+    pub(crate) holds: ForkMutex<FxHashMap<u32, Hold>>,
     /// The extents that a fork passes on, by their objects' numbers, and their records.
     pub(crate) kept: ForkMutex<HashMap<u64, Raw>>,
     /// Which thread of this process updates the table in a slot.
