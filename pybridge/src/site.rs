@@ -13,8 +13,9 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::{ffi, intern};
 
-/// Call sites that a thread knows.
-const KNOWN: usize = 32;
+/// Call sites that a thread knows: so many sets, each of so many.
+const SETS: usize = 16;
+const WAYS: usize = 4;
 /// Callers looked at until one is the user's.
 const DEPTH: usize = 64;
 /// The longest description, in bytes: what it is for must fit behind it.
@@ -22,7 +23,8 @@ const LONGEST: usize = 34;
 
 thread_local! {
     static HERE: Cell<Option<Arc<str>>> = const { Cell::new(None) };
-    static SITES: RefCell<[Option<Known>; KNOWN]> = const { RefCell::new([const { None }; KNOWN]) };
+    static SITES: RefCell<[[Option<Known>; WAYS]; SETS]> =
+        const { RefCell::new([const { [const { None }; WAYS] }; SETS]) };
 }
 
 /// A call site: what a code object calls at an instruction of it.
@@ -74,12 +76,14 @@ fn find(py: Python<'_>) -> Option<Arc<str>> {
     let frame = unsafe { Bound::from_borrowed_ptr_or_opt(py, ffi::PyEval_GetFrame().cast()) }?;
     let code = code_of(&frame)?;
     let instruction = frame.getattr(intern!(py, "f_lasti")).ok()?.extract().ok()?;
-    let place = (code.as_ptr() as usize >> 4) ^ instruction as usize;
+    let set = set_of(code.as_ptr() as usize, instruction);
     let known = SITES.try_with(|sites| {
         let sites = sites.try_borrow().ok()?;
-        let known = sites.get(place % KNOWN)?.as_ref()?;
-        (known.code.as_ptr() == code.as_ptr() && known.instruction == instruction)
-            .then(|| known.site.clone())
+        let mut known = sites.get(set)?.iter().flatten();
+        let is_here = |known: &&Known| {
+            known.instruction == instruction && known.code.as_ptr() == code.as_ptr()
+        };
+        known.find(is_here).map(|known| known.site.clone())
     });
     if let Ok(Some(site)) = known {
         return Some(site);
@@ -89,11 +93,21 @@ fn find(py: Python<'_>) -> Option<Arc<str>> {
         let known = Known { code: code.unbind(), instruction, site: site.clone() };
         let _ = SITES.try_with(|sites| {
             let mut sites = sites.try_borrow_mut().ok()?;
+            let ways = sites.get_mut(set)?;
+            // The one that has been known for longest goes.
+            ways.rotate_right(1);
             // Dropped when nobody looks: a code object's end may run Python code.
-            sites.get_mut(place % KNOWN)?.replace(known)
+            ways.first_mut()?.replace(known)
         });
     }
     Some(site)
+}
+
+/// The set of a call site. The calls of one loop, a few instructions apart, must not crowd one.
+fn set_of(code: usize, instruction: i32) -> usize {
+    let place = ((code >> 4) as u64).wrapping_add(u64::from(instruction.unsigned_abs()) >> 1);
+    // The upper bits of a product with 2^64 over the golden ratio (Knuth, TAOCP 6.4).
+    (place.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60) as usize % SETS
 }
 
 fn code_of<'py>(frame: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
