@@ -20,6 +20,7 @@ use crate::plan::Plan;
 use crate::scalar::Scalar;
 use crate::schema::{Field, Schema};
 use crate::table::TableView;
+use crate::typing::Class;
 
 /// How far a run has come, for progress bars. Rows count once per pass over them.
 #[derive(Debug, Default)]
@@ -148,11 +149,27 @@ pub(crate) fn literal_sets(graph: &Graph) -> Vec<Arc<LiteralSet>> {
 }
 
 /// What an executable was compiled for.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 struct Variant {
     nulls: Vec<bool>,
     params: Vec<(String, Scalar)>,
     checked: bool,
+}
+
+impl Variant {
+    fn fits(&self, has_nulls: impl Fn(usize) -> bool, cx: &Context<'_>) -> bool {
+        self.checked == cx.checked
+            && self.nulls.iter().enumerate().all(|(i, n)| *n == has_nulls(i))
+            && self.params.len() == cx.params.len()
+            && self.params.iter().zip(cx.params).all(|((name, own), (other_name, other))| {
+                // Numbers are put in when the program runs, all else is compiled in.
+                name == other_name
+                    && match Class::of(own) {
+                        Some(class) => Class::of(other) == Some(class),
+                        None => own == other,
+                    }
+            })
+    }
 }
 
 /// Variants that a prepared plan keeps.
@@ -233,13 +250,7 @@ impl Prepared {
     fn executable(&self, table: &TableView<'_>, cx: &Context<'_>) -> Result<Arc<Executable>> {
         let has_nulls =
             |i: usize| table.chunks.iter().any(|c| c.get(i).is_some_and(|v| v.may_have_nulls()));
-        let fits = |v: &Variant| {
-            v.checked == cx.checked
-                && v.nulls.iter().enumerate().all(|(i, n)| *n == has_nulls(i))
-                && v.params.len() == cx.params.len()
-                && v.params.iter().zip(cx.params).all(|(a, b)| a.0 == b.0 && a.1 == b.1)
-        };
-        if let Some((_, e)) = self.variants.load().iter().find(|(v, _)| fits(v)) {
+        if let Some((_, e)) = self.variants.load().iter().find(|(v, _)| v.fits(has_nulls, cx)) {
             return Ok(e.clone());
         }
         let nulls: Vec<bool> = (0..self.source.len()).map(has_nulls).collect();

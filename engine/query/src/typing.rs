@@ -97,6 +97,41 @@ pub(crate) fn natural(s: &Scalar) -> DataType {
     }
 }
 
+/// What of a number decides how the expressions around it are typed: whether it is a float, and
+/// which integer types hold it. Numbers of one class can stand for one another in a compiled
+/// program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// An integer, given as a signed or an unsigned one.
+    Integer {
+        /// Given as an unsigned one.
+        unsigned: bool,
+        /// Bit i: held by integer type i.
+        held_by: u8,
+    },
+    /// A float.
+    Float,
+}
+
+impl Class {
+    /// The class of a number; none for other values.
+    pub(crate) fn of(s: &Scalar) -> Option<Class> {
+        use DataType::*;
+        let (value, unsigned) = match s {
+            Scalar::Int(v) => (i128::from(*v), false),
+            Scalar::UInt(v) => (i128::from(*v), true),
+            Scalar::Float(_) => return Some(Class::Float),
+            _ => return None,
+        };
+        let types = [Int8, Int16, Int32, Int64, UInt8, UInt16, UInt32, UInt64];
+        let held_by = types.iter().fold(0, |bits, t| {
+            let holds = integer_range(t).is_some_and(|(low, high)| (low..=high).contains(&value));
+            bits << 1 | u8::from(holds)
+        });
+        Some(Class::Integer { unsigned, held_by })
+    }
+}
+
 /// The type a number literal takes beside a column of `other`.
 pub(crate) fn beside(s: &Scalar, other: &DataType) -> DataType {
     let value = match s {
@@ -246,6 +281,28 @@ mod tests {
         assert_eq!(beside(&Scalar::Float(0.5), &Float32), Float32);
         assert_eq!(beside(&Scalar::Float(0.5), &Int8), Float64);
         assert_eq!(beside(&Scalar::UInt(u64::MAX), &Int64), UInt64);
+    }
+
+    #[test]
+    fn numbers_of_a_class_are_typed_alike() {
+        let int = |v: i64| Class::of(&Scalar::Int(v));
+        assert_eq!(int(0), int(127));
+        assert_ne!(int(127), int(128));
+        assert_ne!(int(1), int(-1));
+        assert_eq!(int(-1), int(-128));
+        assert_eq!(int(1 << 40), int(1 << 50));
+        assert_ne!(int(1), Class::of(&Scalar::UInt(1)));
+        assert_eq!(Class::of(&Scalar::Float(0.5)), Class::of(&Scalar::Float(f64::NAN)));
+        assert_eq!(Class::of(&Scalar::Null), None);
+        let values = [0, 1, -1, 127, 128, 255, 256, 40_000, 1 << 31, 1 << 32, i64::MIN, i64::MAX];
+        for (a, b) in values.iter().flat_map(|a| values.map(|b| (*a, b))) {
+            for t in [Int8, Int16, Int32, Int64, UInt8, UInt16, UInt32, UInt64, Float32] {
+                let (a, b) = (Scalar::Int(a), Scalar::Int(b));
+                if Class::of(&a) == Class::of(&b) {
+                    assert_eq!(beside(&a, &t), beside(&b, &t), "{a} {b} beside {t}");
+                }
+            }
+        }
     }
 
     #[test]

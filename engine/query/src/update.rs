@@ -15,10 +15,11 @@ use insitu_kernels::level::Level;
 use insitu_kernels::strings::LiteralSet;
 
 use crate::compile::assign::{self, Assigned};
-use crate::compile::program::{self, Action, Line, Program};
+use crate::compile::program::{self, Action, Program};
 use crate::compile::stage::Options;
 use crate::error::{Error, Result};
 use crate::exec::assign::{self as exec, Reading, Written};
+use crate::exec::given::Tiles;
 use crate::exec::output::Rows;
 use crate::exec::run::{self, Run};
 use crate::exec::source::Source;
@@ -156,18 +157,9 @@ impl Update {
         let from = stage.given.and_then(|s| results.get(s));
         let programs: Vec<&Program> =
             [Some(&write), check.as_ref()].into_iter().flatten().collect();
-        let (given, given_at) = run::given(&programs, from)?;
+        let given = Tiles::new(&programs, from, &graph.params, &[])?;
         let executable = Executable::of_stages(made.stages)?;
-        Ok(Bound {
-            executable,
-            assigned: made.assigned,
-            written,
-            write,
-            check,
-            sets,
-            given,
-            given_at,
-        })
+        Ok(Bound { executable, assigned: made.assigned, written, write, check, sets, given })
     }
 }
 
@@ -179,8 +171,7 @@ pub struct Bound {
     write: Program,
     check: Option<Program>,
     sets: Vec<Arc<LiteralSet>>,
-    given: Vec<Line>,
-    given_at: Vec<usize>,
+    given: Tiles,
 }
 
 impl fmt::Debug for Bound {
@@ -247,13 +238,7 @@ impl Bound {
 
     fn reading<'a>(&'a self, source: &'a Source<'a>) -> Result<Reading<'a>> {
         let last = self.executable.stages.last().ok_or_else(run::lost)?;
-        Ok(Reading {
-            stage: &last.stage,
-            source,
-            sets: &self.sets,
-            given: &self.given,
-            given_at: &self.given_at,
-        })
+        Ok(Reading { stage: &last.stage, source, sets: &self.sets, given: &self.given })
     }
 }
 

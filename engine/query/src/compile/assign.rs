@@ -222,13 +222,12 @@ impl Lower<'_> {
                 field.name
             ))
         };
-        if let Value::Weak(s) = &t.value {
-            let s = s.clone();
-            let own = self.literal_type(&s, to);
+        if let Some(s) = t.value.weak() {
+            let own = self.literal_type(s, to);
             if own != *to && !matches!(s, Scalar::Null) {
                 return Err(mismatch(&own));
             }
-            return self.literal(&s, to, &format!("update of {:?}", field.name));
+            return self.literal(&t.value, to, &format!("update of {:?}", field.name));
         }
         if t.dtype == *to {
             return Ok(t);

@@ -40,7 +40,7 @@ impl Builder {
                 };
                 (f.dtype == t.dtype && own).then_some(c as usize)
             }
-            Value::Weak(_) | Value::Set(_) => None,
+            Value::Weak(_) | Value::Param(..) | Value::Set(_) => None,
         }
     }
 

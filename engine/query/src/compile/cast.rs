@@ -31,7 +31,7 @@ impl Lower<'_> {
                     self.graph.add(Op::StrIn(*c, set), Prim::U8, Repr::Bits, &[])
                 }
                 Value::Weak(s) => self.graph.boolean(values.contains(&s)),
-                Value::Node(_) | Value::Set(_) => {
+                Value::Node(_) | Value::Param(..) | Value::Set(_) => {
                     return Err(Error::Unsupported(format!("{input}.is_in")));
                 }
             };

@@ -36,8 +36,11 @@ impl Lower<'_> {
         Ok(node(dtype.clone(), value, Some(no)))
     }
 
-    /// The literal as a constant of exactly that type.
-    pub(super) fn literal(&mut self, s: &Scalar, dtype: &DataType, what: &str) -> Result<Typed> {
+    /// The literal, or what stands for one, as a constant of exactly that type.
+    pub(super) fn literal(&mut self, value: &Value, dtype: &DataType, what: &str) -> Result<Typed> {
+        let Some(s) = value.weak() else {
+            return Err(Error::InvalidPlan(format!("{what} is no literal")));
+        };
         if matches!(s, Scalar::Null) {
             if *dtype == DataType::Null {
                 let no = self.graph.boolean(false);
@@ -53,10 +56,11 @@ impl Lower<'_> {
         let bits = scalar_bits(s, dtype).ok_or_else(|| {
             Error::TypeMismatch(format!("{what}: {s} cannot be written as {dtype}"))
         })?;
-        let value = match dtype.prim() {
-            Some(p) => self.graph.number(p, bits),
-            None if *dtype == DataType::Bool => self.graph.boolean(bits != 0),
-            None => {
+        let value = match (value, dtype.prim()) {
+            (Value::Param(name, _), Some(p)) => self.graph.param(name, dtype, p),
+            (_, Some(p)) => self.graph.number(p, bits),
+            (_, None) if *dtype == DataType::Bool => self.graph.boolean(bits != 0),
+            (_, None) => {
                 return Err(Error::Unsupported(format!(
                     "{what}: a column of type {dtype} cannot be made of {s}"
                 )));
@@ -67,9 +71,8 @@ impl Lower<'_> {
 
     /// An implicit change of type, along the rules of `typing`.
     pub(super) fn coerce(&mut self, t: Typed, to: &DataType, arg: &Expr) -> Result<Typed> {
-        if let Value::Weak(s) = &t.value {
-            let s = s.clone();
-            return self.literal(&s, to, &arg.to_string());
+        if t.value.weak().is_some() {
+            return self.literal(&t.value, to, &arg.to_string());
         }
         if t.dtype == *to {
             return Ok(t);
@@ -144,9 +147,9 @@ impl Lower<'_> {
 
     /// The type of a side that may be a literal, beside the other.
     pub(super) fn side_type(&self, t: &Typed, other: &Typed) -> DataType {
-        match (&t.value, &other.value) {
-            (Value::Weak(s), Value::Weak(_)) => natural(s),
-            (Value::Weak(s), _) => self.literal_type(s, &other.dtype),
+        match (t.value.weak(), other.value.weak()) {
+            (Some(s), Some(_)) => natural(s),
+            (Some(s), None) => self.literal_type(s, &other.dtype),
             _ => t.dtype.clone(),
         }
     }

@@ -3,7 +3,6 @@
 //! Nodes are interned, so that a common subexpression is one node, and folded, so that what only
 //! depends on constants is a constant. A node's operands have smaller numbers than itself.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use insitu_kernels::level::Level;
@@ -12,7 +11,9 @@ use insitu_kernels::tile::{
     Arith, BitOp, Compare, TileFn, Unary, arith, bits, bool_to_prim, cast, cast_fits, compare,
     div_valid, overflows, prim_to_bool, select, select_bits, unary,
 };
+use rustc_hash::FxHashMap;
 
+use crate::dtype::DataType;
 use crate::scalar::Scalar;
 
 /// The number of a node.
@@ -46,6 +47,8 @@ pub(crate) enum Op {
     Validity(u32),
     /// A constant: the number's own bits, or 0 and 1 for booleans.
     Const(u64),
+    /// A number given when the query runs: [`Graph::params`] says which, and as what.
+    Param(u32),
     /// One value of an earlier reduction, known when the stage starts.
     Given(u32),
     /// Whether that value is not null.
@@ -149,6 +152,7 @@ impl Node {
             Op::Values(c) => format!("column {c}"),
             Op::Validity(c) => format!("validity {c}"),
             Op::Const(v) => format!("const {v:#x}"),
+            Op::Param(i) => format!("param {i}"),
             Op::Given(i) => format!("given {i}"),
             Op::GivenValid(i) => format!("given validity {i}"),
         }
@@ -159,7 +163,9 @@ impl Node {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Graph {
     nodes: Vec<Node>,
-    known: HashMap<Node, Id>,
+    known: FxHashMap<Node, Id>,
+    /// The parameters that are put in when the query runs, each with the type it is taken as.
+    pub(crate) params: Vec<(Arc<str>, DataType)>,
     pub(crate) texts: Vec<Arc<str>>,
     pub(crate) text_sets: Vec<Arc<[Scalar]>>,
     /// Sorted, each by its bits as an unsigned number.
@@ -238,6 +244,16 @@ impl Graph {
 
     pub(crate) fn number(&mut self, prim: Prim, bits: u64) -> Id {
         self.add(Op::Const(bits), prim, Repr::Num(prim), &[])
+    }
+
+    /// A parameter that is put in when the query runs, as a number of that type.
+    pub(crate) fn param(&mut self, name: &Arc<str>, dtype: &DataType, prim: Prim) -> Id {
+        let is_it = |(n, t): &(Arc<str>, DataType)| n == name && t == dtype;
+        let at = self.params.iter().position(is_it).unwrap_or_else(|| {
+            self.params.push((name.clone(), dtype.clone()));
+            self.params.len() - 1
+        });
+        self.add(Op::Param(at as u32), prim, Repr::Num(prim), &[])
     }
 
     pub(crate) fn boolean(&mut self, value: bool) -> Id {

@@ -4,10 +4,10 @@
 //! Validity is lowered beside the value, as bitmap nodes of its own; a column without nulls has
 //! none, and then nothing is computed for it. Values under a null are arbitrary.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use insitu_kernels::tile::{Compare, Unary};
+use rustc_hash::FxHashMap;
 
 use crate::compile::convert::*;
 use crate::compile::graph::{Graph, Id, Op, Repr};
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::expr::{Expr, ExprKind, Node as ExprNode};
 use crate::functions::{FunctionId, FunctionKind};
 use crate::scalar::Scalar;
-use crate::typing::natural;
+use crate::typing::{Class, natural};
 
 /// What an expression came to.
 #[derive(Clone, Debug)]
@@ -36,8 +36,21 @@ pub(crate) enum Value {
     Column(u32),
     /// A literal that has not met a column yet.
     Weak(Scalar),
+    /// A number for a parameter, likewise. Other values of its class may come later: what is
+    /// compiled depends on its class alone (see `typing::Class`).
+    Param(Arc<str>, Scalar),
     /// A column of strings of which some rows are set.
     Set(SetRows),
+}
+
+impl Value {
+    /// What is a literal, or stands for one, until it meets a column.
+    pub(crate) fn weak(&self) -> Option<&Scalar> {
+        match self {
+            Value::Weak(s) | Value::Param(_, s) => Some(s),
+            _ => None,
+        }
+    }
 }
 
 /// A source column of strings of which some rows are set.
@@ -104,7 +117,7 @@ impl Lower<'_> {
     /// Lowers an expression without aggregates.
     pub(crate) fn expr(&mut self, root: &Expr) -> Result<Typed> {
         // Post-order with a stack of our own: depth costs no stack, shared parts are lowered once.
-        let mut done: HashMap<*const ExprNode, Typed> = HashMap::new();
+        let mut done: FxHashMap<*const ExprNode, Typed> = FxHashMap::default();
         let mut stack = vec![(root, false)];
         while let Some((e, ready)) = stack.pop() {
             let key = Arc::as_ptr(&e.0);
@@ -131,13 +144,12 @@ impl Lower<'_> {
 
     /// The value of a literal or a column as a node (or column), after all weak typing.
     pub(crate) fn settled(&mut self, t: Typed) -> Result<Typed> {
-        match &t.value {
-            Value::Weak(s) => {
+        match t.value.weak() {
+            Some(s) => {
                 let dtype = natural(s);
-                let s = s.clone();
-                self.literal(&s, &dtype, "a literal")
+                self.literal(&t.value, &dtype, "a literal")
             }
-            _ => Ok(t),
+            None => Ok(t),
         }
     }
 
@@ -161,6 +173,11 @@ impl Lower<'_> {
             }
             ExprKind::Literal(s) => Ok(weak(s.clone())),
             ExprKind::Param(name) => match self.params.iter().find(|(n, _)| **n == **name) {
+                Some((_, s)) if Class::of(s).is_some() => Ok(Typed {
+                    dtype: natural(s),
+                    value: Value::Param(name.clone(), s.clone()),
+                    valid: None,
+                }),
                 Some((_, s)) => Ok(weak(s.clone())),
                 None if self.types_only => Ok(weak(Scalar::Null)),
                 None => Err(Error::InvalidArgument(format!(
@@ -216,8 +233,8 @@ impl Lower<'_> {
         use FunctionId as F;
         match id {
             F::IsNull | F::IsNotNull => {
-                let valid = match (&a.value, a.valid) {
-                    (Value::Weak(s), _) => {
+                let valid = match (a.value.weak(), a.valid) {
+                    (Some(s), _) => {
                         let known = !matches!(s, Scalar::Null);
                         self.graph.boolean(known)
                     }

@@ -406,7 +406,7 @@ impl Lower<'_> {
     }
 
     pub(super) fn fill_null(&mut self, a: Typed, b: Typed, args: Args, e: &Expr) -> Result<Typed> {
-        if a.valid.is_none() && !matches!(a.value, Value::Weak(_)) && a.dtype == b.dtype {
+        if a.valid.is_none() && a.value.weak().is_none() && a.dtype == b.dtype {
             return Ok(a);
         }
         if a.valid.is_none()

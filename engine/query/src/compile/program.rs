@@ -44,8 +44,19 @@ pub(crate) enum Place {
     Scratch(usize),
     /// In output buffer of that number.
     Output(usize),
-    /// In the run's constants: a value of an earlier reduction.
-    Given(usize),
+    /// In the run's constants.
+    Given(Given),
+}
+
+/// A constant of one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Given {
+    /// A value of an earlier reduction, by its column.
+    Value(u32),
+    /// Whether that is not null.
+    Valid(u32),
+    /// A parameter, by its number in the graph.
+    Param(u32),
 }
 
 /// One instruction.
@@ -103,8 +114,8 @@ pub(crate) struct Program {
     pub(crate) mask: Option<Slot>,
     /// String columns read.
     pub(crate) strings: Vec<u32>,
-    /// Values of an earlier reduction: (column, whether its validity, type).
-    pub(crate) given: Vec<(u32, bool, Repr)>,
+    /// The constants that a run gives.
+    pub(crate) given: Vec<(Given, Repr)>,
     pub(crate) level: Level,
     pub(crate) and: TileFn,
     pub(crate) copy_bits: TileFn,
@@ -309,16 +320,14 @@ impl Compiler<'_> {
                             consts.push((node.repr, v));
                             Some(Place::Const(consts.len() - 1))
                         }
-                        Op::Given(c) => {
-                            p.given.push((c, false, node.repr));
-                            Some(Place::Given(given_index(c, false)))
-                        }
-                        Op::GivenValid(c) => {
-                            p.given.push((c, true, node.repr));
-                            Some(Place::Given(given_index(c, true)))
-                        }
+                        Op::Given(c) => Some(Place::Given(Given::Value(c))),
+                        Op::GivenValid(c) => Some(Place::Given(Given::Valid(c))),
+                        Op::Param(i) => Some(Place::Given(Given::Param(i))),
                         _ => None,
                     };
+                    if let Some(Place::Given(given)) = leaf {
+                        p.given.push((given, node.repr));
+                    }
                     if let Repr::Num(prim) = node.repr {
                         widest = widest.max(prim.width());
                     }
@@ -448,11 +457,6 @@ impl Compiler<'_> {
     }
 }
 
-/// The number of a value (or its validity) of an earlier reduction, for all programs of a stage.
-pub(crate) fn given_index(column: u32, validity: bool) -> usize {
-    column as usize * 2 + usize::from(validity)
-}
-
 impl Program {
     fn slot(&mut self, place: Place) -> Result<Slot> {
         let slot = Slot::try_from(self.places.len())
@@ -479,7 +483,9 @@ impl Program {
             Some(Place::Const(_)) => format!("const{slot}"),
             Some(Place::Scratch(_)) => format!("tmp{slot}"),
             Some(Place::Output(i)) => format!("out{i}"),
-            Some(Place::Given(i)) => format!("given{i}"),
+            Some(Place::Given(Given::Value(i))) => format!("given{i}"),
+            Some(Place::Given(Given::Valid(i))) => format!("given_valid{i}"),
+            Some(Place::Given(Given::Param(i))) => format!("param{i}"),
             None => "?".into(),
         }
     }

@@ -124,7 +124,7 @@ impl Stage {
             match t.value {
                 Value::Node(v) => stack.push(v),
                 Value::Column(c) => columns.push(c as usize),
-                Value::Weak(_) | Value::Set(_) => {}
+                Value::Weak(_) | Value::Param(..) | Value::Set(_) => {}
             }
             stack.extend(t.valid);
         };

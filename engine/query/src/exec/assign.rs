@@ -15,6 +15,7 @@ use crate::compile::graph::Repr;
 use crate::compile::program::{Line, Place, Program};
 use crate::compile::stage::Stage;
 use crate::error::{Error, Result};
+use crate::exec::given::Tiles;
 use crate::exec::run::{MORSEL, Run};
 use crate::exec::source::Source;
 use crate::exec::tile::{Failed, Frame, Worker};
@@ -26,8 +27,7 @@ pub(crate) struct Reading<'a> {
     pub(crate) stage: &'a Stage,
     pub(crate) source: &'a Source<'a>,
     pub(crate) sets: &'a [Arc<LiteralSet>],
-    pub(crate) given: &'a [Line],
-    pub(crate) given_at: &'a [usize],
+    pub(crate) given: &'a Tiles,
 }
 
 impl<'a> Reading<'a> {
@@ -38,7 +38,6 @@ impl<'a> Reading<'a> {
             source: self.source,
             sets: self.sets,
             given: self.given,
-            given_at: self.given_at,
             targets: &[],
             held: false,
         }

@@ -259,7 +259,6 @@ pub(crate) fn frame<'a>(
         source: job.source,
         sets: &job.compiled.sets,
         given: job.given,
-        given_at: job.given_at,
         targets,
         held: false,
     }

@@ -3,13 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use insitu_kernels::level::Level;
 use insitu_kernels::strings::LiteralSet;
 
-use crate::compile::graph::Repr;
-use crate::compile::program::{Line, Program, TILE_MIN, broadcast, given_index};
+use crate::compile::program::Program;
 use crate::compile::stage::{Input, Kind, Stage, What};
 use crate::error::{Error, Result};
+use crate::exec::given::Tiles;
 use crate::exec::output::{Column, Rows, as_source};
 use crate::exec::source::{Source, SourceColumn};
 use crate::exec::tile::Failed;
@@ -104,8 +103,7 @@ pub(crate) struct Job<'j, 'a> {
     pub(crate) compiled: &'j Compiled,
     pub(crate) source: &'j Source<'a>,
     pub(crate) memory: &'j dyn Memory,
-    pub(crate) given: &'j [Line],
-    pub(crate) given_at: &'j [usize],
+    pub(crate) given: &'j Tiles,
     /// Whether the result leaves the run: then it may not share intermediates.
     pub(crate) last: bool,
 }
@@ -168,21 +166,13 @@ pub(crate) fn stages<'a>(
         let programs: Vec<&Program> =
             [Some(&compiled.main), compiled.write.as_ref()].into_iter().flatten().collect();
         let from = stage.given.and_then(|s| results.get(s));
-        let (given, given_at) = given(&programs, from)?;
+        let given = Tiles::new(&programs, from, &stage.graph.params, cx.params)?;
         if let Some(p) = cx.progress {
             p.expect(source.rows as u64 * if compiled.write.is_some() { 2 } else { 1 });
         }
         let last = i + 1 == plan.stages.len();
         let memory: &dyn Memory = if last { cx.memory } else { heap };
-        let job = Job {
-            run,
-            compiled,
-            source: &source,
-            memory,
-            given: &given,
-            given_at: &given_at,
-            last,
-        };
+        let job = Job { run, compiled, source: &source, memory, given: &given, last };
         let rows = match &stage.kind {
             Kind::Map => map::run(&job)?,
             Kind::Reduce { aggs } => reduce::run(&job, aggs)?,
@@ -198,50 +188,6 @@ pub(crate) fn stages<'a>(
 
 pub(crate) fn lost() -> Error {
     Error::InvalidPlan("a stage lost its input".into())
-}
-
-/// Broadcast tiles of the one row that an earlier reduction gave.
-pub(crate) fn given(
-    programs: &[&Program],
-    from: Option<&Rows<'_>>,
-) -> Result<(Vec<Line>, Vec<usize>)> {
-    let mut lines = Vec::new();
-    let mut offsets = Vec::new();
-    let level = programs.first().map_or(Level::Baseline, |p| p.level);
-    if programs.iter().all(|p| p.given.is_empty()) {
-        return Ok((lines, offsets));
-    }
-    let from = from.ok_or_else(lost)?;
-    let rows = programs.iter().map(|p| p.tile_rows).max().unwrap_or(TILE_MIN);
-    for (column, validity, repr) in programs.iter().flat_map(|p| &p.given) {
-        let Some(Column::New(c)) = from.columns.get(*column as usize) else {
-            return Err(lost());
-        };
-        let value = if *validity {
-            u64::from(c.null_count == 0)
-        } else {
-            let span = c.values.ok_or_else(lost)?;
-            let bytes = match repr {
-                Repr::Num(p) => p.width(),
-                Repr::Bits => 1,
-            };
-            let mut value = [0u8; 8];
-            for (i, b) in value.iter_mut().enumerate().take(bytes.min(span.len)) {
-                // SAFETY: i is below the span's length, and the stage wrote it.
-                *b = unsafe { span.ptr.as_ptr().add(i).read() };
-            }
-            u64::from_le_bytes(value)
-        };
-        let index = given_index(*column, *validity);
-        if offsets.len() <= index {
-            offsets.resize(index + 1, 0);
-        }
-        if let Some(o) = offsets.get_mut(index) {
-            *o = lines.len() * 64;
-        }
-        broadcast(&mut lines, *repr, value, rows, level)?;
-    }
-    Ok((lines, offsets))
 }
 
 /// The stage's columns, of which `make` makes those that are wanted.

@@ -16,6 +16,8 @@ use crate::compile::program::{Cursor, Instr, Line, Place, Program, Slot};
 use crate::compile::stage::Stage;
 use crate::dtype::DataType;
 use crate::error::{Error, Result};
+use crate::exec::given::Tiles;
+use crate::exec::run::lost;
 use crate::exec::source::{Source, SourceColumn};
 
 /// A final buffer that root `i` is written to.
@@ -31,9 +33,7 @@ pub(crate) struct Frame<'a> {
     pub(crate) program: &'a Program,
     pub(crate) source: &'a Source<'a>,
     pub(crate) sets: &'a [Arc<LiteralSet>],
-    /// Broadcast tiles of the values of an earlier reduction, at these offsets.
-    pub(crate) given: &'a [Line],
-    pub(crate) given_at: &'a [usize],
+    pub(crate) given: &'a Tiles,
     pub(crate) targets: &'a [Target],
     /// Tiles of the targets stay in scratch; whoever runs the worker moves them on.
     pub(crate) held: bool,
@@ -132,9 +132,8 @@ impl<'a> Worker<'a> {
                     unsafe { p.constants.as_ptr().cast::<u8>().add(at) }.cast_mut()
                 }
                 Place::Given(i) => {
-                    let at = frame.given_at.get(i).copied().unwrap_or(0);
-                    // SAFETY: the run gave offsets within its constants.
-                    unsafe { frame.given.as_ptr().cast::<u8>().add(at) }.cast_mut()
+                    let tile = frame.given.of(i).ok_or_else(lost)?;
+                    tile.cast_mut()
                 }
                 Place::Cursor(c) => {
                     if let Some(reach) = reaches.get_mut(c) {
