@@ -27,6 +27,7 @@ mod manifest;
 mod memory;
 mod pass;
 mod prepared;
+mod programs;
 mod query;
 mod region;
 mod run;

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use insitu_query::{Context, Plan, Progress, Scalar};
-use insitu_region::ForkMutex;
 
 use crate::error::{Error, Result};
 use crate::memory::ResultMemory;
+use crate::programs::Program;
 use crate::run::{self, Made, Name};
 use crate::table::Table;
 use crate::types;
-use crate::version::Meta;
 
 /// A compiled query. Cheap to clone; may be run from several threads at once. It keeps its table's
 /// memory; the content it reads is what is there when it runs.
@@ -22,18 +21,7 @@ pub struct Prepared {
 
 struct Inner {
     table: Table,
-    program: insitu_query::Prepared,
-    /// The Arrow schema of the last result.
-    schema: ForkMutex<Option<LastSchema>>,
-}
-
-/// The Arrow schema of a result, and what it depends on: parameters of another type give columns of
-/// another type.
-struct LastSchema {
-    columns: insitu_query::Schema,
-    origins: Vec<Option<usize>>,
-    source: Arc<Meta>,
-    schema: SchemaRef,
+    program: Arc<Program>,
 }
 
 /// How a prepared query is run.
@@ -49,8 +37,8 @@ pub struct RunOptions<'a> {
 
 impl Prepared {
     pub(crate) fn new(table: Table, plan: &Plan) -> Result<Prepared> {
-        let program = insitu_query::Prepared::compile(plan, &table.seen().meta.query)?;
-        Ok(Prepared { inner: Arc::new(Inner { table, program, schema: ForkMutex::default() }) })
+        let program = table.region().shared.known.programs.get(plan, &table.seen().meta.query)?;
+        Ok(Prepared { inner: Arc::new(Inner { table, program }) })
     }
 
     /// The table it was prepared on.
@@ -64,12 +52,12 @@ impl Prepared {
     /// `Unsupported` for columns that a query cannot produce.
     pub fn schema(&self) -> Result<SchemaRef> {
         let source = self.inner.table.schema();
-        types::schema_to_arrow(self.inner.program.schema(), &source, |_| None)
+        types::schema_to_arrow(self.inner.program.compiled.schema(), &source, |_| None)
     }
 
     /// How it is run, for people.
     pub fn explain(&self) -> String {
-        self.inner.program.explain()
+        self.inner.program.compiled.explain()
     }
 
     /// Runs it, on its table or on another of the same schema and region, with values for its
@@ -118,9 +106,9 @@ impl Prepared {
             interrupt,
             progress: options.progress,
         };
-        let output = self.inner.program.run(version.view()?, &context)?;
+        let output = self.inner.program.compiled.run(version.view()?, &context)?;
         let origins = run::origins(&output);
-        let schema = self.result_schema(&version.meta, &output, origins)?;
+        let schema = self.inner.program.result_schema(&version.meta, &output.schema, origins)?;
         let Made { layout, keep, stats } =
             run::assemble(&version, hold, memory, output, interrupt)?;
         match name {
@@ -150,30 +138,6 @@ impl Prepared {
             ),
         };
         Err(Error::SchemaMismatch(format!("{what}; prepare it for that table")))
-    }
-
-    /// The result's Arrow schema; the last one, if nothing it depends on has changed.
-    fn result_schema(
-        &self,
-        source: &Arc<Meta>,
-        output: &insitu_query::Output,
-        origins: Vec<Option<usize>>,
-    ) -> Result<SchemaRef> {
-        let mut last = self.inner.schema.lock();
-        if let Some(last) = &*last
-            && last.origins == origins
-            && last.columns == output.schema
-            && Arc::ptr_eq(&last.source, source)
-        {
-            return Ok(last.schema.clone());
-        }
-        let schema = types::schema_to_arrow(&output.schema, &source.arrow, |index| {
-            origins.get(index).copied().flatten()
-        })?;
-        let columns = output.schema.clone();
-        *last =
-            Some(LastSchema { columns, origins, source: source.clone(), schema: schema.clone() });
-        Ok(schema)
     }
 }
 

@@ -20,6 +20,7 @@ use crate::exclusive::{Held, Hold};
 use crate::ingest;
 use crate::layout::{Layout, Place};
 use crate::manifest;
+use crate::programs::Programs;
 use crate::query::CollectOptions;
 use crate::slab::Slabs;
 use crate::statistics;
@@ -54,8 +55,15 @@ pub(crate) struct Shared {
     pub held: Held,
     /// Where it lives.
     place: Home,
-    /// Decoded manifests, shared by all that this process opens of the region.
-    manifests: Arc<Manifests>,
+    /// Shared by all that this process opens of the region.
+    pub known: Arc<Known>,
+}
+
+/// What this process has worked out about a region, and would have to work out again.
+#[derive(Default)]
+pub(crate) struct Known {
+    manifests: Manifests,
+    pub programs: Programs,
 }
 
 /// Decoded manifests by sequence, which names one manifest for ever, with the content version that
@@ -99,7 +107,7 @@ pub struct PutOptions<'a> {
 
 impl Region {
     pub(crate) fn new(region: insitu_region::Region, place: Home) -> Result<Region> {
-        let manifests = region.beside()?;
+        let known = region.beside()?;
         Ok(Region {
             shared: Arc::new(Shared {
                 region,
@@ -107,7 +115,7 @@ impl Region {
                 slabs: Arc::new(Slabs::new()),
                 counters: Counters::default(),
                 held: Held::default(),
-                manifests,
+                known,
             }),
         })
     }
@@ -446,7 +454,7 @@ impl Region {
     /// Forgets the decoded manifests, as a process that has just come knows none.
     #[cfg(test)]
     pub(crate) fn forget_manifests(&self) {
-        self.shared.manifests.lock().clear();
+        self.shared.known.manifests.lock().clear();
     }
 
     /// # Errors
@@ -541,7 +549,7 @@ impl Shared {
     /// where they are, but what was counted of their values before is no longer believed.
     pub fn meta_at(&self, pin: &Pin, content: u64) -> Result<Arc<Meta>> {
         let sequence = pin.sequence();
-        let known = self.manifests.lock().get(&sequence).cloned();
+        let known = self.known.manifests.lock().get(&sequence).cloned();
         let (schema, mut layout) = match &known {
             Some((at, meta)) if *at == content => return Ok(meta.clone()),
             Some((_, meta)) => (meta.arrow.clone(), meta.layout.clone()),
@@ -590,11 +598,11 @@ impl Shared {
 
     /// Forgets what the manifest of a table says that has lost its name.
     pub fn forget(&self, sequence: u64) {
-        self.manifests.lock().remove(&sequence);
+        self.known.manifests.lock().remove(&sequence);
     }
 
     pub fn remember(&self, sequence: u64, content: u64, meta: Arc<Meta>) {
-        let mut manifests = self.manifests.lock();
+        let mut manifests = self.known.manifests.lock();
         if manifests.len() >= CACHED_MANIFESTS {
             manifests.clear();
         }

@@ -2,7 +2,10 @@
 //! built, so that nothing that walks them can overflow the stack.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+
+use rustc_hash::FxHasher;
 
 use crate::dtype::DataType;
 use crate::error::{Error, Result};
@@ -23,6 +26,8 @@ pub(crate) struct Node {
     depth: u32,
     size: u32,
     has_aggregate: bool,
+    /// Of all that is below too.
+    hash: u64,
 }
 
 /// What an expression is made of.
@@ -89,7 +94,65 @@ impl ExprKind {
     }
 }
 
+impl ExprKind {
+    fn hash(&self) -> u64 {
+        let mut state = FxHasher::default();
+        std::mem::discriminant(self).hash(&mut state);
+        match self {
+            ExprKind::Column(name) | ExprKind::Param(name) => name.hash(&mut state),
+            ExprKind::Literal(value) => value.hash(&mut state),
+            ExprKind::Call(f, _) => f.id.hash(&mut state),
+            ExprKind::Cast { dtype, strict, .. } => (dtype, strict).hash(&mut state),
+            ExprKind::Alias { name, .. } => name.hash(&mut state),
+            ExprKind::IsIn { values, .. } => values.hash(&mut state),
+            ExprKind::When { .. } | ExprKind::TooLarge => {}
+        }
+        for child in self.children() {
+            state.write_u64(child.0.hash);
+        }
+        state.finish()
+    }
+
+    /// Whether both are the same, but for what is below.
+    fn is_like(&self, other: &ExprKind) -> bool {
+        use ExprKind::*;
+        match (self, other) {
+            (Column(a), Column(b)) | (Param(a), Param(b)) => a == b,
+            (Literal(a), Literal(b)) => a == b,
+            (Call(f, a), Call(g, b)) => f.id == g.id && a.len() == b.len(),
+            (Cast { dtype: t, strict: s, .. }, Cast { dtype: u, strict: r, .. }) => {
+                t == u && s == r
+            }
+            (Alias { name: a, .. }, Alias { name: b, .. }) => a == b,
+            (IsIn { values: a, .. }, IsIn { values: b, .. }) => a == b,
+            (When { .. }, When { .. }) => true,
+            // What was too large can have been anything.
+            _ => false,
+        }
+    }
+}
+
 impl Expr {
+    /// A hash of the whole expression; equal for what [`Expr::is_same`].
+    pub(crate) fn fingerprint(&self) -> u64 {
+        self.0.hash
+    }
+
+    /// Whether both are the same tree of the same parts.
+    pub(crate) fn is_same(&self, other: &Expr) -> bool {
+        let mut stack = vec![(self, other)];
+        while let Some((a, b)) = stack.pop() {
+            if Arc::ptr_eq(&a.0, &b.0) {
+                continue;
+            }
+            if a.0.hash != b.0.hash || a.0.size != b.0.size || !a.kind().is_like(b.kind()) {
+                return false;
+            }
+            stack.extend(a.kind().children().into_iter().zip(b.kind().children()));
+        }
+        true
+    }
+
     fn new(kind: ExprKind) -> Expr {
         let (mut depth, mut size, mut has_aggregate) = (1u32, 1u32, false);
         for child in kind.children() {
@@ -100,15 +163,17 @@ impl Expr {
         if let ExprKind::Call(f, _) = &kind {
             has_aggregate |= f.kind == FunctionKind::Aggregate;
         }
+        let hash = kind.hash();
         if depth > MAX_DEPTH || size > MAX_SIZE {
             return Expr(Arc::new(Node {
                 kind: ExprKind::TooLarge,
                 depth: MAX_DEPTH,
                 size: MAX_SIZE,
                 has_aggregate: false,
+                hash,
             }));
         }
-        Expr(Arc::new(Node { kind, depth, size, has_aggregate }))
+        Expr(Arc::new(Node { kind, depth, size, has_aggregate, hash }))
     }
 
     /// The column of that name.
