@@ -324,6 +324,10 @@ impl Writing {
     /// # Errors
     /// `Stale` if the table was replaced or deleted meanwhile, and values were stored over it.
     pub fn abandon(&self) -> Result<()> {
+        self.give_up(Lease::finish)
+    }
+
+    fn give_up(&self, finish: fn(&Lease) -> insitu_region::Result<()>) -> Result<()> {
         let open = self.state.lock().take();
         let Some(Open { shown: _shown, way, columns }) = open else { return Ok(()) };
         match way {
@@ -338,7 +342,7 @@ impl Writing {
                         }
                     }
                 }
-                if begun.is_some() { Ok(lease.finish()?) } else { Ok(()) }
+                if begun.is_some() { Ok(finish(lease)?) } else { Ok(()) }
             }
             Way::Beside(_) | Way::BesideOwn(_) => {
                 columns.values().for_each(|written| written.sheet.revoke());
@@ -481,7 +485,7 @@ impl Writing {
 
 impl Drop for Writing {
     fn drop(&mut self) {
-        let _ = self.abandon();
+        let _ = self.give_up(Lease::finish_now);
     }
 }
 

@@ -447,7 +447,10 @@ impl Region {
         let before = session.stats()?.used;
         {
             let mut writer = session.write()?;
-            let rebuilt = writer.rebuild().and_then(|()| writer.collect());
+            let rebuilt = writer
+                .rebuild()
+                .and_then(|()| writer.end_left_over())
+                .and_then(|()| writer.collect());
             writer.noting(rebuilt)?;
         }
         Ok(before.saturating_sub(session.stats()?.used))

@@ -30,6 +30,7 @@ use crate::registry::Key;
 use crate::reserve::{Failure, Ground};
 use crate::roots::Root;
 use crate::types::Location;
+use crate::writer::MOMENT;
 
 /// How long to wait for who holds all lock bytes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -496,10 +497,10 @@ impl Session {
         self.backing.location()
     }
 
-    /// Leaves the region: gives back what is still ours, then the slot.
+    /// Leaves the region: gives back what is still ours, then the slot. Runs in a destructor.
     fn leave(&mut self) -> Result<()> {
         {
-            let mut writer = self.write()?;
+            let mut writer = self.write_within(MOMENT)?;
             writer.leave_session()?;
         }
         kill::point("leave: swept");

@@ -20,7 +20,7 @@ use crate::protocol;
 use crate::session::{Deferred, Session};
 use crate::state::{self, State};
 use crate::types::{HoldKind, Holder};
-use crate::writer::Writer;
+use crate::writer::{PATIENCE, Writer};
 
 /// How long new leases are shut out while others are waited for to end.
 const SHUT: Duration = Duration::from_millis(1);
@@ -85,14 +85,14 @@ impl Session {
         writer.end_if_dead(slot)
     }
 
-    /// Whether a read-only opener finds the updater of a slot dead: it cannot take over, and sees
-    /// what is as whoever takes over will leave it.
+    /// Whether a read-only opener finds the updater of a slot dead, or gone: it cannot take over, and
+    /// sees what is as whoever takes over will leave it.
     pub(crate) fn sees_orphan(&self, slot: u32) -> Result<bool> {
         if !self.read_only {
             return Ok(false);
         }
         let token = self.updater_of(slot)?;
-        Ok(token != 0 && !self.lives(token, slot)?)
+        Ok(!self.lives(token, slot)?)
     }
 
     /// Takes the updater's word, if nobody has it and the table still has its name.
@@ -179,7 +179,7 @@ impl Session {
         if matches!(free, Ok(true)) {
             return free;
         }
-        if let Err(e) = self.reopen(held) {
+        if let Err(e) = self.reopen(held, PATIENCE) {
             // The writer lock could not be had: whoever gets it next in this process does it.
             self.defer(Deferred::Reopen(held));
             return Err(e);
@@ -187,9 +187,10 @@ impl Session {
         free
     }
 
-    /// Ends an exclusive lease. What was begun and not finished is poisoned.
-    pub(crate) fn reopen(&self, held: Held) -> Result<()> {
-        self.write()?.reopen(held)?;
+    /// Ends an exclusive lease, if the writer lock can be had in time. What was begun and not
+    /// finished is poisoned.
+    pub(crate) fn reopen(&self, held: Held, patience: Duration) -> Result<()> {
+        self.write_within(patience)?.reopen(held)?;
         self.ring()
     }
 
@@ -223,9 +224,17 @@ impl Session {
         Ok(version)
     }
 
-    /// Says that the content is whole again.
-    pub(crate) fn finish(&self, held: Held, name: &str) -> Result<()> {
-        let writer = self.write()?;
+    /// Whether a change of the content was begun and not finished.
+    pub(crate) fn is_changing(&self, held: Held) -> bool {
+        self.state_word(held.slot).is_ok_and(|word| {
+            state::sequence(word) == held.sequence
+                && (state::state(word) == Some(State::Writing) || word & state::TORN != 0)
+        })
+    }
+
+    /// Says that the content is whole again, if the writer lock can be had in time.
+    pub(crate) fn finish(&self, held: Held, name: &str, patience: Duration) -> Result<()> {
+        let writer = self.write_within(patience)?;
         let seen = self.state_word(held.slot)?;
         if state::sequence(seen) == held.sequence
             && self.updater_of(held.slot)? == self.token()
@@ -356,13 +365,27 @@ impl Writer<'_> {
     /// Ends an exclusive lease of this session, if it is one still.
     pub(crate) fn reopen(&self, held: Held) -> Result<()> {
         let seen = self.s.state_word(held.slot)?;
+        let updater = self.s.updater_of(held.slot)?;
+        // Nobody's, where the lock could not be had when it ended.
         if state::sequence(seen) == held.sequence
-            && self.s.updater_of(held.slot)? == self.s.token()
+            && (updater == self.s.token() || updater == 0)
             && let Some(after) = state::orphaned(seen)
         {
             let word = self.s.bytes.word(self.s.layout.slot(held.slot) + slot::STATE)?;
             word.store(after, Ordering::SeqCst);
             kill::point("exclusive: reopened");
+        }
+        Ok(())
+    }
+
+    /// Ends exclusive leases that are nobody's: who had them could not get the writer lock when they
+    /// ended.
+    pub(crate) fn end_left_over(&mut self) -> Result<()> {
+        for slot in slot::HIDDEN..self.s.slots_high() {
+            let word = self.s.state_word(slot)?;
+            if state::orphaned(word).is_some() && self.s.updater_of(slot)? == 0 {
+                self.end_if_dead(slot)?;
+            }
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The handles of an update: who updates a table, and who has it exclusively.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use crate::catalog::{Fate, Held};
 use crate::error::{Error, Result};
@@ -11,6 +12,7 @@ use crate::session::Deferred;
 use crate::types::{HoldKind, Patience};
 use crate::update::Asked;
 use crate::wait::Waiting;
+use crate::writer::{MOMENT, PATIENCE};
 
 /// Why a table's memory cannot be written in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +162,8 @@ impl Updater {
     pub fn exclusive(self, patience: &Patience<'_>) -> Result<Exclusive, (Self, Error)> {
         match self.shut(patience) {
             Ok(()) => {
-                let lease = Shut { pin: self.pin.clone(), token: self.word.token };
+                let (pin, token) = (self.pin.clone(), self.word.token);
+                let lease = Shut { pin, token, ended: false };
                 Ok(Exclusive { lease, updater: self, extents: OnceLock::new() })
             }
             Err(e) => Err((self, e)),
@@ -217,7 +220,7 @@ impl Updater {
 }
 
 /// A table that nobody else reads or writes. Dropped, it can be read again; if a change was begun
-/// and not finished, it is poisoned.
+/// and not finished, it is poisoned. Both come a little later if somebody keeps the writer lock.
 pub struct Exclusive {
     lease: Shut,
     updater: Updater,
@@ -228,18 +231,29 @@ pub struct Exclusive {
 struct Shut {
     pin: Pin,
     token: u64,
+    ended: bool,
+}
+
+impl Shut {
+    fn end(&mut self, patience: Duration) {
+        let inner = &self.pin.0;
+        if std::mem::replace(&mut self.ended, true)
+            || !inner.session.is_ours()
+            || self.token != inner.session.token()
+        {
+            return;
+        }
+        if inner.session.reopen(inner.held, patience).is_err() {
+            // The writer lock could not be had: whoever gets it next in this process does it, or who
+            // wants the table, and finds that it is nobody's.
+            inner.session.defer(Deferred::Reopen(inner.held));
+        }
+    }
 }
 
 impl Drop for Shut {
     fn drop(&mut self) {
-        let inner = &self.pin.0;
-        if !inner.session.is_ours() || self.token != inner.session.token() {
-            return;
-        }
-        if inner.session.reopen(inner.held).is_err() {
-            // The writer lock could not be had: whoever gets it next in this process does it.
-            inner.session.defer(Deferred::Reopen(inner.held));
-        }
+        self.end(MOMENT);
     }
 }
 
@@ -261,8 +275,8 @@ impl Exclusive {
     }
 
     /// Lets others read again, and stays the updater.
-    pub fn into_updater(self) -> Updater {
-        drop(self.lease);
+    pub fn into_updater(mut self) -> Updater {
+        self.lease.end(PATIENCE);
         self.updater
     }
 
@@ -285,7 +299,23 @@ impl Exclusive {
     /// see the change), [`Error::InvalidArgument`] if none was begun.
     pub fn finish(&self) -> Result<()> {
         let pin = self.pin();
-        pin.0.session.finish(pin.0.held, pin.name())
+        pin.0.session.finish(pin.0.held, pin.name(), PATIENCE)
+    }
+
+    /// The same for destructors: waits for a moment only.
+    ///
+    /// # Errors
+    /// Those of [`Exclusive::finish`], and [`Error::Timeout`]: the table is poisoned then when this is
+    /// dropped, as if nobody had said so.
+    pub fn finish_now(&self) -> Result<()> {
+        let pin = self.pin();
+        pin.0.session.finish(pin.0.held, pin.name(), MOMENT)
+    }
+
+    /// Whether a change was begun and not finished.
+    pub fn is_changing(&self) -> bool {
+        let pin = self.pin();
+        pin.0.session.is_changing(pin.0.held)
     }
 
     /// The address of some bytes of the table in the read-write mapping; to be written between

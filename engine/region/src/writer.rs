@@ -19,7 +19,10 @@ use crate::records::Records;
 use crate::session::{Deferred, Session};
 
 /// How long to wait for a living holder.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a destructor may wait: longer than critical sections take, and not to be noticed. What it
+/// then leaves undone, others do.
+pub(crate) const MOMENT: Duration = Duration::from_millis(20);
 /// How long to sleep before looking whether the holder still lives.
 const SLICE: Duration = Duration::from_millis(2);
 const SPINS: u32 = 200;
@@ -246,15 +249,18 @@ fn low(word: &AtomicU64) -> &AtomicU32 {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader, Read};
-    use std::process::{Command, Stdio};
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::process::{Child, ChildStdout, Command, Stdio};
+    use std::time::{Duration, Instant};
 
     use crate::arena::Raw;
     use crate::layout::header;
     use crate::session::Deferred;
-    use crate::{CreateOptions, Error, Location, Part, Region};
+    use crate::state::{self, State};
+    use crate::{CreateOptions, Error, Location, Part, Patience, Region};
 
     const ROLE: &str = "INSITU_TEST_LOCK_HOLDER";
+    const GC_ROLE: &str = "INSITU_TEST_LOCK_HOLDER_COLLECTS";
 
     /// Not a test of its own: what the holder process of the test below runs.
     #[test]
@@ -276,6 +282,120 @@ mod tests {
         println!("\nholding");
         let _ = std::io::stdin().read(&mut [0]);
         drop(writer);
+    }
+
+    /// Another: holds the writer lock until it is told, then collects, and stays.
+    #[test]
+    fn collecting_holder() {
+        let Ok(name) = std::env::var(GC_ROLE) else { return };
+        let region = Region::open(Location::Shm(name), false).unwrap();
+        let session = region.for_tests();
+        let writer = session.write().unwrap();
+        println!("\nholding");
+        let _ = std::io::stdin().read(&mut [0]);
+        drop(writer);
+        region.gc().unwrap();
+        println!("\ncollected");
+        let _ = std::io::stdin().read(&mut [0]);
+    }
+
+    /// Starts the above, which ends with the test.
+    struct Holder(Child, BufReader<ChildStdout>);
+
+    impl Holder {
+        fn start(name: &str) -> Self {
+            let mut child = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "writer::tests::collecting_holder", "--nocapture"])
+                .env(GC_ROLE, name)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let out = BufReader::new(child.stdout.take().unwrap());
+            let mut holder = Self(child, out);
+            holder.expect("holding");
+            holder
+        }
+
+        fn expect(&mut self, said: &str) {
+            assert!((&mut self.1).lines().any(|line| line.unwrap() == said));
+        }
+
+        fn collect(&mut self) {
+            self.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+            self.expect("collected");
+        }
+    }
+
+    impl Drop for Holder {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    /// Drops something while another process keeps the writer lock.
+    fn drop_at_once<T>(thing: T) {
+        let since = Instant::now();
+        drop(thing);
+        assert!(since.elapsed() < super::PATIENCE / 2, "{:?}", since.elapsed());
+    }
+
+    #[test]
+    fn who_leaves_does_not_wait_for_the_writer_lock() {
+        let name = format!("test-leaving-{}", std::process::id());
+        let place = || Location::Shm(name.clone());
+        let options = CreateOptions { capacity: Some(8 << 20), ..CreateOptions::default() };
+        let region = Region::create(place(), options).unwrap();
+        let extent = region.allocate(100_000).unwrap();
+        let pin = region.publish("t", &[Part::Owned(&extent)], b"m", false).unwrap();
+        drop(extent);
+        let used = region.stats().unwrap().used;
+        let kept = region.allocate(500_000).unwrap();
+        let mut holder = Holder::start(&name);
+        drop_at_once((kept, pin));
+        drop_at_once(region);
+        holder.collect();
+        let region = Region::open(place(), false).unwrap();
+        let stats = region.stats().unwrap();
+        assert_eq!((stats.used, stats.sessions, stats.tables), (used, 2, 1), "{stats:?}");
+        assert!(region.verify().ok(), "{:?}", region.verify());
+        Region::remove(&place()).unwrap();
+    }
+
+    #[test]
+    fn an_exclusive_lease_that_cannot_be_given_back_at_once_is_nobodys() {
+        for begun in [false, true] {
+            let name = format!("test-nobodys-{begun}-{}", std::process::id());
+            let place = || Location::Shm(name.clone());
+            let options = CreateOptions { capacity: Some(8 << 20), ..CreateOptions::default() };
+            let region = Region::create(place(), options).unwrap();
+            let pin = region.publish("t", &[], b"m", false).unwrap();
+            let at_once = Patience { timeout: Duration::ZERO, ..Patience::reader("") };
+            let exclusive = pin.updater(&at_once).unwrap().exclusive(&at_once).unwrap();
+            if begun {
+                exclusive.begin().unwrap();
+            }
+            assert_eq!(exclusive.is_changing(), begun);
+            let mut holder = Holder::start(&name);
+            drop_at_once(exclusive);
+            // Who cannot take over sees what will be.
+            let reader = Region::open(place(), true).unwrap();
+            let seen = reader.lookup("t").unwrap().lease_within(&at_once);
+            assert_eq!(seen.is_ok(), !begun);
+            assert_eq!(matches!(seen, Err(Error::Poisoned { .. })), begun);
+            drop((seen, reader));
+            // The other's `gc` has ended it.
+            holder.collect();
+            let word = region.for_tests().state_word(pin.place().0).unwrap();
+            let after = if begun { State::Poisoned } else { State::Published };
+            assert_eq!(state::state(word), Some(after));
+            assert!(region.verify().ok(), "{:?}", region.verify());
+            pin.repair().unwrap();
+            drop(pin.lease().unwrap());
+            drop(pin.updater(&at_once).unwrap().exclusive(&at_once).unwrap());
+            Region::remove(&place()).unwrap();
+        }
     }
 
     #[test]
