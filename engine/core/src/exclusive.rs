@@ -94,7 +94,16 @@ impl std::fmt::Debug for Exclusive {
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        *self.block.has.lock() = std::mem::take(&mut self.has);
+        let mut has = std::mem::take(&mut self.has);
+        if let Has::Lease(lease) = &has
+            && lease.is_changing()
+        {
+            // What failed half-way is poisoned now, and not when the block ends, which would read
+            // halves till then.
+            let pin = lease.pin().clone();
+            has = Has::Lost(pin);
+        }
+        *self.block.has.lock() = has;
     }
 }
 

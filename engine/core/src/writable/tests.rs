@@ -301,3 +301,32 @@ fn the_end_waits_for_nobody_to_let_go_of_what_was_written() {
     assert_eq!((stats.updates_swapped, stats.updates_in_place), (1, 1));
     assert!(region.verify().ok(), "{:?}", region.verify());
 }
+
+#[test]
+fn what_fails_half_way_in_a_block_is_poisoned_before_the_block_ends() {
+    let region = region();
+    let table = put(&region, 1_000);
+    let other = Region::open(region.location().unwrap(), false).unwrap();
+    let again = other.get("t").unwrap();
+    let block = table.exclusive(options()).unwrap();
+    let writing = table.writable(options()).unwrap();
+    store(&writing.values(0).unwrap(), 3, 7_i64);
+    // Booleans are brought to their places at the end.
+    store(&writing.values(2).unwrap(), 3, true);
+    region.close();
+    assert!(matches!(writing.finish(), Err(Error::Stale(_))));
+    for _ in 0..2 {
+        assert!(again.is_poisoned());
+        assert!(matches!(again.to_batches(), Err(Error::Poisoned(_))));
+        assert!(matches!(again.exclusive(options()), Err(Error::Poisoned(_))));
+    }
+    again.repair().unwrap();
+    assert_eq!(all(&again).num_rows(), 1_000);
+    // The block has nothing any more, and takes nothing away.
+    let view = again.to_batches().unwrap();
+    drop(block);
+    assert!(!again.is_poisoned());
+    drop(view);
+    again.exclusive(options()).unwrap();
+    assert!(other.verify().ok(), "{:?}", other.verify());
+}
