@@ -148,6 +148,24 @@ def test_a_handle_follows_its_table_over_updates_and_appends(region: ins.Region)
     assert first.latest()["x"].to_numpy(copy=True).tolist() == list(range(7))
 
 
+def test_a_handle_of_before_an_append_is_told_where_to_go_on(region: ins.Region) -> None:
+    t = region.put("t", {"a": np.arange(3)})
+    latest = t.append({"a": np.arange(3)}).append({"a": np.arange(3)})
+    for change in (
+        lambda table: table.update(a=col("a") + 1),
+        lambda table: table.update(a=col("a") + 1, atomic=True),
+        lambda table: table.exclusive().__enter__(),
+        lambda table: table.writable().__enter__(),
+    ):
+        with pytest.raises(ins.Stale, match=r"rows were appended .* latest\(\)"):
+            change(t)
+    assert t.latest().update(a=0)["a"].to_pylist() == latest["a"].to_pylist() == [0] * 9
+    assert t["a"].to_pylist() == [0, 1, 2]
+    region["t"] = {"a": np.arange(3)}
+    with pytest.raises(ins.Stale, match="replaced or deleted"):
+        t.update(a=1)
+
+
 def test_appends_from_threads_all_land(region: ins.Region) -> None:
     t = region.put("t", {"x": np.arange(0)})
 

@@ -134,7 +134,7 @@ impl Table {
     }
 
     /// Whether a table is a later revision, or version, of this one.
-    fn precedes(&self, last: &Pin) -> Result<bool> {
+    pub(crate) fn precedes(&self, last: &Pin) -> Result<bool> {
         let version = self.version()?;
         let Storage::Named(pin) = &version.storage else { return Ok(false) };
         if pin.sequence() == last.sequence() || pin.follow()?.sequence() == last.sequence() {

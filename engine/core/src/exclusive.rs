@@ -172,7 +172,7 @@ impl Table {
                 "a result without a name is this process's alone already".into(),
             ));
         };
-        let updater = pin.updater(&options.patience(TURN))?;
+        let updater = pin.updater(&options.patience(TURN)).map_err(|e| self.behind(e))?;
         let lease = updater.exclusive(&options.patience(Duration::ZERO)).map_err(|(_, e)| e)?;
         self.at(lease.pin())?;
         let block = Arc::new(Block {

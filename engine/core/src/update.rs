@@ -108,7 +108,7 @@ impl Table {
         if let Some(loan) = self.own_lease(&pin.follow()?) {
             return self.update_within(loan, &update, options);
         }
-        let updater = pin.updater(&options.patience(TURN))?;
+        let updater = pin.updater(&options.patience(TURN)).map_err(|e| self.behind(e))?;
         drop(seen);
         if options.atomic {
             return self.swap(updater, &update, options).map(drop);
@@ -148,6 +148,20 @@ impl Table {
             }
             Err((_, error)) => Err(error.into()),
         }
+    }
+
+    /// The error of becoming its updater, which for a handle that is behind an append says so.
+    pub(crate) fn behind(&self, error: insitu_region::Error) -> Error {
+        if let (insitu_region::Error::Stale(_), Some(name)) = (&error, self.name())
+            && let Ok(last) = self.region().shared.region.lookup(name)
+            && self.precedes(&last).unwrap_or(false)
+        {
+            return Error::Stale(format!(
+                "rows were appended to the table {name:?} since this handle was made, which stays \
+                 with the rows of before; only the last revision can be changed: take latest()"
+            ));
+        }
+        error.into()
     }
 
     /// Accepts the content of a poisoned table as it is: each row is old or new. Of another table

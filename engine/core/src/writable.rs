@@ -117,7 +117,7 @@ impl Table {
             };
             return Ok(self.writing(shown, way));
         }
-        let updater = pin.updater(&options.patience(TURN))?;
+        let updater = pin.updater(&options.patience(TURN)).map_err(|e| self.behind(e))?;
         drop(seen);
         let shown = self.at(updater.pin())?;
         let targets = writable(&shown);
