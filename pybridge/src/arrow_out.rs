@@ -13,11 +13,11 @@ use pyo3_arrow::ffi::{
 };
 use pyo3_arrow::{PyField, PySchema};
 
-use crate::{errors, shutdown, site};
+use crate::{errors, interrupt, shutdown};
 
 /// The table's chunks as record batches over the read-only mapping; their buffers own a lease.
 pub fn batches(py: Python<'_>, table: &insitu::Table) -> PyResult<Vec<RecordBatch>> {
-    site::detach(py, || table.to_batches()).map_err(|error| errors::raise(py, error))
+    interrupt::detached(py, None, |interrupt| table.to_batches_with(interrupt))
 }
 
 /// An `arrow_schema` capsule of a schema.

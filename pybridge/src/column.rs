@@ -14,7 +14,7 @@ use pyo3::{IntoPyObjectExt, intern};
 
 use crate::query::Query;
 use crate::table::Table;
-use crate::{arrow_out, display, errors, expr, numpy_out, shutdown, site};
+use crate::{arrow_out, display, errors, expr, interrupt, numpy_out, shutdown};
 
 /// A column of a table.
 #[pyclass(frozen, module = "insitu", name = "Column")]
@@ -48,7 +48,7 @@ impl Column {
 
     /// The chunks as Arrow arrays over the region's bytes; each owns a lease.
     fn arrays(&self, py: Python<'_>) -> PyResult<Vec<ArrayRef>> {
-        site::detach(py, || self.table.column(self.index)).map_err(|error| errors::raise(py, error))
+        interrupt::detached(py, None, |interrupt| self.table.column_with(self.index, interrupt))
     }
 
     /// The column, or a copy of it where this thread has the table exclusively and views are refused:
@@ -58,8 +58,8 @@ impl Column {
         if column.table.name().is_none() {
             return Ok(slf.clone());
         }
-        let copy = site::detach(py, || column.table.own_copy(column.index));
-        match copy.map_err(|error| errors::raise(py, error))? {
+        let copy = |interrupt: &dyn Fn() -> bool| column.table.own_copy(column.index, interrupt);
+        match interrupt::detached(py, None, copy)? {
             Some(copy) => Bound::new(py, Self::at(&copy, 0)),
             None => Ok(slf.clone()),
         }
@@ -262,7 +262,10 @@ impl Column {
             Some(true) => Self::copied(slf, fill.as_ref()),
             Some(false) => slf.get().view(py),
             None => match slf.get().view(py) {
-                Err(error) if errors::is(py, &error, "NotZeroCopy") || slf.get().table.is_own() => {
+                Err(error)
+                    if errors::is(py, &error, "NotZeroCopy")
+                        || errors::is(py, &error, "LeaseHeld") && slf.get().table.is_own() =>
+                {
                     let array = Self::copied(slf, fill.as_ref())?;
                     let bytes = array.getattr(intern!(py, "nbytes"))?.extract()?;
                     slf.get().table.region().count_copy(bytes);

@@ -182,7 +182,7 @@ impl Revision<'_> {
                 Storage::Named(self.pin.clone()),
                 self.pin.content_version(),
             );
-            let chunks = export::chunks(&table, taken)?;
+            let chunks = export::chunks(&table, taken, interrupt)?;
             let mut before = Vec::with_capacity(taken.len());
             for (number, chunk) in taken.iter().enumerate() {
                 let whole = from + number >= kept;

@@ -186,11 +186,12 @@ impl Table {
     }
 
     /// A copy of a column, as a result of its own, if this thread has the table exclusively: then
-    /// views of the table itself are refused. None if it has not.
+    /// views of the table itself are refused. None if it has not. `interrupt` is asked now and then
+    /// while it is made.
     ///
     /// # Errors
     /// Those of a query; `InvalidArgument` for a column that is not there.
-    pub fn own_copy(&self, column: usize) -> Result<Option<Table>> {
+    pub fn own_copy(&self, column: usize, interrupt: &dyn Fn() -> bool) -> Result<Option<Table>> {
         if self.borrow()?.is_none() {
             return Ok(None);
         }
@@ -199,7 +200,8 @@ impl Table {
             return Err(Error::InvalidArgument(format!("there is no column {column}")));
         };
         let query = self.query().select(vec![Expr::column(field.name().as_str())]);
-        query.collect(None, CollectOptions::default()).map(Some)
+        let options = CollectOptions { interrupt: Some(interrupt), ..CollectOptions::default() };
+        query.collect(None, options).map(Some)
     }
 
     /// Whether this thread has the table exclusively, and is not using the lease right now.

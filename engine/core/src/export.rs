@@ -28,15 +28,19 @@ struct Keeper {
 impl std::panic::RefUnwindSafe for Keeper {}
 
 /// All rows, one batch per chunk.
-pub(crate) fn batches(table: &Table) -> Result<Vec<RecordBatch>> {
-    let keeper = keep(table)?;
+pub(crate) fn batches(table: &Table, interrupt: &dyn Fn() -> bool) -> Result<Vec<RecordBatch>> {
+    let keeper = keep(table, interrupt)?;
     let meta = &keeper.version.meta;
     meta.layout.chunks.iter().map(|chunk| batch(&keeper, chunk)).collect()
 }
 
 /// One column, one array per chunk.
-pub(crate) fn column(table: &Table, index: usize) -> Result<Vec<ArrayRef>> {
-    let keeper = keep(table)?;
+pub(crate) fn column(
+    table: &Table,
+    index: usize,
+    interrupt: &dyn Fn() -> bool,
+) -> Result<Vec<ArrayRef>> {
+    let keeper = keep(table, interrupt)?;
     let meta = &keeper.version.meta;
     let Some(field) = meta.arrow.fields().get(index) else {
         return Err(Error::InvalidArgument(format!(
@@ -49,8 +53,12 @@ pub(crate) fn column(table: &Table, index: usize) -> Result<Vec<ArrayRef>> {
 }
 
 /// Some chunks of a table, as untyped arrays of all columns each.
-pub(crate) fn chunks(table: &Table, chunks: &[Arc<Chunk>]) -> Result<Vec<Vec<ArrayData>>> {
-    let keeper = keep(table)?;
+pub(crate) fn chunks(
+    table: &Table,
+    chunks: &[Arc<Chunk>],
+    interrupt: &dyn Fn() -> bool,
+) -> Result<Vec<Vec<ArrayData>>> {
+    let keeper = keep(table, interrupt)?;
     let schema = table.schema();
     let of = |chunk: &Arc<Chunk>| {
         let columns = schema.fields().iter().zip(&chunk.columns);
@@ -73,8 +81,8 @@ pub(crate) fn to_copy(version: &Arc<Version>, columns: &[usize]) -> Result<Vec<V
     columns.iter().map(of).collect()
 }
 
-fn keep(table: &Table) -> Result<Arc<Keeper>> {
-    let (version, lease) = table.leased("view")?;
+fn keep(table: &Table, interrupt: &dyn Fn() -> bool) -> Result<Arc<Keeper>> {
+    let (version, lease) = table.leased("view", interrupt)?;
     version.trust_values()?;
     Ok(Arc::new(Keeper { _lease: lease, version }))
 }

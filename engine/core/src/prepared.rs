@@ -95,10 +95,10 @@ impl Prepared {
             None => &self.inner.table,
         };
         let shared = &table.region().shared;
-        // Held to the end of the run: nobody changes what is being read.
-        let (version, hold) = table.leased_while("query")?;
-        let memory = ResultMemory::new(shared, name.is_some());
         let interrupt = options.interrupt.unwrap_or(&|| false);
+        // Held to the end of the run: nobody changes what is being read.
+        let (version, hold) = table.leased_while("query", interrupt)?;
+        let memory = ResultMemory::new(shared, name.is_some());
         let context = Context {
             memory: &memory,
             params,

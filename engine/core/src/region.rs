@@ -263,20 +263,37 @@ impl Region {
     /// # Errors
     /// `TableExists`, `RegionFull`, `TableLimit`, `Stale`.
     pub fn put_table(&self, name: &str, table: &Table, replace: bool) -> Result<Table> {
+        self.put_table_with(name, table, PutOptions { replace, ..PutOptions::default() })
+    }
+
+    /// As [`Region::put_table`], with all options.
+    ///
+    /// # Errors
+    /// Those of [`Region::put_table`], and `Cancelled`.
+    pub fn put_table_with(
+        &self,
+        name: &str,
+        table: &Table,
+        options: PutOptions<'_>,
+    ) -> Result<Table> {
+        let PutOptions { replace, interrupt } = options;
         self.refuse_taken(name, replace)?;
-        let (version, hold) = table.leased_while("naming")?;
+        let asked = interrupt.unwrap_or(&|| false);
+        let (version, hold) = table.leased_while("naming", asked)?;
         if let Hold::Own(loan) = hold {
             // A query copies what cannot be shared now.
             drop(loan);
-            let copy = table.query().collect(None, CollectOptions::default())?;
-            return self.put_table(name, &copy, replace);
+            let copy =
+                table.query().collect(None, CollectOptions { interrupt, ..Default::default() })?;
+            return self.put_table_with(name, &copy, options);
         }
         let meta = &version.meta;
         let mut layout = meta.layout.clone();
         let keep = match &version.storage {
             Storage::Named(pin) => match self.own_pin(table.region(), pin)? {
                 Some(pin) => {
-                    let leases = vec![pin.lease_while("naming")?];
+                    let patience = Patience { interrupt: asked, ..Patience::reader("naming") };
+                    let leases = vec![pin.lease_while_within(&patience)?];
                     Some(Anonymous { leases, ..Anonymous::default() })
                 }
                 None => None,
@@ -300,8 +317,8 @@ impl Region {
         let Some(keep) = keep else {
             // Another session's bytes, or bytes in slabs, which stay the process's own.
             self.count_copy(version.nbytes());
-            let batches = table.to_batches()?.into_iter().map(Ok);
-            return self.put(name, meta.arrow.clone(), batches, replace);
+            let batches = table.to_batches_with(asked)?.into_iter().map(Ok);
+            return self.put_with(name, meta.arrow.clone(), batches, options);
         };
         let stats = meta.stats.clone();
         if version.content > FIRST_CONTENT {

@@ -7,7 +7,7 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use insitu_query::Plan;
-use insitu_region::{ForkMutex, Lease, Pin};
+use insitu_region::{ForkMutex, Lease, Patience, Pin};
 
 use crate::error::{Error, Result};
 use crate::exclusive::Hold;
@@ -68,16 +68,28 @@ impl Table {
     }
 
     /// What it is now, and what keeps the content so while someone looks at it: a lease on a table
-    /// of the catalog; nothing is needed for a result, which nobody changes.
-    pub(crate) fn leased(&self, what: &str) -> Result<(Arc<Version>, Option<Lease>)> {
+    /// of the catalog; nothing is needed for a result, which nobody changes. `interrupt` is asked
+    /// while somebody who has it exclusively is waited for.
+    pub(crate) fn leased(
+        &self,
+        what: &str,
+        interrupt: &dyn Fn() -> bool,
+    ) -> Result<(Arc<Version>, Option<Lease>)> {
+        let patience = Patience { interrupt, ..Patience::reader(what) };
         let advice = "a view could outlive that; compute with a query, or copy the values \
                       (to_numpy with copy=True)";
-        self.leased_by(|pin| pin.lease_for(what)).map_err(|error| self.advise(error, advice))
+        self.leased_by(|pin| pin.lease_within(&patience))
+            .map_err(|error| self.advise(error, advice))
     }
 
     /// The same for as long as something runs on this thread, which may have the table exclusively.
-    pub(crate) fn leased_while(&self, what: &str) -> Result<(Arc<Version>, Hold)> {
-        match self.leased_by(|pin| pin.lease_while(what)) {
+    pub(crate) fn leased_while(
+        &self,
+        what: &str,
+        interrupt: &dyn Fn() -> bool,
+    ) -> Result<(Arc<Version>, Hold)> {
+        let patience = Patience { interrupt, ..Patience::reader(what) };
+        match self.leased_by(|pin| pin.lease_while_within(&patience)) {
             Ok((version, lease)) => Ok((version, lease.map_or(Hold::Unneeded, Hold::Shared))),
             Err(error @ Error::LeaseHeld { .. }) => match self.borrow()? {
                 Some((version, loan)) => Ok((version, Hold::Own(loan))),
@@ -218,7 +230,16 @@ impl Table {
     /// # Errors
     /// `Stale`, `Poisoned`, `LeaseHeld` while the table is being changed.
     pub fn to_batches(&self) -> Result<Vec<RecordBatch>> {
-        export::batches(self)
+        self.to_batches_with(&|| false)
+    }
+
+    /// The same; `interrupt` is asked now and then while the end of somebody's change of the table
+    /// is waited for, and true gives up.
+    ///
+    /// # Errors
+    /// Those of [`Table::to_batches`], and `Cancelled`.
+    pub fn to_batches_with(&self, interrupt: &dyn Fn() -> bool) -> Result<Vec<RecordBatch>> {
+        export::batches(self, interrupt)
     }
 
     /// One column as Arrow, one array per chunk, without copying.
@@ -226,7 +247,15 @@ impl Table {
     /// # Errors
     /// Those of [`Table::to_batches`]; `InvalidArgument` for a column that is not there.
     pub fn column(&self, index: usize) -> Result<Vec<ArrayRef>> {
-        export::column(self, index)
+        self.column_with(index, &|| false)
+    }
+
+    /// The same; `interrupt` as in [`Table::to_batches_with`].
+    ///
+    /// # Errors
+    /// Those of [`Table::column`], and `Cancelled`.
+    pub fn column_with(&self, index: usize, interrupt: &dyn Fn() -> bool) -> Result<Vec<ArrayRef>> {
+        export::column(self, index, interrupt)
     }
 
     /// A query over this table.

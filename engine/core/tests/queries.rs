@@ -10,7 +10,10 @@ use arrow::array::*;
 use arrow::datatypes::*;
 use arrow::record_batch::RecordBatch;
 use common::region;
-use insitu::{CollectOptions, ErrorCode, Expr, Query, Region, RunOptions, Scalar, Table};
+use insitu::{
+    CollectOptions, ErrorCode, Expr, PutOptions, Query, Region, RunOptions, Scalar, Table,
+    UpdateOptions,
+};
 
 fn col(name: &str) -> Expr {
     Expr::column(name)
@@ -54,6 +57,45 @@ fn collect(query: &Query) -> RecordBatch {
 
 fn f64s(batch: &RecordBatch, name: &str) -> Vec<Option<f64>> {
     batch.column_by_name(name).unwrap().as_primitive::<Float64Type>().iter().collect()
+}
+
+/// Not that the waiting were short: who waits is asked whether to go on.
+#[test]
+fn readers_that_wait_can_be_interrupted() {
+    let region = region();
+    let elsewhere = common::region();
+    let table = put(&region, 100);
+    let query = table.query().select(vec![col("origin")]).filter(vec![col("origin").gt(2)]);
+    let prepared = query.prepare().unwrap();
+    let block = table.exclusive(UpdateOptions::default()).unwrap();
+    let stop: &dyn Fn() -> bool = &|| true;
+    let outcomes = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            let stop: &dyn Fn() -> bool = &|| true;
+            let collected = CollectOptions { interrupt: Some(stop), ..Default::default() };
+            let run = RunOptions { interrupt: Some(stop), ..Default::default() };
+            let put = PutOptions { interrupt: Some(stop), ..Default::default() };
+            [
+                table.to_batches_with(stop).map(drop),
+                table.column_with(0, stop).map(drop),
+                query.collect(None, collected).map(drop),
+                prepared.run(None, &[], run).map(drop),
+                prepared.run(Some(&table), &[], run).map(drop),
+                region.put_table_with("u", &table, put).map(drop),
+                elsewhere.put_table_with("u", &table, put).map(drop),
+            ]
+        });
+        waiting.join().unwrap()
+    });
+    for (number, outcome) in outcomes.into_iter().enumerate() {
+        assert_eq!(outcome.unwrap_err().code(), ErrorCode::Cancelled, "{number}");
+    }
+    // The thread that has it need not wait.
+    assert!(table.own_copy(1, &|| false).unwrap().is_some());
+    assert_eq!(table.to_batches_with(stop).unwrap_err().code(), ErrorCode::LeaseHeld);
+    drop(block);
+    table.to_batches_with(stop).unwrap();
+    assert_eq!(region.names().unwrap(), ["trips"]);
 }
 
 #[test]

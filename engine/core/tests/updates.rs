@@ -276,7 +276,7 @@ fn who_has_a_table_exclusively_reads_it_and_shares_nothing() {
     assert_eq!(region.stats().unwrap().copies, copies + 4, "chunks of a new column, and three");
     let first = table.query().slice(1, Some(3)).collect(None, CollectOptions::default()).unwrap();
     assert_eq!(rows(&first)[0].column(1).as_primitive::<Int64Type>().values(), &[4, 5, 6]);
-    let own = table.own_copy(3).unwrap().unwrap();
+    let own = table.own_copy(3, &|| false).unwrap().unwrap();
     for refused in [
         table.to_batches().unwrap_err(),
         table.column(0).unwrap_err(),
@@ -305,7 +305,7 @@ fn who_has_a_table_exclusively_reads_it_and_shares_nothing() {
     table.update(sets(&[("b", col("b") + 1)]), None, IN_PLACE).unwrap();
     drop(alone);
     assert_eq!(reader.join().unwrap(), count);
-    assert!(table.own_copy(3).unwrap().is_none());
+    assert!(table.own_copy(3, &|| false).unwrap().is_none());
     assert_eq!(rows(&table).len(), 2);
     assert!(region.verify().ok(), "{:?}", region.verify());
 }

@@ -171,6 +171,14 @@ impl Pin {
         self.lease_as(patience, Line::Leases)
     }
 
+    /// As [`Pin::lease_while`], with a patience of the caller's.
+    ///
+    /// # Errors
+    /// As [`Pin::lease`], and [`Error::Cancelled`].
+    pub fn lease_while_within(&self, patience: &Patience<'_>) -> Result<Lease> {
+        self.lease_as(patience, Line::Running)
+    }
+
     fn lease_as(&self, patience: &Patience<'_>, line: Line) -> Result<Lease> {
         self.0.check()?;
         let (session, held) = (&self.0.session, self.0.held);
