@@ -307,6 +307,37 @@ def test_prepared_queries_run_again(t: ins.Table, region: ins.Region) -> None:
     assert repr(prepared)
 
 
+def test_a_run_takes_the_values_of_its_parameters_and_no_others(t: ins.Table) -> None:
+    low, high = ins.param("low"), ins.param("high")
+    prepared = t.filter(col("a") >= low, col("a") <= high + low).select(n=ins.len()).prepare()
+    for _ in range(2):
+        with pytest.raises(ins.InvalidArgument, match=r'no parameter "x"; .*: "high", "low"$'):
+            prepared.run(low=0, high=3, x=1)
+        with pytest.raises(ins.InvalidArgument, match='parameter "high" has no value'):
+            prepared.run(low=0)
+        assert prepared.run(high=9, low=0).item() == prepared.run(low=0, high=9).item() > 0
+    with pytest.raises(ins.InvalidArgument, match=r'no parameter "low"; .*: none$'):
+        t.select("a").prepare().run(low=1)
+    everywhere = (
+        t.filter(col("a") > ins.param("a"))
+        .with_columns(x=ins.when(ins.param("b") > 0).then(ins.param("c")).otherwise(1))
+        .group_by((col("a") + ins.param("d")).alias("k"))
+        .agg((col("x") * ins.param("e")).cast("float64").sum().alias("x"))
+        .sort(col("x") + ins.param("f"))
+        .limit(3)
+        .prepare()
+    )
+    with pytest.raises(ins.InvalidArgument, match=r'"a", "b", "c", "d", "e", "f"$'):
+        everywhere.run(g=1)
+    assert len(everywhere.run(**dict.fromkeys("abcdef", 1))) > 0
+
+
+@pytest.mark.parametrize("name", ["table", "checked"])
+def test_a_parameter_is_not_called_as_an_argument_of_the_run(name: str) -> None:
+    with pytest.raises(ins.InvalidArgument, match=f'cannot be called "{name}"'):
+        ins.param(name)
+
+
 def test_explain_and_repr(t: ins.Table) -> None:
     query = t.filter(col("a") > 1).group_by("s").agg(col("f").mean())
     assert query.explain()

@@ -246,9 +246,18 @@ pub fn lit(value: Operand) -> Expr {
 }
 
 /// A value that is given when a prepared query runs: `prepared.run(name=value)`.
+///
+/// Raises `InvalidArgument` for the names of the run's own arguments, "table" and "checked".
 #[pyfunction]
-pub fn param(name: &str) -> Expr {
-    Expr(Tree::param(name))
+pub fn param(py: Python<'_>, name: &str) -> PyResult<Expr> {
+    if ["table", "checked"].contains(&name) {
+        let message = format!(
+            "a parameter cannot be called {name:?}: run({name}=...) means something else; choose \
+             another name"
+        );
+        return Err(errors::new(py, "InvalidArgument", message));
+    }
+    Ok(Expr(Tree::param(name)))
 }
 
 /// A choice row by row: `when(condition).then(x).otherwise(y)`.

@@ -15,8 +15,9 @@ pub struct Prepared(pub insitu::Prepared);
 impl Prepared {
     /// Runs the query on its table as it is now, or on `table`, which must have the same columns.
     ///
-    /// The other keyword arguments are the values of the query's `param(...)`s. The result is an
-    /// anonymous table; drop it before the next run, and that run writes to the same warm memory.
+    /// The other keyword arguments are the values of the query's `param(...)`s: each has one, and
+    /// there are no others, else `InvalidArgument`. The result is an anonymous table; drop it before
+    /// the next run, and that run writes to the same warm memory.
     #[pyo3(signature = (*, table=None, checked=false, **params))]
     fn run(
         &self,

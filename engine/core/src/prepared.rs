@@ -65,7 +65,8 @@ impl Prepared {
     ///
     /// # Errors
     /// `SchemaMismatch` for a table of another schema; `InvalidArgument` for a parameter without
-    /// a value; `RegionFull`, `CastFailed`, `Overflow`, `Cancelled`, `Stale`.
+    /// a value, or a value without a parameter; `RegionFull`, `CastFailed`, `Overflow`, `Cancelled`,
+    /// `Stale`.
     pub fn run(
         &self,
         table: Option<&Table>,

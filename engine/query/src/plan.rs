@@ -1,12 +1,13 @@
 //! Logical plans: a chain of steps over one source table.
 
+use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use rustc_hash::FxHasher;
 
 use crate::error::Result;
-use crate::expr::Expr;
+use crate::expr::{Expr, ExprKind};
 use crate::schema::Schema;
 
 /// Plans stack at most this many steps.
@@ -149,6 +150,19 @@ impl Plan {
                 }
                 _ => true,
             }
+    }
+
+    /// The names of its parameters, sorted.
+    pub fn params(&self) -> BTreeSet<Arc<str>> {
+        let mut names = BTreeSet::new();
+        let mut left: Vec<&Expr> = self.steps().flat_map(Plan::exprs).flatten().collect();
+        while let Some(expr) = left.pop() {
+            if let ExprKind::Param(name) = expr.kind() {
+                names.insert(name.clone());
+            }
+            left.extend(expr.kind().children());
+        }
+        names
     }
 
     /// The columns that the plan gives over a source of that schema: a full type check.

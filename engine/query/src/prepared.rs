@@ -220,7 +220,8 @@ impl Prepared {
     /// Runs on a table.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] for a table of another schema, [`Error::CastFailed`],
+    /// [`Error::ShapeMismatch`] for a table of another schema, [`Error::InvalidArgument`] for a
+    /// parameter without a value, or a value without a parameter, [`Error::CastFailed`],
     /// [`Error::Overflow`], [`Error::Cancelled`], those of memory, [`Error::InvalidData`].
     pub fn run(&self, table: &TableView<'_>, cx: &Context<'_>) -> Result<Output> {
         self.check_schema(table.schema)?;
@@ -247,12 +248,32 @@ impl Prepared {
         )))
     }
 
+    /// Refuses values of parameters that the plan has not.
+    fn check_params(&self, params: &[(&str, Scalar)]) -> Result<()> {
+        if params.is_empty() {
+            return Ok(());
+        }
+        let known = self.plan.params();
+        let Some((unknown, _)) = params.iter().find(|(name, _)| !known.contains(*name)) else {
+            return Ok(());
+        };
+        let known: Vec<String> = known.iter().map(|name| format!("{name:?}")).collect();
+        let has = match known.as_slice() {
+            [] => "none".to_owned(),
+            names => names.join(", "),
+        };
+        Err(Error::InvalidArgument(format!(
+            "the query has no parameter {unknown:?}; its parameters: {has}"
+        )))
+    }
+
     fn executable(&self, table: &TableView<'_>, cx: &Context<'_>) -> Result<Arc<Executable>> {
         let has_nulls =
             |i: usize| table.chunks.iter().any(|c| c.get(i).is_some_and(|v| v.may_have_nulls()));
         if let Some((_, e)) = self.variants.load().iter().find(|(v, _)| v.fits(has_nulls, cx)) {
             return Ok(e.clone());
         }
+        self.check_params(cx.params)?;
         let nulls: Vec<bool> = (0..self.source.len()).map(has_nulls).collect();
         let options =
             Options { nulls: &nulls, params: cx.params, types_only: false, checked: cx.checked };

@@ -611,6 +611,10 @@ fn parameters_take_their_values_at_each_run() {
     let heap = Heap::new();
     let missing = p.run(&table.view(), &Context::new(&heap));
     assert!(matches!(missing, Err(Error::InvalidArgument(m)) if m.contains("\"x\"")));
+    let params = [("x", Scalar::Int(1)), ("y", Scalar::Int(1))];
+    let unknown = p.run(&table.view(), &Context { params: &params, ..Context::new(&heap) });
+    let says = |m: &str| m.ends_with("no parameter \"y\"; its parameters: \"x\"");
+    assert!(matches!(unknown, Err(Error::InvalidArgument(m)) if says(&m)));
 }
 
 #[test]
