@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib.util
 import inspect
 import re
@@ -14,6 +15,8 @@ import pytest
 from insitu import _native
 
 BRIDGE = Path(__file__).parent.parent / "pybridge"
+SHADOWING = {"len", "open"}
+"""What the module has and a star import does not bring, as the built-ins have these names."""
 
 
 def test_generated_stubs_are_current() -> None:
@@ -41,12 +44,22 @@ def test_stubtest() -> None:
 
 def test_everything_public_is_exported() -> None:
     native = {name for name in vars(_native) if not name.startswith("_")}
-    assert native | {"__version__"} == set(ins.__all__)
+    assert native | {"__version__"} == set(ins.__all__) | SHADOWING
     assert (Path(str(ins.__file__)).parent / "py.typed").exists()
 
 
+def test_a_star_import_leaves_the_builtins_alone() -> None:
+    assert set(dir(builtins)) & set(ins.__all__) == set()
+    here: dict[str, object] = {}
+    exec("from insitu import *", here)
+    assert {"col", "create", "Table", "Error"} <= here.keys()
+    assert here.keys() & SHADOWING == set()
+    for name in SHADOWING:
+        assert getattr(ins, name) is getattr(_native, name)
+
+
 def test_everything_public_is_documented() -> None:
-    for name in ins.__all__:
+    for name in {*ins.__all__, *SHADOWING}:
         thing = getattr(ins, name)
         if name == "__version__":
             continue

@@ -66,15 +66,17 @@ from insitu._native import (
     __version__,
     col,
     create,
-    len,  # noqa: A004 (as in Polars)
+    len,  # noqa: A004, F401 (as in Polars)
     lit,
-    open,  # noqa: A004 (as the built-in opens a file)
+    open,  # noqa: A004, F401 (as the built-in opens a file)
     param,
     regions,
     remove,
     when,
 )
 
+# Without `len` and `open`: `from insitu import *` leaves the built-ins what they are. They are
+# `ins.len` and `ins.open`.
 __all__ = [
     "Builder",
     "Cancelled",
@@ -123,9 +125,7 @@ __all__ = [
     "__version__",
     "col",
     "create",
-    "len",
     "lit",
-    "open",
     "param",
     "regions",
     "remove",
