@@ -58,6 +58,31 @@ def name_it(region: ins.Region, table: ins.Table, name: str) -> ins.Table:
     return region.put(name, table)
 
 
+class Pickled:
+    """A handle that is received as it was pickled when this was made, whatever happened since."""
+
+    def __init__(self, handle: ins.Table | ins.Region) -> None:
+        self.reduced = handle.__reduce__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.reduced
+
+
+def names_of(region: ins.Region) -> list[str]:
+    return region.names()
+
+
+def unchanged(table: ins.Table) -> ins.Table:
+    return table
+
+
+def made_and_deleted(region: ins.Region) -> Pickled:
+    """A result whose table is gone before it is received."""
+    sent = Pickled(region.put("short-lived", region["t"]))
+    del region["short-lived"]
+    return sent
+
+
 received: list[ins.Table] = []
 
 

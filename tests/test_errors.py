@@ -429,10 +429,10 @@ def test_unpickling_what_is_gone(region: ins.Region) -> None:
     assert pickle.loads(pickled)["a"].sum() == 3
     region["t"] = {"a": np.arange(4)}
     with pytest.raises(ins.Stale, match="replaced"):
-        pickle.loads(pickled)
+        pickle.loads(pickled).to_arrow()
     del region["t"]
     with pytest.raises(ins.Stale, match="deleted"):
-        pickle.loads(pickled)
+        pickle.loads(pickled).to_arrow()
 
 
 def test_an_index_that_cannot_become_a_column(region: ins.Region) -> None:

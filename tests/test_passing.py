@@ -8,6 +8,7 @@ import gc
 import multiprocessing as mp
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from typing import Any
 
 import insitu as ins
 import numpy as np
+import pyarrow as pa
 import pytest
 from insitu import col
 
@@ -80,14 +82,14 @@ def test_a_result_waits_as_often_as_it_was_sent(tidy: ins.Region) -> None:
     # Once, also while somebody has it: it must not use up what was sent to another.
     for _ in range(3):
         with pytest.raises(ins.Stale, match="received before"):
-            pickle.loads(first)
+            total_of(pickle.loads(first))
     assert tickets(tidy) == 1
     assert total_of(pickle.loads(second)) == total_of(kept) == 2 * TOTAL
     assert tickets(tidy) == 0
     del kept
     for pickled in (first, second):
         with pytest.raises(ins.Stale, match="received before"):
-            pickle.loads(pickled)
+            total_of(pickle.loads(pickled))
 
 
 @pytest.mark.parametrize("make", MAKERS)
@@ -140,7 +142,7 @@ def test_a_result_outlives_its_sender(
     end_grace(name)
     tidy.gc()
     with pytest.raises(ins.Stale, match="more than 60 seconds"):
-        pickle.loads(third)
+        total_of(pickle.loads(third))
 
 
 def test_copies_of_a_handle_are_the_handle(tidy: ins.Region) -> None:
@@ -175,10 +177,10 @@ def test_a_handle_is_found_as_long_as_somebody_has_the_table(tidy: ins.Region) -
     assert len(pickle.loads(pickled).latest()) == 4
     del old
     with pytest.raises(ins.Stale, match="replaced"):
-        pickle.loads(pickled)
+        total_of(pickle.loads(pickled))
     del tidy["u"]
     with pytest.raises(ins.Stale, match="deleted"):
-        pickle.loads(pickled)
+        total_of(pickle.loads(pickled))
 
 
 def test_a_handle_of_before_an_append_has_the_rows_of_before(tidy: ins.Region) -> None:
@@ -198,12 +200,142 @@ def test_another_region_of_the_name_is_not_the_region(new_name: Callable[[], str
     gc.collect()
     for what in (pickled, result):
         with pytest.raises(ins.RegionNotFound):
-            pickle.loads(what)
+            total_of(pickle.loads(what))
     with ins.create(name, capacity="8MiB") as region:
         region.put("t", {"a": np.arange(3)})
         for what in (pickled, result):
             with pytest.raises(ins.Stale, match="another one has its name"):
-                pickle.loads(what)
+                total_of(pickle.loads(what))
+
+
+# Handles of what cannot be had say so when they are used.
+
+
+def lost_one(region: ins.Region) -> ins.Table:
+    """The handle of a table that is gone."""
+    pickled = pickle.dumps(region.put("gone", {"a": np.arange(3)}))
+    del region["gone"]
+    return pickle.loads(pickled)
+
+
+USES: dict[str, Callable[[ins.Region, ins.Table], Any]] = {
+    **{
+        name: lambda _, t, name=name: getattr(t, name)
+        for name in ("name", "schema", "columns", "shape", "num_rows", "nbytes")
+    },
+    **{
+        name: lambda _, t, name=name: getattr(t, name)()
+        for name in (
+            *("head", "latest", "exclusive", "writable", "repair", "item", "filter", "select"),
+            *("with_columns", "group_by", "sort", "to_arrow", "to_pandas", "to_polars"),
+            *("to_numpy", "__arrow_c_stream__", "__arrow_c_schema__"),
+        )
+    },
+    "len": lambda _, t: len(t),
+    "bool": lambda _, t: bool(t),
+    "column": lambda _, t: t["a"],
+    "in": lambda _, t: "a" in t,
+    "limit": lambda _, t: t.limit(3),
+    "slice": lambda _, t: t.slice(1, 2),
+    "append": lambda _, t: t.append({"a": np.arange(3)}),
+    "update": lambda _, t: t.update(a=1),
+    "put": lambda region, t: region.put("u", t),
+    "set": lambda region, t: region.__setitem__("u", t),
+    "wait": lambda region, t: region.wait("t", newer_than=t),
+    "appended": lambda region, t: region["t"].append(t),
+    "run": lambda region, t: region["t"].select("a").prepare().run(table=t),
+    "pyarrow": lambda _, t: pa.table(t),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES.keys())
+def test_whoever_uses_the_handle_of_what_is_gone_is_told(
+    region: ins.Region, use: Callable[[ins.Region, ins.Table], Any]
+) -> None:
+    region.put("t", {"a": np.arange(3)})
+    lost = lost_one(region)
+    for _ in range(2):
+        with pytest.raises(ins.Stale, match='"gone" that was sent is gone: it was deleted'):
+            use(region, lost)
+    assert region.names() == ["t"]
+
+
+def test_every_member_of_a_table_is_tried() -> None:
+    shown = {"_repr_html_"}
+    members = {name for name in vars(ins.Table) if not name.startswith("__")} - shown
+    assert members <= USES.keys()
+
+
+def test_the_handle_of_what_is_gone_can_be_shown_and_sent_on(region: ins.Region) -> None:
+    lost = lost_one(region)
+    said = 'Table "gone", which cannot be used: .*it was deleted'
+    assert re.match(said, repr(lost))
+    assert "it was deleted" in lost._repr_html_()
+    assert copy.copy(lost) is copy.deepcopy(lost) is lost
+    again = pickle.loads(pickle.dumps(lost))
+    assert repr(again) == repr(lost)
+    assert pickle.dumps(again) == pickle.dumps(lost)
+    result = pickle.dumps(region.put("t", {"a": np.arange(3)}).select(col("a") * 2).collect())
+    pickle.loads(result)
+    assert re.match("Anonymous table, which .*received before", repr(pickle.loads(result)))
+
+
+def test_a_handle_that_passes_through_where_it_means_nothing(run: Callable[..., Any]) -> None:
+    script = """
+        import pickle, sys
+        lost = pickle.loads(bytes.fromhex(sys.argv[1]))
+        print(pickle.dumps(lost).hex())
+    """
+    with ins.create(capacity="16MiB") as region:
+        t = region.put("t", {"a": np.arange(ROWS)})
+        for thing in (t, doubled(t), region):
+            done = run(script, pickle.dumps(thing).hex())
+            again = pickle.loads(bytes.fromhex(done.output))
+            assert repr(again) == repr(thing), done.errors
+
+
+def test_the_handle_of_a_region_that_is_gone(new_name: Callable[[], str]) -> None:
+    name = new_name()
+    with ins.create(name, capacity="8MiB") as region:
+        pickled = pickle.dumps(region)
+    ins.remove(name)
+    lost = pickle.loads(pickled)
+    assert re.match(f'Region "{name}", which cannot be used: .*create it', repr(lost))
+    uses: list[Callable[[], Any]] = [
+        lambda: lost["t"],
+        lambda: lost.put("t", {"a": np.arange(3)}),
+        lambda: lost.build("t", {"a": "int64"}),
+        lambda: lost.wait("t"),
+        lambda: lost.__enter__(),
+        lambda: "t" in lost,
+        lambda: len(lost),
+        lambda: list(lost),
+        lost.names,
+        lost.stats,
+        lost.verify,
+        lost.gc,
+        lost.trim,
+        lost.leases,
+        lost.flush,
+        lost.fileno,
+        *(
+            lambda member=member: getattr(lost, member)
+            for member in ("name", "path", "capacity", "read_only", "closed")
+        ),
+    ]
+    for use in uses:
+        with pytest.raises(ins.RegionNotFound):
+            use()
+    lost.close()
+    ins.create(name, capacity="8MiB")
+    assert pickle.loads(pickle.dumps(lost)).names() == []
+
+
+@pytest.mark.parametrize("arguments", [(), (1, 2, 3), ("x", None, 1, "t", (1, 2))])
+def test_a_pickle_of_garbage_is_an_error(arguments: tuple[Any, ...]) -> None:
+    [receive, _] = ins.create(capacity="8MiB").put("t", {"a": np.arange(3)}).__reduce__()
+    with pytest.raises((TypeError, ValueError)):
+        receive(*arguments)
 
 
 def test_what_is_unpickled_shares_one_handle(region: ins.Region) -> None:
@@ -232,8 +364,10 @@ def test_anonymous_regions_travel_to_who_has_them(run: Callable[..., Any]) -> No
             import insitu as ins
             fd, named, result = sys.argv[1:]
             for pickled in (named, result):
+                lost = pickle.loads(bytes.fromhex(pickled))
+                assert "name the region" in repr(lost)
                 try:
-                    pickle.loads(bytes.fromhex(pickled))
+                    lost.num_rows
                 except ins.Unsupported as error:
                     assert "name the region" in str(error)
                 else:

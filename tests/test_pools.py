@@ -7,7 +7,7 @@ import gc
 import multiprocessing as mp
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.context import BaseContext
@@ -20,9 +20,12 @@ import pytest
 
 from conftest import ROWS, TOTAL, end_grace
 from tasks import (
+    Pickled,
     chained,
     doubled,
     frames_of,
+    made_and_deleted,
+    names_of,
     narrowed,
     receive,
     send,
@@ -31,6 +34,7 @@ from tasks import (
     tickets,
     total_of,
     total_received,
+    unchanged,
 )
 
 PATIENCE = 60
@@ -233,6 +237,62 @@ def test_a_pool_that_is_torn_down_at_work(
     assert {r["kind"] for r in tidy.leases() if r["table"] != "t"} <= {"ticket"}
     assert {r["pid"] for r in tidy.leases() if r["kind"] == "ticket"} <= workers
     end_grace(name)
+
+
+# What is gone when it is received.
+
+
+def test_pools_survive_what_is_gone(
+    tidy: ins.Region, new_name: Callable[[], str], context: BaseContext
+) -> None:
+    gone = Pickled(tidy.put("gone", {"a": np.arange(3)}))
+    del tidy["gone"]
+    elsewhere = new_name()
+    with ins.create(elsewhere, capacity="8MiB") as other:
+        removed = Pickled(other.put("t", {"a": np.arange(3)})), Pickled(other)
+    ins.remove(elsewhere)
+
+    def check(ask: Callable[..., Any]) -> None:
+        with pytest.raises(ins.Stale, match="it was deleted"):
+            ask(total_of, gone)
+        for work, thing in zip((total_of, names_of), removed, strict=True):
+            with pytest.raises(ins.RegionNotFound):
+                ask(work, thing)
+        late = ask(made_and_deleted, tidy)
+        with pytest.raises(ins.Stale, match="it was deleted"):
+            total_of(late)
+        with pytest.raises(ins.Stale, match="it was deleted"):
+            ask(total_of, late)
+        assert ask(total_of, tidy["t"]) == TOTAL
+
+    # One worker: it is the same that goes on.
+    with context.Pool(1) as pool:
+        workers = {process.pid for process in mp.active_children()}
+        check(lambda work, thing: pool.apply_async(work, (thing,)).get(PATIENCE))
+        assert {process.pid for process in mp.active_children()} == workers
+        pool.close()
+        pool.join()
+    with ProcessPoolExecutor(1, mp_context=context) as executor:
+        check(lambda work, thing: executor.submit(work, thing).result(PATIENCE))
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_who_has_not_inherited_an_anonymous_region_is_told(method: str) -> None:
+    context = mp.get_context(method)
+    with ins.create(capacity="16MiB") as region:
+        t = region.put("t", {"a": np.arange(ROWS)})
+        with pool_of(context) as pool, ProcessPoolExecutor(1, mp_context=context) as executor:
+            for ask in (
+                lambda work, thing: pool.apply_async(work, (thing,)).get(PATIENCE),
+                lambda work, thing: executor.submit(work, thing).result(PATIENCE),
+            ):
+                for thing in (t, doubled(t)):
+                    with pytest.raises(ins.Unsupported, match="name the region"):
+                        ask(total_of, thing)
+                with pytest.raises(ins.Unsupported, match="name the region"):
+                    ask(names_of, region)
+                assert total_of(ask(unchanged, t)) == TOTAL
+                assert ask(abs, -1) == 1
 
 
 def test_forks_know_anonymous_regions() -> None:

@@ -330,7 +330,7 @@ def test_a_replaced_table_is_not_updated(region: ins.Region) -> None:
     assert region["t"]["a"].to_pylist() == [0, 1, 2]
     t = None
     with pytest.raises(ins.Stale):
-        pickle.loads(pickled)
+        pickle.loads(pickled).to_arrow()
 
 
 def test_exclusive(region: ins.Region) -> None:

@@ -16,7 +16,7 @@ use pyo3_arrow::{PyRecordBatch, PyRecordBatchReader, PySchema};
 
 use crate::query::Query;
 use crate::table::Table;
-use crate::{arrow_out, errors, shutdown, site};
+use crate::{arrow_out, errors, shutdown};
 
 type Item = Result<RecordBatch, ArrowError>;
 
@@ -49,10 +49,11 @@ impl Raised {
 
 /// The table of the engine that `data` is, or that is the result of the query that it is.
 pub fn ours(data: &Bound<'_, PyAny>) -> PyResult<Option<insitu::Table>> {
+    let py = data.py();
     if let Ok(query) = data.cast::<Query>() {
-        return Ok(Some(query.get().collect(data.py(), None, false, false, None)?.0));
+        return Ok(Some(query.get().collect(py, None, false, false, None)?.here(py)?.clone()));
     }
-    Ok(data.cast::<Table>().ok().map(|table| table.get().0.clone()))
+    data.cast::<Table>().ok().map(|table| table.get().here(py).cloned()).transpose()
 }
 
 /// `data` as a stream of record batches that are to become rows of a table of that schema.
@@ -60,9 +61,7 @@ pub fn rows_of(data: &Bound<'_, PyAny>, schema: &SchemaRef) -> PyResult<Source> 
     let py = data.py();
     let _inside = shutdown::enter();
     if let Some(table) = ours(data)? {
-        let batches =
-            site::detach(py, || table.to_batches()).map_err(|error| errors::raise(py, error))?;
-        let batches = Box::new(batches.into_iter().map(Ok));
+        let batches = Box::new(arrow_out::batches(py, &table)?.into_iter().map(Ok));
         return Ok(Source { schema: table.schema(), batches, raised: Raised::default() });
     }
     let mapping = py.import("collections.abc")?.getattr("Mapping")?;

@@ -188,7 +188,7 @@ impl Builder {
         if self.builder.is_open() {
             self.arrays.close(py)?;
         }
-        interrupt::detached(py, None, |interrupt| self.builder.seal(interrupt)).map(Table)
+        interrupt::detached(py, None, |interrupt| self.builder.seal(interrupt)).map(Table::from)
     }
 
     /// Gives the memory back. The arrays that were handed out are read-only and zero from now on.
@@ -201,7 +201,7 @@ impl Builder {
     /// The table, once it is published; until then `InvalidArgument`.
     #[getter]
     fn table(&self, py: Python<'_>) -> PyResult<Table> {
-        self.builder.table().map(Table).ok_or_else(|| {
+        self.builder.table().map(Table::from).ok_or_else(|| {
             let message = match self.builder.is_open() {
                 true => "the table is not published yet: leave the block, or call seal()",
                 false => "the builder was discarded: there is no table",

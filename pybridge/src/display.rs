@@ -125,6 +125,11 @@ pub fn html(title: &str, schema: &SchemaRef, batches: &[RecordBatch], total: usi
     out
 }
 
+/// One sentence as HTML.
+pub fn html_of(text: &str) -> String {
+    format!("<div><p>{}</p></div>", escape(text))
+}
+
 fn notes(grid: &Grid, total: usize, columns: usize) -> Vec<String> {
     let mut notes = Vec::new();
     if total > grid.rows.len() {

@@ -116,9 +116,14 @@ pub fn is(py: Python<'_>, error: &PyErr, name: &str) -> bool {
 
 /// The engine's error as an exception, with its attributes.
 pub fn raise(py: Python<'_>, error: Error) -> PyErr {
+    raised(py, &error)
+}
+
+/// The same of an error that may be raised more than once.
+pub fn raised(py: Python<'_>, error: &Error) -> PyErr {
     let raised = new(py, error.code().name(), error.to_string());
     // An attribute that cannot be set is a lesser evil than hiding the error behind another.
-    let _ = set_attributes(raised.value(py), &error);
+    let _ = set_attributes(raised.value(py), error);
     raised
 }
 

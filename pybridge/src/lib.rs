@@ -16,6 +16,7 @@ mod errors;
 mod expr;
 mod filled;
 mod functions;
+mod handle;
 mod interrupt;
 mod literal;
 mod look;

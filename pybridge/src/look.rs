@@ -14,8 +14,9 @@ const OPTIONS: FormatOptions<'_> = FormatOptions::new().with_display_error(true)
 /// Per column the first `rows` values as text; null is None.
 #[pyfunction]
 pub fn _cells(py: Python<'_>, table: &Table, rows: usize) -> PyResult<Vec<Vec<Option<String>>>> {
-    let batches = arrow_out::batches(py, &table.0)?;
-    let mut columns = vec![Vec::new(); table.0.num_columns()];
+    let table = table.here(py)?;
+    let batches = arrow_out::batches(py, table)?;
+    let mut columns = vec![Vec::new(); table.num_columns()];
     let mut left = rows;
     for batch in batches {
         let batch = batch.slice(0, batch.num_rows().min(left));
@@ -38,15 +39,16 @@ fn cells(array: &ArrayRef) -> Vec<Option<String>> {
 
 /// Whether a process died while it changed the table in place, and nobody has accepted what it left.
 #[pyfunction]
-pub fn _is_poisoned(table: &Table) -> bool {
-    table.0.is_poisoned()
+pub fn _is_poisoned(py: Python<'_>, table: &Table) -> PyResult<bool> {
+    Ok(table.here(py)?.is_poisoned())
 }
 
 /// Per column what was noted when the table was written, as a dict: nulls, min, max, nan, sorted
 /// ("ascending", "descending" or None). Numbers are numbers, times are text. None without any.
 #[pyfunction]
 pub fn _statistics<'py>(py: Python<'py>, table: &Table) -> PyResult<Option<Bound<'py, PyList>>> {
-    let summaries = py.detach(|| table.0.summaries()).map_err(|error| errors::raise(py, error))?;
+    let table = table.here(py)?;
+    let summaries = py.detach(|| table.summaries()).map_err(|error| errors::raise(py, error))?;
     let Some(summaries) = summaries else { return Ok(None) };
     let list = PyList::empty(py);
     for summary in summaries {

@@ -103,7 +103,7 @@ fn create(
     let capacity = capacity.map(|capacity| capacity.bytes(py)).transpose()?;
     let options = CreateOptions { capacity, max_tables, if_exists, ephemeral };
     py.detach(|| insitu::Region::create(location, options))
-        .map(Region)
+        .map(Region::from)
         .map_err(|error| errors::raise(py, error))
 }
 
@@ -133,13 +133,8 @@ fn open(
             return Err(errors::new(py, "InvalidArgument", advice));
         }
     };
-    open_at(py, location, read_only)
-}
-
-/// Opens a region.
-pub fn open_at(py: Python<'_>, location: Location, read_only: bool) -> PyResult<Region> {
     py.detach(|| insitu::Region::open(location, read_only))
-        .map(Region)
+        .map(Region::from)
         .map_err(|error| errors::raise(py, error))
 }
 

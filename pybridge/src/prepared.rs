@@ -30,13 +30,13 @@ impl Prepared {
         for (name, value) in params.into_iter().flatten() {
             values.push((name.extract()?, literal::scalar(&value)?));
         }
-        let table = table.map(|table| &table.get().0);
+        let table = table.map(|table| table.get().here(py)).transpose()?;
         interrupt::detached(py, None, |interrupt| {
             let interrupt = Some(interrupt);
             let options = insitu::RunOptions { checked, interrupt, progress: None };
             self.0.run(table, &values, options)
         })
-        .map(Table)
+        .map(Table::from)
     }
 
     /// How the query runs: its pipelines and their kernels.

@@ -143,7 +143,7 @@ impl Query {
         if let Some(watch) = watch {
             watch.tell(py)?;
         }
-        Ok(Table(table))
+        Ok(table.into())
     }
 
     /// The result as a `pyarrow.Table`.

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::builder::Builder;
+use crate::handle::Handle;
 use crate::table::Table;
 use crate::{arrow_in, display, errors, interrupt, module, pickle, shutdown, site, update};
 
@@ -16,9 +17,20 @@ use crate::{arrow_in, display, errors, interrupt, module, pickle, shutdown, site
 /// A context manager: leaving the block closes it. The region itself, and the tables in it, live
 /// until `remove`.
 #[pyclass(frozen, module = "insitu", name = "Region")]
-pub struct Region(pub insitu::Region);
+pub struct Region(pub Handle<insitu::Region>);
+
+impl From<insitu::Region> for Region {
+    fn from(region: insitu::Region) -> Self {
+        Self(Handle::Here(region))
+    }
+}
 
 impl Region {
+    /// The region; raises what is the case if it was sent here and cannot be had.
+    fn here(&self, py: Python<'_>) -> PyResult<&insitu::Region> {
+        self.0.here(py)
+    }
+
     fn put_data(
         &self,
         name: &str,
@@ -26,21 +38,22 @@ impl Region {
         replace: bool,
     ) -> PyResult<insitu::Table> {
         let py = data.py();
+        let region = self.here(py)?;
         // Our own tables and results share their buffers, if they lie in this region.
         if let Some(table) = arrow_in::ours(data)? {
             return interrupt::detached(py, None, |interrupt| {
-                if self.0.is_same(table.region()) {
-                    return self.0.put_table(name, &table, replace);
-                }
-                let batches = table.to_batches()?.into_iter().map(Ok);
                 let options = PutOptions { replace, interrupt: Some(interrupt) };
-                self.0.put_with(name, table.schema(), batches, options)
+                if region.is_same(table.region()) {
+                    return region.put_table_with(name, &table, options);
+                }
+                let batches = table.to_batches_with(interrupt)?.into_iter().map(Ok);
+                region.put_with(name, table.schema(), batches, options)
             });
         }
         let arrow_in::Source { schema, batches, raised } = arrow_in::source(data)?;
         interrupt::detached(py, None, |interrupt| {
             let options = PutOptions { replace, interrupt: Some(interrupt) };
-            self.0.put_with(name, schema, batches, options)
+            region.put_with(name, schema, batches, options)
         })
         .map_err(|error| raised.take().unwrap_or(error))
     }
@@ -59,7 +72,7 @@ impl Region {
     /// `InvalidData`, `ShapeMismatch`, `TypeMismatch`.
     #[pyo3(signature = (name, data, *, replace=false))]
     fn put(&self, name: &str, data: &Bound<'_, PyAny>, replace: bool) -> PyResult<Table> {
-        self.put_data(name, data, replace).map(Table)
+        self.put_data(name, data, replace).map(Table::from)
     }
 
     /// Begins a table whose memory comes first: NumPy views of it are filled, or batches appended,
@@ -82,12 +95,15 @@ impl Region {
         zero: bool,
     ) -> PyResult<Builder> {
         let options = insitu::BuildOptions { rows, replace, zero };
-        Builder::begin(&self.0, name, schema, options)
+        Builder::begin(self.here(schema.py())?, name, schema, options)
     }
 
     /// The table of that name; `TableNotFound`, a `KeyError`, names the nearest.
     fn __getitem__(&self, py: Python<'_>, name: &str) -> PyResult<Table> {
-        site::detach(py, || self.0.get(name)).map(Table).map_err(|error| errors::raise(py, error))
+        let region = self.here(py)?;
+        site::detach(py, || region.get(name))
+            .map(Table::from)
+            .map_err(|error| errors::raise(py, error))
     }
 
     /// Writes a table, replacing the one of that name.
@@ -97,7 +113,8 @@ impl Region {
 
     /// Removes the name. Handles and views of the table keep it until they are gone.
     fn __delitem__(&self, py: Python<'_>, name: &str) -> PyResult<()> {
-        py.detach(|| self.0.delete(name)).map_err(|error| errors::raise(py, error))
+        let region = self.here(py)?;
+        py.detach(|| region.delete(name)).map_err(|error| errors::raise(py, error))
     }
 
     /// Waits until there is a table of that name and returns it, or, with `newer_than`, until there
@@ -114,17 +131,17 @@ impl Region {
         timeout: Option<f64>,
     ) -> PyResult<Table> {
         let timeout = update::seconds(py, timeout)?;
-        let newer_than = newer_than.map(|table| table.get().0.clone());
-        interrupt::detached(py, None, |interrupt| {
-            self.0.wait(name, newer_than.as_ref(), timeout, interrupt)
-        })
-        .map(Table)
+        let region = self.here(py)?;
+        let newer_than = newer_than.map(|table| table.get().here(py)).transpose()?;
+        interrupt::detached(py, None, |interrupt| region.wait(name, newer_than, timeout, interrupt))
+            .map(Table::from)
     }
 
     fn __contains__(&self, py: Python<'_>, name: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let region = self.here(py)?;
         match name.extract::<&str>() {
             Ok(name) => {
-                py.detach(|| self.0.contains(name)).map_err(|error| errors::raise(py, error))
+                py.detach(|| region.contains(name)).map_err(|error| errors::raise(py, error))
             }
             Err(_) => Ok(false),
         }
@@ -144,44 +161,45 @@ impl Region {
 
     /// The names of the tables, sorted.
     fn names(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        let mut names = py.detach(|| self.0.names()).map_err(|error| errors::raise(py, error))?;
+        let region = self.here(py)?;
+        let mut names = py.detach(|| region.names()).map_err(|error| errors::raise(py, error))?;
         names.sort_unstable();
         Ok(names)
     }
 
     /// The region's name; None for a file or anonymous memory.
     #[getter]
-    fn name(&self) -> Option<&str> {
-        self.0.name()
+    fn name(&self, py: Python<'_>) -> PyResult<Option<&str>> {
+        Ok(self.here(py)?.name())
     }
 
     /// The file's path; None for other regions.
     #[getter]
-    fn path(&self) -> Option<String> {
-        self.0.path().map(|path| path.display().to_string())
+    fn path(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        Ok(self.here(py)?.path().map(|path| path.display().to_string()))
     }
 
     /// The most bytes that the region may hold.
     #[getter]
-    fn capacity(&self) -> u64 {
-        self.0.capacity()
+    fn capacity(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.here(py)?.capacity())
     }
 
     /// Whether the region was opened read-only.
     #[getter]
-    fn read_only(&self) -> bool {
-        self.0.is_read_only()
+    fn read_only(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.here(py)?.is_read_only())
     }
 
     /// Whether `close()` was called.
     #[getter]
-    fn closed(&self) -> bool {
-        self.0.is_closed()
+    fn closed(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.here(py)?.is_closed())
     }
 
     /// The descriptor of an anonymous region, to be inherited or sent to another process.
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
-        self.0.fd().ok_or_else(|| {
+        self.here(py)?.fd().ok_or_else(|| {
             let advice = "only an anonymous region has a descriptor to pass on; others are opened by name or path";
             errors::new(py, "Unsupported", advice)
         })
@@ -189,30 +207,35 @@ impl Region {
 
     /// Reclaims what dead processes left and what nobody holds any more; returns the bytes freed.
     fn gc(&self, py: Python<'_>) -> PyResult<u64> {
-        py.detach(|| self.0.gc()).map_err(|error| errors::raise(py, error))
+        let region = self.here(py)?;
+        py.detach(|| region.gc()).map_err(|error| errors::raise(py, error))
     }
 
     /// Gives free memory back to the operating system; returns the bytes.
     fn trim(&self, py: Python<'_>) -> PyResult<u64> {
-        py.detach(|| self.0.trim()).map_err(|error| errors::raise(py, error))
+        let region = self.here(py)?;
+        py.detach(|| region.trim()).map_err(|error| errors::raise(py, error))
     }
 
     /// What the region holds, as a dict; sizes are in bytes.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let stats = py.detach(|| self.0.stats()).map_err(|error| errors::raise(py, error))?;
+        let region = self.here(py)?;
+        let stats = py.detach(|| region.stats()).map_err(|error| errors::raise(py, error))?;
         module::stats(py, &stats)
     }
 
     /// Checks every structure of the region; never raises on damage, but reports it.
-    fn verify(&self, py: Python<'_>) -> Report {
-        let report = py.detach(|| self.0.verify());
-        Report { problems: report.problems, tables: report.tables, extents: report.extents }
+    fn verify(&self, py: Python<'_>) -> PyResult<Report> {
+        let region = self.here(py)?;
+        let report = py.detach(|| region.verify());
+        Ok(Report { problems: report.problems, tables: report.tables, extents: report.extents })
     }
 
     /// Who holds which table, as a list of dicts: pid, table, sequence, current, kind ("pin", "lease",
     /// "update", "exclusive" or "ticket"), since (seconds since the epoch, or None), what.
     fn leases<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let records = py.detach(|| self.0.leases()).map_err(|error| errors::raise(py, error))?;
+        let region = self.here(py)?;
+        let records = py.detach(|| region.leases()).map_err(|error| errors::raise(py, error))?;
         module::leases(py, &records)
     }
 
@@ -224,7 +247,8 @@ impl Region {
     /// poisoned table, what an earlier flush made durable stays so, and a `RuntimeWarning` says it.
     /// `OSError` if the disk fails; then no later flush of this file succeeds either.
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
-        let flushed = interrupt::detached(py, None, |interrupt| self.0.flush(Some(interrupt)))?;
+        let region = self.here(py)?;
+        let flushed = interrupt::detached(py, None, |interrupt| region.flush(Some(interrupt)))?;
         if flushed.left_out.is_empty() {
             return Ok(());
         }
@@ -241,11 +265,14 @@ impl Region {
     /// Closes this handle and the handles of its tables, which raise `Stale` from then on; views
     /// stay valid. Closing again does nothing.
     fn close(&self, py: Python<'_>) {
-        py.detach(|| self.0.close());
+        if let Handle::Here(region) = &self.0 {
+            py.detach(|| region.close());
+        }
     }
 
-    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
+    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        slf.get().here(slf.py())?;
+        Ok(slf)
     }
 
     #[pyo3(signature = (*_exception))]
@@ -253,18 +280,26 @@ impl Region {
         self.close(py);
     }
 
-    /// Pickles the way to the region, to be opened by name or path elsewhere.
+    /// Pickles the way to the region, to be opened by name or path elsewhere. If it cannot be opened
+    /// there, unpickling does not raise, but using it does.
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        pickle::reduce_region(py, &self.0)
+        match &self.0 {
+            Handle::Here(region) => pickle::send_region(region).pickled(py),
+            Handle::Lost(lost) => lost.sent.pickled(py),
+        }
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
-        let place = match (self.0.name(), self.0.path()) {
+        let region = match &self.0 {
+            Handle::Here(region) => region,
+            Handle::Lost(lost) => return lost.to_string(),
+        };
+        let place = match (region.name(), region.path()) {
             (Some(name), _) => format!("Region {name:?}"),
             (None, Some(path)) => format!("Region in {}", path.display()),
             (None, None) => "Anonymous region".to_owned(),
         };
-        match py.detach(|| self.0.stats()) {
+        match py.detach(|| region.stats()) {
             Ok(stats) => {
                 let tables = if stats.tables == 1 { "table" } else { "tables" };
                 format!(

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict, PyTuple};
 
 use crate::column::Column;
+use crate::handle::Handle;
 use crate::query::{Descending, GroupBy, Query};
 use crate::update::{self, Exclusive};
 use crate::writable::Writable;
@@ -13,100 +14,114 @@ use crate::{arrow_in, arrow_out, display, errors, expr, interrupt, pickle, shutd
 
 /// A table in a region.
 #[pyclass(frozen, module = "insitu", name = "Table")]
-pub struct Table(pub insitu::Table);
+pub struct Table(pub Handle<insitu::Table>);
+
+impl From<insitu::Table> for Table {
+    fn from(table: insitu::Table) -> Self {
+        Self(Handle::Here(table))
+    }
+}
 
 impl Table {
+    /// The table; raises what is the case if it was sent here and cannot be had.
+    #[inline]
+    pub fn here(&self, py: Python<'_>) -> PyResult<&insitu::Table> {
+        self.0.here(py)
+    }
+
     /// The table as an Arrow stream; any number of streams may be open.
     pub fn stream<'py>(
         &self,
         py: Python<'py>,
         requested: Option<Bound<'py, PyCapsule>>,
     ) -> PyResult<Bound<'py, PyCapsule>> {
-        arrow_out::stream(py, &self.0.schema(), arrow_out::batches(py, &self.0)?, requested)
+        let table = self.here(py)?;
+        arrow_out::stream(py, &table.schema(), arrow_out::batches(py, table)?, requested)
     }
 
-    fn start(&self) -> Query {
-        Query(self.0.query())
+    fn start(&self, py: Python<'_>) -> PyResult<Query> {
+        Ok(Query(self.here(py)?.query()))
     }
+}
 
-    /// The number of rows; what does not fit is of no table that this process can address.
-    fn rows(&self) -> usize {
-        usize::try_from(self.0.num_rows()).unwrap_or(usize::MAX)
-    }
+/// The number of rows; what does not fit is of no table that this process can address.
+fn rows(table: &insitu::Table) -> usize {
+    usize::try_from(table.num_rows()).unwrap_or(usize::MAX)
+}
 
-    /// The first rows, to be shown; a view where there may be one.
-    fn shown(&self, py: Python<'_>) -> PyResult<Vec<RecordBatch>> {
-        if self.0.name().is_some() && self.0.is_own() {
-            let first = self.head(py, display::SHOWN as u64)?;
-            return arrow_out::batches(py, &first.0);
-        }
-        arrow_out::batches(py, &self.0)
+/// The first rows, to be shown; a view where there may be one.
+fn shown(py: Python<'_>, table: &insitu::Table) -> PyResult<Vec<RecordBatch>> {
+    if table.name().is_some() && table.is_own() {
+        let first = Query(table.query()).limit(display::SHOWN as u64);
+        return arrow_out::batches(py, first.collect(py, None, false, false, None)?.here(py)?);
     }
+    arrow_out::batches(py, table)
+}
 
-    fn title(&self, py: Python<'_>) -> String {
-        let name = match self.0.name() {
-            Some(name) => format!("Table {name:?}"),
-            None => "Anonymous table".to_owned(),
-        };
-        let schema = self.0.schema();
-        let columns = match schema.fields().len() {
-            1 => "1 column".to_owned(),
-            n => format!("{n} columns"),
-        };
-        let rows = display::rows(self.rows());
-        let bytes = display::bytes(self.nbytes(py));
-        let shared = if self.0.name().is_some() {
-            "shared by name"
-        } else {
-            "of this process until it is named"
-        };
-        format!("{name}: {rows}, {columns}, {bytes}, {shared}")
-    }
+fn title(py: Python<'_>, table: &insitu::Table) -> String {
+    let name = match table.name() {
+        Some(name) => format!("Table {name:?}"),
+        None => "Anonymous table".to_owned(),
+    };
+    let schema = table.schema();
+    let columns = match schema.fields().len() {
+        1 => "1 column".to_owned(),
+        n => format!("{n} columns"),
+    };
+    let rows = display::rows(rows(table));
+    let bytes = display::bytes(py.detach(|| table.nbytes()));
+    let shared =
+        if table.name().is_some() { "shared by name" } else { "of this process until it is named" };
+    format!("{name}: {rows}, {columns}, {bytes}, {shared}")
 }
 
 #[pymethods]
 impl Table {
     /// The name in the region; None for an anonymous result.
     #[getter]
-    fn name(&self) -> Option<&str> {
-        self.0.name()
+    fn name(&self, py: Python<'_>) -> PyResult<Option<&str>> {
+        Ok(self.here(py)?.name())
     }
 
     /// The schema, a `pyarrow.Schema`.
     #[getter]
     fn schema<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        arrow_out::pyarrow_schema(py, &self.0.schema())
+        arrow_out::pyarrow_schema(py, &self.here(py)?.schema())
     }
 
     /// The names of the columns.
     #[getter]
-    fn columns(&self) -> Vec<String> {
-        self.0.schema().fields().iter().map(|field| field.name().clone()).collect()
+    fn columns(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        let schema = self.here(py)?.schema();
+        Ok(schema.fields().iter().map(|field| field.name().clone()).collect())
     }
 
     /// Rows and columns.
     #[getter]
-    fn shape(&self) -> (usize, usize) {
-        (self.rows(), self.0.schema().fields().len())
+    fn shape(&self, py: Python<'_>) -> PyResult<(usize, usize)> {
+        let table = self.here(py)?;
+        Ok((rows(table), table.num_columns()))
     }
 
     /// The number of rows.
     #[getter]
-    fn num_rows(&self) -> u64 {
-        self.0.num_rows()
+    fn num_rows(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.here(py)?.num_rows())
     }
 
     /// The bytes of all buffers, without padding.
     #[getter]
-    fn nbytes(&self, py: Python<'_>) -> u64 {
-        py.detach(|| self.0.nbytes())
+    fn nbytes(&self, py: Python<'_>) -> PyResult<u64> {
+        let table = self.here(py)?;
+        Ok(py.detach(|| table.nbytes()))
     }
 
-    fn __len__(&self) -> usize {
-        self.rows()
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(rows(self.here(py)?))
     }
 
     fn __bool__(&self, py: Python<'_>) -> PyResult<bool> {
+        self.here(py)?;
         Err(errors::new(
             py,
             "TypeMismatch",
@@ -123,23 +138,27 @@ impl Table {
                 "a table is indexed by a column's name; rows are taken with head(), slice() and filter()",
             ));
         };
-        Column::of(py, &self.0, name)
+        Column::of(py, self.here(py)?, name)
     }
 
     /// Whether there is a column of that name.
-    fn __contains__(&self, name: &Bound<'_, PyAny>) -> bool {
-        name.extract::<&str>().is_ok_and(|name| self.0.schema().column_with_name(name).is_some())
+    fn __contains__(&self, name: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let schema = self.here(name.py())?.schema();
+        Ok(name.extract::<&str>().is_ok_and(|name| schema.column_with_name(name).is_some()))
     }
 
     /// The first `n` rows, as a table.
     #[pyo3(signature = (n=5))]
     fn head(&self, py: Python<'_>, n: u64) -> PyResult<Table> {
-        self.start().limit(n).collect(py, None, false, false, None)
+        self.start(py)?.limit(n).collect(py, None, false, false, None)
     }
 
     /// The table that the name stands for now.
     fn latest(&self, py: Python<'_>) -> PyResult<Table> {
-        site::detach(py, || self.0.latest()).map(Table).map_err(|error| errors::raise(py, error))
+        let table = self.here(py)?;
+        site::detach(py, || table.latest())
+            .map(Table::from)
+            .map_err(|error| errors::raise(py, error))
     }
 
     /// Appends rows to the table of this name, and returns its next revision, which shares the old
@@ -151,10 +170,11 @@ impl Table {
     /// table by now.
     fn append(&self, data: &Bound<'_, PyAny>) -> PyResult<Table> {
         let py = data.py();
+        let table = self.here(py)?;
         let arrow_in::Source { schema, batches, raised } =
-            arrow_in::rows_of(data, &self.0.schema())?;
-        interrupt::detached(py, None, |interrupt| self.0.append(&schema, batches, interrupt))
-            .map(Table)
+            arrow_in::rows_of(data, &table.schema())?;
+        interrupt::detached(py, None, |interrupt| table.append(&schema, batches, interrupt))
+            .map(Table::from)
             .map_err(|error| raised.take().unwrap_or(error))
     }
 
@@ -193,7 +213,7 @@ impl Table {
         timeout: Option<f64>,
         columns: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, Self>> {
-        let (py, table) = (slf.py(), &slf.get().0);
+        let (py, table) = (slf.py(), slf.get().here(slf.py())?);
         let sets = update::sets(table, mapping, columns, py)?;
         let condition = r#where.map(expr::operand).transpose()?;
         let timeout = update::seconds(py, timeout)?;
@@ -218,7 +238,7 @@ impl Table {
     /// share no memory with the table.
     #[pyo3(signature = (timeout=None))]
     fn exclusive(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Exclusive> {
-        Ok(Exclusive::new(self.0.clone(), update::seconds(py, timeout)?))
+        Ok(Exclusive::new(self.here(py)?.clone(), update::seconds(py, timeout)?))
     }
 
     /// The table's values as NumPy arrays to store into: `with t.writable() as w: w["x"][:9] = 0`.
@@ -233,13 +253,13 @@ impl Table {
     /// process dies in the block, the table is poisoned.
     #[pyo3(signature = (timeout=None))]
     fn writable(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Writable> {
-        Ok(Writable::new(self.0.clone(), update::seconds(py, timeout)?))
+        Ok(Writable::new(self.here(py)?.clone(), update::seconds(py, timeout)?))
     }
 
     /// Accepts a poisoned table as it is, and returns it: the process that was updating it in place
     /// died on the way, and each row has its old or its new values. Other tables stay as they are.
     fn repair<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
-        let (py, table) = (slf.py(), &slf.get().0);
+        let (py, table) = (slf.py(), slf.get().here(slf.py())?);
         py.detach(|| table.repair()).map_err(|error| errors::raise(py, error))?;
         Ok(slf)
     }
@@ -276,9 +296,9 @@ impl Table {
         fill: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let py = slf.py();
-        let arrays = PyDict::new(py);
-        for index in 0..slf.get().0.schema().fields().len() {
-            let column = Bound::new(py, Column::at(&slf.get().0, index))?;
+        let (table, arrays) = (slf.get().here(py)?, PyDict::new(py));
+        for index in 0..table.num_columns() {
+            let column = Bound::new(py, Column::at(table, index))?;
             let name = column.get().name().to_owned();
             arrays.set_item(name, Column::to_numpy(&column, copy, fill.clone())?)?;
         }
@@ -290,8 +310,9 @@ impl Table {
     /// Raises `ShapeMismatch` for any other shape.
     pub fn item<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        match slf.get().shape() {
-            (1, 1) => Column::item(&Bound::new(py, Column::at(&slf.get().0, 0))?),
+        let table = slf.get().here(py)?;
+        match (rows(table), table.num_columns()) {
+            (1, 1) => Column::item(&Bound::new(py, Column::at(table, 0))?),
             (rows, columns) => Err(errors::new(
                 py,
                 "ShapeMismatch",
@@ -305,7 +326,7 @@ impl Table {
     /// The rows for which all predicates hold; null does not select.
     #[pyo3(signature = (*predicates))]
     fn filter(&self, predicates: &Bound<'_, PyTuple>) -> PyResult<Query> {
-        self.start().filter(predicates)
+        self.start(predicates.py())?.filter(predicates)
     }
 
     /// These columns instead of the old ones; reductions give one row.
@@ -315,7 +336,7 @@ impl Table {
         exprs: &Bound<'_, PyTuple>,
         named: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Query> {
-        self.start().select(exprs, named)
+        self.start(exprs.py())?.select(exprs, named)
     }
 
     /// These columns beside the old ones; equal names replace.
@@ -325,7 +346,7 @@ impl Table {
         exprs: &Bound<'_, PyTuple>,
         named: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Query> {
-        self.start().with_columns(exprs, named)
+        self.start(exprs.py())?.with_columns(exprs, named)
     }
 
     /// Groups of rows with equal keys; `.agg(...)` computes one row for each.
@@ -335,7 +356,7 @@ impl Table {
         keys: &Bound<'_, PyTuple>,
         named: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<GroupBy> {
-        self.start().group_by(keys, named)
+        self.start(keys.py())?.group_by(keys, named)
     }
 
     /// The rows in the order of the keys; see `Query.sort`.
@@ -350,19 +371,19 @@ impl Table {
         descending: Descending,
         nulls_last: bool,
     ) -> PyResult<Query> {
-        self.start().sort(py, keys, descending, nulls_last)
+        self.start(py)?.sort(py, keys, descending, nulls_last)
     }
 
     /// The first `n` rows, as a query.
-    fn limit(&self, n: u64) -> Query {
-        self.start().limit(n)
+    fn limit(&self, py: Python<'_>, n: u64) -> PyResult<Query> {
+        Ok(self.start(py)?.limit(n))
     }
 
     /// `n` rows from the `offset`-th on, to the end without `n`; a negative offset counts from
     /// the end.
     #[pyo3(signature = (offset, n=None))]
-    fn slice(&self, offset: i64, n: Option<u64>) -> Query {
-        self.start().slice(offset, n)
+    fn slice(&self, py: Python<'_>, offset: i64, n: Option<u64>) -> PyResult<Query> {
+        Ok(self.start(py)?.slice(offset, n))
     }
 
     /// A handle's copy is the handle.
@@ -379,8 +400,15 @@ impl Table {
     /// What was pickled of a result without a name can be unpickled once, by whoever comes first;
     /// pickle it once for each receiver. It stays until then, also for a minute after this process
     /// has ended.
+    ///
+    /// Unpickling does not raise if the table, or its region, is gone, or cannot be opened: using the
+    /// handle does, in whatever way (`Stale`, `RegionNotFound`, `Unsupported`, ...). Pickled again, it
+    /// is what it was.
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        pickle::reduce(py, &self.0)
+        match &self.0 {
+            Handle::Here(table) => pickle::send(py, table)?.pickled(py),
+            Handle::Lost(lost) => lost.sent.pickled(py),
+        }
     }
 
     #[pyo3(signature = (requested_schema=None))]
@@ -393,19 +421,33 @@ impl Table {
     }
 
     fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
-        arrow_out::schema(py, &self.0.schema())
+        arrow_out::schema(py, &self.here(py)?.schema())
     }
 
-    fn __repr__(&self, py: Python<'_>) -> String {
-        match self.shown(py) {
-            Ok(batches) => display::text(&self.title(py), &self.0.schema(), &batches, self.rows()),
-            Err(error) => format!("{}\n  cannot be read: {}", self.title(py), error.value(py)),
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let table = match &self.0 {
+            Handle::Here(table) => table,
+            Handle::Lost(lost) => return Ok(lost.to_string()),
+        };
+        match shown(py, table) {
+            Ok(batches) => {
+                Ok(display::text(&title(py, table), &table.schema(), &batches, rows(table)))
+            }
+            Err(error) if errors::is(py, &error, "Error") => {
+                Ok(format!("{}\n  cannot be read: {}", title(py, table), error.value(py)))
+            }
+            // Ctrl-C, while somebody who has it exclusively is waited for.
+            Err(error) => Err(error),
         }
     }
 
     /// For notebooks.
     fn _repr_html_(&self, py: Python<'_>) -> PyResult<String> {
-        let batches = self.shown(py)?;
-        Ok(display::html(&self.title(py), &self.0.schema(), &batches, self.rows()))
+        let table = match &self.0 {
+            Handle::Here(table) => table,
+            Handle::Lost(lost) => return Ok(display::html_of(&lost.to_string())),
+        };
+        let batches = shown(py, table)?;
+        Ok(display::html(&title(py, table), &table.schema(), &batches, rows(table)))
     }
 }

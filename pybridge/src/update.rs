@@ -120,7 +120,7 @@ impl Exclusive {
         })?;
         // A second entry is refused by the lease that the first one has.
         *self.held() = Some(lease);
-        Ok(Table(self.table.clone()))
+        Ok(self.table.clone().into())
     }
 
     #[pyo3(signature = (*_exception))]
