@@ -13,6 +13,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from insitu import col
 
 ARRAYS: dict[str, pa.Array] = {
     "null": pa.nulls(5),
@@ -629,3 +630,62 @@ def test_item_is_what_pyarrow_makes_of_it(region: ins.Region, value: pa.Array) -
     assert type(item) is type(expected)
     assert item == expected or (item != item and expected != expected)
     assert repr(region.put("u", pa.table({"x": value})).item()) == repr(expected)
+
+
+@pytest.mark.parametrize("source", ["polars", "pyarrow", "pandas"])
+def test_columns_that_are_all_null(region: ins.Region, source: str) -> None:
+    arrow = pa.table({"n": pa.nulls(3), "a": [1, 2, 3], "l": pa.array([[None], [], None])})
+    data: Any = arrow
+    if source == "polars":
+        # It gives such a column a buffer that is not there, which the interface has not.
+        data = pl.DataFrame({"n": [None, None, None], "a": [1, 2, 3], "l": [[None], [], None]})
+        assert data.schema["n"] == pl.Null
+    elif source == "pandas":
+        arrow = arrow.select(["n", "a"])
+        data = arrow.to_pandas()
+    t = region.put("t", data)
+    assert t.schema.field("n").type == pa.null()
+    rows = arrow.to_pylist()
+    assert t.to_arrow().to_pylist() == rows
+    assert t["n"].null_count == 3
+    assert t["n"].to_pylist() == [None] * 3
+    flat = t.select("n", "a").collect()
+    assert flat.head(2).to_arrow().equals(arrow.select(["n", "a"]).slice(0, 2))
+    assert flat.filter(col("a") > 1).to_arrow().equals(arrow.select(["n", "a"]).slice(1))
+    assert "null" in repr(t)
+    assert repr(t["n"]).count("null") >= 3
+    assert t.to_pandas()["n"].isna().all()
+    assert t.append(data).to_arrow().to_pylist() == rows * 2
+    with region.build("u", t.schema) as b:
+        b.append(data)
+        b.append(t)
+    assert region["u"].to_arrow().to_pylist() == rows * 2
+    if source == "polars":
+        assert t.to_polars().equals(data)
+        series = data["n"]
+        assert region.put("s", {"n": series}).to_arrow()["n"].type == pa.null()
+        with region.build("v", {"n": pa.null(), "i": "int64"}, rows=3) as b:
+            b["n"] = series
+            b["i"] = series
+        assert region["v"].to_arrow().to_pylist() == [{"n": None, "i": None}] * 3
+        # Where the type is known, nulls of no type are nulls of it.
+        typed = region.put("typed", pa.table({"a": [1], "s": ["x"]}))
+        more = pl.DataFrame({"a": [2], "s": [None]})
+        assert more.schema["s"] == pl.Null
+        assert typed.append(more).to_arrow()["s"].to_pylist() == ["x", None]
+        assert t.to_polars().lazy().collect().height == 3
+
+
+def test_slices_of_structs_of_structs(region: ins.Region) -> None:
+    rows = [{"a": i, "s": {"i": {"x": i} if i % 3 else None}} for i in range(9)]
+    table = pa.Table.from_pylist(rows)
+    for offset, length in ((0, 9), (1, 5), (4, 5), (3, 0)):
+        part = rows[offset : offset + length]
+        sliced = table.slice(offset, length)
+        assert region.put("t", sliced, replace=True).to_arrow().to_pylist() == part
+        structs = pa.array(rows, pa.struct(table.schema)).slice(offset, length)
+        assert region.put("t", structs, replace=True).to_arrow().to_pylist() == part
+        lists = pa.table({"l": pa.array([[row] for row in rows])}).slice(offset, length)
+        assert region.put("t", lists, replace=True).to_arrow().to_pylist() == [
+            {"l": [row]} for row in part
+        ]

@@ -6,13 +6,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
+use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema};
+use arrow::ffi_stream::FFI_ArrowArrayStream;
+use arrow::record_batch::RecordBatchReader;
+use insitu::foreign;
 use pyo3::exceptions::{PyStopIteration, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
-use pyo3_arrow::{PyRecordBatch, PyRecordBatchReader, PySchema};
+use pyo3_arrow::PySchema;
 
 use crate::query::Query;
 use crate::table::Table;
@@ -160,10 +164,12 @@ fn stream(data: &Bound<'_, PyAny>) -> PyResult<Source> {
     let capsule = capsule
         .cast_into::<PyCapsule>()
         .map_err(|error| not_columns(py, data, &PyErr::from(error)))?;
+    let pointer = capsule.pointer_checked(Some(c"arrow_array_stream"))?;
+    // SAFETY: a capsule of that name holds a stream; what is left in it is an empty one.
+    let stream = unsafe { FFI_ArrowArrayStream::from_raw(pointer.cast().as_ptr()) };
     // A stream whose items are not structs has no schema of columns.
-    let reader = PyRecordBatchReader::from_arrow_pycapsule(&capsule)
-        .map_err(|error| not_columns(py, data, &error))?
-        .into_reader()?;
+    let reader = guarded(|| foreign::ForeignStream::new(stream))
+        .map_err(|error| not_columns(py, data, &PyValueError::new_err(error.to_string())))?;
     let schema = reader.schema();
     let raised = Raised::default();
     let batches =
@@ -172,11 +178,36 @@ fn stream(data: &Bound<'_, PyAny>) -> PyResult<Source> {
 }
 
 fn array(data: &Bound<'_, PyAny>) -> PyResult<Source> {
-    let py = data.py();
-    let batch: PyRecordBatch = data.extract().map_err(|error| not_columns(py, data, &error))?;
-    let batch = batch.into_inner();
+    let batch = record_batch(data)?;
     let (schema, raised) = (batch.schema(), Raised::default());
     Ok(Source { schema, batches: Box::new(std::iter::once(Ok(batch))), raised })
+}
+
+/// What has the interface of an array of structs, as a record batch.
+fn record_batch(data: &Bound<'_, PyAny>) -> PyResult<RecordBatch> {
+    let py = data.py();
+    let pair = data.call_method0(intern!(py, "__arrow_c_array__"))?;
+    let (schema, array): (Bound<'_, PyCapsule>, Bound<'_, PyCapsule>) =
+        pair.extract().map_err(|error: PyErr| not_columns(py, data, &error))?;
+    let pointer = schema.pointer_checked(Some(c"arrow_schema"))?.cast::<FFI_ArrowSchema>();
+    // SAFETY: a capsule of that name holds a schema, and lives until the end of this call.
+    let columns = Schema::try_from(unsafe { pointer.as_ref() });
+    let columns = columns
+        .map_err(|error| not_columns(py, data, &PyValueError::new_err(error.to_string())))?;
+    let pointer = array.pointer_checked(Some(c"arrow_array"))?;
+    // SAFETY: a capsule of that name holds an array; what is left in it is an empty one.
+    let array = unsafe { FFI_ArrowArray::from_raw(pointer.cast().as_ptr()) };
+    // SAFETY: both capsules come from one call, by which the array is of the schema.
+    guarded(|| unsafe { foreign::record_batch(array, &Arc::new(columns)) })
+        .map_err(|error| errors::new(py, "InvalidData", format!("not valid Arrow data: {error}")))
+}
+
+/// What a panic over another library's data is: an error of the data.
+fn guarded<T>(work: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, ArrowError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        let text = "it breaks the rules of the Arrow C data interface";
+        Err(ArrowError::CDataInterface(text.to_owned()))
+    })
 }
 
 fn not_columns(py: Python<'_>, data: &Bound<'_, PyAny>, cause: &PyErr) -> PyErr {
@@ -214,10 +245,7 @@ impl<I: Iterator<Item = Item>> Iterator for Guarded<I> {
             }
         }
         // The stream is not used again after an error.
-        catch_unwind(AssertUnwindSafe(|| self.inner.next())).unwrap_or_else(|_| {
-            let text = "the stream broke the rules of the Arrow C data interface";
-            Some(Err(ArrowError::CDataInterface(text.to_owned())))
-        })
+        guarded(|| self.inner.next().transpose()).transpose()
     }
 }
 
@@ -236,7 +264,7 @@ impl CheckedReader {
             Err(error) => return Err(error),
         };
         validate(&batch)?;
-        Ok(Some(batch.extract::<PyRecordBatch>()?.into_inner()))
+        record_batch(&batch).map(Some)
     }
 }
 

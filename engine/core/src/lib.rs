@@ -20,6 +20,7 @@ mod conform;
 pub mod error;
 mod exclusive;
 mod export;
+pub mod foreign;
 mod ingest;
 mod ipc_schema;
 mod layout;
