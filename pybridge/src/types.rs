@@ -56,8 +56,21 @@ pub fn pyarrow_type<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny
     {
         return Ok(dtype);
     }
+    if let Ok(name) = value.cast::<PyString>()
+        && let Some((unit, zone)) = zoned(name.to_str()?)
+        && let Ok(dtype) = pyarrow.call_method1("timestamp", (unit, zone))
+    {
+        return Ok(dtype);
+    }
     let dtype = py.import("numpy")?.call_method1("dtype", (value,)).map_err(|_| refuse(value))?;
     pyarrow.call_method1("from_numpy_dtype", (dtype,)).map_err(|_| refuse(value))
+}
+
+/// Unit and zone of `timestamp[us, UTC]`, which pyarrow writes `timestamp[us, tz=UTC]`.
+fn zoned(name: &str) -> Option<(&str, &str)> {
+    let (unit, zone) = name.strip_prefix("timestamp[")?.strip_suffix(']')?.split_once(',')?;
+    let zone = zone.trim_start();
+    Some((unit, zone.strip_prefix("tz=").unwrap_or(zone)))
 }
 
 /// pyarrow's alias for a name of ours where they differ.

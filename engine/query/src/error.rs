@@ -72,7 +72,7 @@ impl fmt::Display for Error {
             | Error::InvalidData(s) => f.write_str(s),
             Error::CastFailed { column, row, value, to } => write!(
                 f,
-                "cannot cast {column} to {to}: row {row} is {value}; use a non-strict cast to get null there"
+                "cannot cast {column} to {to}: row {row} is {value}; with strict=False it is null"
             ),
             Error::OutOfMemory { bytes } => {
                 write!(f, "cannot allocate {bytes} bytes for an intermediate result")

@@ -388,9 +388,11 @@ impl fmt::Display for Expr {
                     f.write_str(")")
                 }
             },
-            ExprKind::Cast { input, dtype, strict: true } => write!(f, "{input}.cast({dtype})"),
+            ExprKind::Cast { input, dtype, strict: true } => {
+                write!(f, "{input}.cast(\"{dtype}\")")
+            }
             ExprKind::Cast { input, dtype, strict: false } => {
-                write!(f, "{input}.cast({dtype}, strict=False)")
+                write!(f, "{input}.cast(\"{dtype}\", strict=False)")
             }
             ExprKind::Alias { input, name } => write!(f, "{input}.alias({name:?})"),
             ExprKind::IsIn { input, values } => {

@@ -84,8 +84,8 @@ impl Hash for Scalar {
 impl fmt::Display for Scalar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Scalar::Null => f.write_str("null"),
-            Scalar::Bool(v) => write!(f, "{v}"),
+            Scalar::Null => f.write_str("None"),
+            Scalar::Bool(v) => f.write_str(if *v { "True" } else { "False" }),
             Scalar::Int(v) => write!(f, "{v}"),
             Scalar::UInt(v) => write!(f, "{v}"),
             Scalar::Float(v) => write!(f, "{v:?}"),

@@ -213,7 +213,7 @@ impl Lower<'_> {
         let to = &field.dtype;
         let mismatch = |found: &DataType| {
             let advice = match to.prim().is_some() || *to == DataType::Bool {
-                true => format!("write ({e}).cast({to})"),
+                true => format!("write ({e}).cast(\"{to}\")"),
                 false => format!("give it values of type {to}"),
             };
             Error::TypeMismatch(format!(
