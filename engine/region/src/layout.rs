@@ -215,7 +215,9 @@ impl Layout {
     /// The layout of a region of `capacity` bytes, rounded up to granules.
     pub(crate) fn new(capacity: u64, max_tables: Option<u32>) -> Result<Self> {
         Self::compute(capacity, max_tables).ok_or_else(|| {
-            Error::InvalidArgument(format!("a capacity of {capacity} bytes is out of range"))
+            Error::InvalidArgument(format!(
+                "a capacity of {capacity} bytes is out of range: a region has 64 KiB to 16 TiB"
+            ))
         })
     }
 

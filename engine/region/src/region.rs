@@ -11,7 +11,7 @@ use crate::catalog::{Fate, Held};
 use crate::error::{Error, Result};
 use crate::extent::Extent;
 use crate::kill;
-use crate::layout::Layout;
+use crate::layout::{GRANULE, Layout};
 use crate::pin::{Pin, PinInner};
 use crate::registry;
 use crate::session::{self, Session};
@@ -24,6 +24,8 @@ use crate::wait::Waiting;
 
 /// The smallest default capacity, for machines whose shared memory is tiny.
 const LEAST_CAPACITY: u64 = 1 << 20;
+/// The most tables that a region can be created for.
+const MOST_TABLES: u32 = 1 << 24;
 
 /// An open region. Clones are the same handle: closing one closes all.
 #[derive(Clone)]
@@ -93,7 +95,8 @@ impl Region {
     /// Creates a region.
     ///
     /// # Errors
-    /// [`Error::RegionExists`] for a taken name (see [`IfExists`]), [`Error::InvalidArgument`],
+    /// [`Error::RegionExists`] for a taken name (see [`IfExists`]), [`Error::InvalidArgument`] for
+    /// a bad name, a capacity below 64 KiB or above 16 TiB, and no or more than 16,777,216 tables,
     /// [`Error::PermissionDenied`], [`Error::Unsupported`] for file systems whose locks cannot be
     /// relied on, [`Error::RegionFull`] when not even the header fits, [`Error::Io`].
     pub fn create(location: Location, options: CreateOptions) -> Result<Self> {
@@ -102,6 +105,19 @@ impl Region {
             Some(capacity) => capacity,
             None => (backing::room(&location)? / 2).clamp(LEAST_CAPACITY, 1 << 44),
         };
+        if capacity < GRANULE {
+            return Err(Error::InvalidArgument(format!(
+                "a capacity of {capacity} bytes is less than a region's smallest, 64 KiB; was a \
+                 unit forgotten, as in \"10GiB\"?"
+            )));
+        }
+        if let Some(tables) = options.max_tables
+            && !(1..=MOST_TABLES).contains(&tables)
+        {
+            return Err(Error::InvalidArgument(format!(
+                "max_tables is {tables}; a region has room for 1 to {MOST_TABLES} tables"
+            )));
+        }
         let layout = Layout::new(capacity, options.max_tables)?;
         // A racing creator or remover may win a few times.
         for _ in 0..100 {

@@ -98,9 +98,15 @@ pub(crate) fn key(backing: &dyn Backing, read_only: bool) -> Result<Key> {
 pub(crate) fn read_header(backing: &dyn Backing) -> Result<(Layout, u128)> {
     let bytes = backing::file_bytes(backing.fd()?)?;
     if bytes == 0 {
-        return Err(Error::corrupt("it is empty", 0));
+        return Err(Error::corrupt(format!("{} is empty", backing.describe()), 0));
     }
-    Layout::decode(&backing::head(backing.fd()?, 160)?, bytes)
+    Layout::decode(&backing::head(backing.fd()?, 160)?, bytes).map_err(|e| match e {
+        // Another file altogether: which, is what its user asks.
+        Error::RegionCorrupt { what, offset: header::MAGIC } => {
+            Error::corrupt(format!("{}: {what}", backing.describe()), header::MAGIC)
+        }
+        e => e,
+    })
 }
 
 /// This boot's identity.

@@ -41,6 +41,19 @@ pub(crate) fn parent(path: &Path) -> &Path {
     }
 }
 
+/// The error of a path whose directory is not there, if that is what the system said.
+pub(crate) fn homeless(path: &Path, said: rustix::io::Errno) -> Option<Error> {
+    let directory = parent(path).display();
+    let what = match said {
+        rustix::io::Errno::NOENT => {
+            format!("the directory {directory} does not exist; make it first")
+        }
+        rustix::io::Errno::NOTDIR => format!("{directory} is no directory"),
+        _ => return None,
+    };
+    Some(Error::io(format!("creating {}: {what}", path.display()), said))
+}
+
 impl FileBacking {
     pub(crate) fn create(path: &Path, span: u64) -> Result<Self> {
         let Some(name) = path.file_name() else {
@@ -51,7 +64,7 @@ impl FileBacking {
         let context = || format!("creating {}", path.display());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let fd = rustix::fs::open(&present, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(|e| Error::io(context(), e))?;
+            .map_err(|e| homeless(path, e).unwrap_or_else(|| Error::io(context(), e)))?;
         let sized = owner_only(&fd).and_then(|()| {
             refuse_remote(fd.as_fd(), path)?;
             rustix::fs::ftruncate(&fd, span).map_err(|e| Error::io(context(), e))?;
@@ -85,7 +98,7 @@ impl FileBacking {
         let flags = access | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| match e {
             rustix::io::Errno::NOENT => Error::RegionNotFound { region: Error::path(path) },
-            rustix::io::Errno::ISDIR => Error::corrupt("it is a directory", 0),
+            rustix::io::Errno::ISDIR => super::directory(&Error::path(path)),
             e => Error::io(format!("opening {}", path.display()), e),
         })?;
         super::regular(fd.as_fd(), &path.display().to_string())?;

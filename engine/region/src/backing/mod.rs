@@ -84,7 +84,13 @@ pub(crate) fn open(location: Location, writable: bool) -> Result<Box<dyn Backing
 pub(crate) fn room(location: &Location) -> Result<u64> {
     match location {
         Location::Shm(_) => directory_room(Path::new(SHM_DIRECTORY), true),
-        Location::File(path) => directory_room(file::parent(path), false),
+        Location::File(path) => directory_room(file::parent(path), false).map_err(|e| match e {
+            Error::Io { ref source, .. } => source
+                .raw_os_error()
+                .and_then(|said| file::homeless(path, rustix::io::Errno::from_raw_os_error(said)))
+                .unwrap_or(e),
+            e => e,
+        }),
         Location::Memfd | Location::Fd(_) => Ok(memfd::memory()),
     }
 }
@@ -128,8 +134,14 @@ fn regular(fd: BorrowedFd<'_>, name: &str) -> Result<()> {
     let stat = rustix::fs::fstat(fd).map_err(|e| Error::io(format!("opening {name}"), e))?;
     match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
         rustix::fs::FileType::RegularFile => Ok(()),
-        _ => Err(Error::corrupt("it is not a regular file", 0)),
+        rustix::fs::FileType::Directory => Err(directory(name)),
+        _ => Err(Error::corrupt(format!("{name} is no regular file"), 0)),
     }
+}
+
+/// What is said where a directory lies at a region's path.
+fn directory(name: &str) -> Error {
+    Error::corrupt(format!("{name} is a directory"), 0)
 }
 
 /// Whether a path names the open file still: it may have been given to a successor.

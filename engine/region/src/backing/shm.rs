@@ -39,9 +39,11 @@ pub(crate) struct ShmBacking {
 /// Refuses names that could not be file names everywhere.
 pub(crate) fn check_name(name: &str) -> Result<()> {
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
-    if name.is_empty() || name.len() > 200 || !name.bytes().all(good) {
+    let dots = matches!(name, "." | "..");
+    if name.is_empty() || name.len() > 200 || dots || !name.bytes().all(good) {
         return Err(Error::InvalidArgument(format!(
-            "a region's name has 1 to 200 letters, digits, '_', '.' or '-'; {name:?} does not"
+            "a region's name has 1 to 200 letters, digits, '_', '.' or '-', and is not '.' or \
+             '..'; {name:?} is none (a file's path is given as path=)"
         )));
     }
     Ok(())
