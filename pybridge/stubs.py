@@ -46,6 +46,8 @@ def exceptions() -> list[str]:
         own = {k: v for k, v in vars(cls).items() if not k.startswith("_")}
         for name, initial in own.items():
             kind = "str | None" if initial is None else type(initial).__name__
+            if name == "since":
+                kind = "float | None"
             if initial == ():
                 kind = "Sequence[dict[str, Any]]"  # records, none yet
             lines.append(f"    {name}: {kind}")

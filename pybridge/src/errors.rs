@@ -92,6 +92,7 @@ fn attributes(name: &str) -> &'static [(&'static str, Initial)] {
         "TableNotFound" | "UnknownColumn" => &[("name", Text), ("nearest", None)],
         "TableExists" => &[("name", Text)],
         "LeaseHeld" => &[("name", Text), ("holders", Several)],
+        "Poisoned" => &[("name", Text), ("pid", Number), ("since", None), ("what", Text)],
         "CastFailed" => &[("column", Text), ("row", Number), ("value", Text), ("to", Text)],
         "OutOfMemory" => &[("bytes", Number)],
         _ => &[],
@@ -129,7 +130,7 @@ pub fn raised(py: Python<'_>, error: &Error) -> PyErr {
 
 fn set_attributes(raised: &Bound<'_, PyAny>, error: &Error) -> PyResult<()> {
     match error {
-        Error::RegionFull { needed, free, capacity, cause } => {
+        Error::RegionFull { needed, free, capacity, cause, .. } => {
             raised.setattr("needed", needed)?;
             raised.setattr("free", free)?;
             raised.setattr("capacity", capacity)?;
@@ -151,6 +152,13 @@ fn set_attributes(raised: &Bound<'_, PyAny>, error: &Error) -> PyResult<()> {
         Error::LeaseHeld { name, holders, .. } => {
             raised.setattr("name", name)?;
             raised.setattr("holders", holder_list(raised.py(), holders)?)
+        }
+        Error::Poisoned { name, by, .. } => {
+            raised.setattr("name", name)?;
+            let Some(by) = by else { return Ok(()) };
+            raised.setattr("pid", by.pid)?;
+            raised.setattr("since", by.since.map(|millis| millis as f64 / 1000.0))?;
+            raised.setattr("what", &by.what)
         }
         Error::CastFailed { column, row, value, to } => {
             raised.setattr("column", column)?;

@@ -15,7 +15,7 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use insitu_query::ColumnStats;
-use insitu_region::{Extent, ForkGuard, ForkMutex, fork_generation};
+use insitu_region::{Building, Extent, ForkGuard, ForkMutex, fork_generation};
 
 use crate::conform::Conform;
 use crate::error::{Error, Result};
@@ -65,6 +65,8 @@ pub struct Builder {
     worker: ForkMutex<Option<ThreadId>>,
     /// The process that began it.
     process: u64,
+    /// What others see of it, as long as it is open.
+    note: ForkMutex<Option<Building>>,
 }
 
 /// The state of a builder, for one thread to work on.
@@ -86,8 +88,18 @@ impl Drop for Turn<'_> {
             State::Fixed(_) | State::Discarded => known,
         };
         builder.rows.store(rows, Ordering::Relaxed);
-        let open = matches!(&*self.state, State::Fixed(_) | State::Growing(_));
-        builder.open.store(open, Ordering::Release);
+        let taken = match &*self.state {
+            State::Fixed(fixed) => Some(fixed.bytes()),
+            State::Growing(growing) => Some(growing.bytes()),
+            State::Sealed(_) | State::Discarded => None,
+        };
+        let mut note = builder.note.lock();
+        match (taken, &*note) {
+            (Some(taken), Some(note)) => note.set_bytes(taken),
+            _ => *note = None,
+        }
+        drop(note);
+        builder.open.store(taken.is_some(), Ordering::Release);
         *builder.worker.lock() = None;
     }
 }
@@ -133,11 +145,12 @@ impl Region {
                 )));
             }
         }
+        let note = self.shared.region.building(name)?;
         let state = match options.rows {
             Some(rows) => State::Fixed(Fixed::new(&self.shared, &schema, rows, options.zero)?),
             None => State::Growing(Growing::new(&self.shared, &schema)?),
         };
-        Ok(Builder {
+        let builder = Builder {
             region: self.clone(),
             name: name.to_owned(),
             schema,
@@ -148,7 +161,11 @@ impl Region {
             table: ForkMutex::default(),
             worker: ForkMutex::default(),
             process: fork_generation(),
-        })
+            note: ForkMutex::new(Some(note)),
+        };
+        // Says how much memory it has taken.
+        drop(builder.turn()?);
+        Ok(builder)
     }
 }
 

@@ -105,6 +105,8 @@ pub enum Error {
         capacity: u64,
         /// What is exhausted: capacity, /dev/shm, a cgroup, pins, ...
         cause: String,
+        /// The sentence that says so, and what to do.
+        text: String,
     },
     /// [`ErrorCode::RegionNotFound`].
     RegionNotFound(String),
@@ -156,7 +158,14 @@ pub enum Error {
     /// [`ErrorCode::Timeout`].
     Timeout(String),
     /// [`ErrorCode::Poisoned`].
-    Poisoned(String),
+    Poisoned {
+        /// The table's name.
+        name: String,
+        /// Who was changing it, since when and from where, as far as it is known.
+        by: Option<insitu_region::Holder>,
+        /// The sentence that says so, and the ways out.
+        text: String,
+    },
     /// [`ErrorCode::Stale`].
     Stale(String),
     /// [`ErrorCode::InvalidData`]; the text names the column, and the row if it is known.
@@ -230,7 +239,7 @@ impl Error {
             Error::TableExists { .. } => ErrorCode::TableExists,
             Error::LeaseHeld { .. } => ErrorCode::LeaseHeld,
             Error::Timeout(_) => ErrorCode::Timeout,
-            Error::Poisoned(_) => ErrorCode::Poisoned,
+            Error::Poisoned { .. } => ErrorCode::Poisoned,
             Error::Stale(_) => ErrorCode::Stale,
             Error::InvalidData(_) => ErrorCode::InvalidData,
             Error::SchemaMismatch(_) => ErrorCode::SchemaMismatch,
@@ -259,12 +268,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::RegionFull { needed, free, capacity, cause } => write!(
-                f,
-                "{needed} bytes were asked for, {free} of the region's {capacity} are free; what is \
-                 exhausted: {cause}. Drop tables, results or views, or create a larger region"
-            ),
-            Error::RegionCorrupt { what, offset: 0 } => write!(f, "the region is damaged: {what}"),
+            Error::RegionCorrupt { what, offset: 0 } => write!(f, "not a healthy region: {what}"),
             Error::RegionCorrupt { what, offset } => {
                 write!(f, "the region is damaged at byte {offset}: {what}")
             }
@@ -279,7 +283,7 @@ impl fmt::Display for Error {
             Error::TableNotFound { name, nearest: None } => write!(f, "no table named {name:?}"),
             Error::TableExists { name } => write!(
                 f,
-                "a table named {name:?} exists already; ask to replace it, or choose another name"
+                "a table named {name:?} exists already; pass replace=True, or choose another name"
             ),
             Error::UnknownColumn { name, nearest: Some(nearest) } => {
                 write!(f, "no column named {name:?}; did you mean {nearest:?}?")
@@ -287,8 +291,7 @@ impl fmt::Display for Error {
             Error::UnknownColumn { name, nearest: None } => write!(f, "no column named {name:?}"),
             Error::CastFailed { column, row, value, to } => write!(
                 f,
-                "cannot cast {column} to {to}: row {row} is {value}; a cast that is not strict \
-                 gives null there"
+                "cannot cast {column} to {to}: row {row} is {value}; with strict=False it is null"
             ),
             Error::OutOfMemory { bytes } => {
                 write!(f, "cannot allocate {bytes} bytes for an intermediate result")
@@ -301,9 +304,10 @@ impl fmt::Display for Error {
             | Error::ReadOnly(text)
             | Error::SessionLimit(text)
             | Error::TableLimit(text)
+            | Error::RegionFull { text, .. }
             | Error::LeaseHeld { text, .. }
             | Error::Timeout(text)
-            | Error::Poisoned(text)
+            | Error::Poisoned { text, .. }
             | Error::Stale(text)
             | Error::InvalidData(text)
             | Error::SchemaMismatch(text)
@@ -364,8 +368,8 @@ impl From<insitu_region::Error> for Error {
         use insitu_region::Error as Region;
         let text = error.to_string();
         match error {
-            Region::RegionFull { needed, free, capacity, cause } => {
-                Error::RegionFull { needed, free, capacity, cause: cause.to_string() }
+            Region::RegionFull { needed, free, capacity, cause, .. } => {
+                Error::RegionFull { needed, free, capacity, cause: cause.to_string(), text }
             }
             Region::RegionNotFound { .. } => Error::RegionNotFound(text),
             Region::RegionExists { .. } => Error::RegionExists(text),
@@ -382,7 +386,7 @@ impl From<insitu_region::Error> for Error {
             Region::LeaseHeld { name, holders } => Error::LeaseHeld { name, holders, text },
             Region::Cancelled => Error::Cancelled,
             Region::Timeout { .. } => Error::Timeout(text),
-            Region::Poisoned { .. } => Error::Poisoned(text),
+            Region::Poisoned { name, by } => Error::Poisoned { name, by, text },
             Region::Stale(_) => Error::Stale(text),
             Region::InvalidArgument(_) => Error::InvalidArgument(text),
             Region::Unsupported(_) => Error::Unsupported(text),
@@ -409,7 +413,8 @@ mod tests {
 
     #[test]
     fn an_error_of_our_own_comes_back_through_a_query() {
-        let full = Error::RegionFull { needed: 3, free: 2, capacity: 1, cause: "capacity".into() };
+        let (cause, text) = ("capacity".into(), String::new());
+        let full = Error::RegionFull { needed: 3, free: 2, capacity: 1, cause, text };
         let error = Error::from(insitu_query::Error::Memory(Box::new(full)));
         assert!(matches!(error, Error::RegionFull { needed: 3, free: 2, capacity: 1, .. }));
     }

@@ -22,6 +22,9 @@ use crate::table::Table;
 use crate::update::{TURN, UpdateOptions};
 use crate::version::Version;
 
+/// What such a lease is for, as others see it.
+const WHAT: &str = "exclusive";
+
 /// Exclusive leases of this process that wait for their holders' next use of them.
 pub(crate) type Held = ForkMutex<Vec<Arc<Block>>>;
 
@@ -128,8 +131,11 @@ impl Loan {
         let Has::Lost(pin) = &self.has else { return Ok(()) };
         let mut patience = options.patience(TURN);
         patience.timeout = options.timeout.or(self.block.timeout).unwrap_or(TURN);
+        patience.what = WHAT;
         let updater = pin.updater(&patience)?;
-        self.has = Has::Lease(updater.exclusive(&patience).map_err(|(_, e)| e)?);
+        let lease = updater.exclusive(&patience).map_err(|(_, e)| e)?;
+        lease.goes_on_from(pin);
+        self.has = Has::Lease(lease);
         Ok(())
     }
 
@@ -172,6 +178,7 @@ impl Table {
                 "a result without a name is this process's alone already".into(),
             ));
         };
+        let options = UpdateOptions { what: WHAT, ..options };
         let updater = pin.updater(&options.patience(TURN)).map_err(|e| self.behind(e))?;
         let lease = updater.exclusive(&options.patience(Duration::ZERO)).map_err(|(_, e)| e)?;
         self.at(lease.pin())?;

@@ -65,6 +65,6 @@ pub use insitu_query::{
     set_threads, threads,
 };
 pub use insitu_region::{
-    CallSite, CreateOptions, Flushed, HoldKind, Holder, IfExists, LeaseRecord, Location, Pass,
-    Patience, RegionRecord, Report, TICKET_GRACE, set_call_site,
+    CallSite, CreateOptions, Flushed, HoldKind, Holder, IfExists, LeaseRecord, Location, Nearness,
+    Pass, Patience, RegionRecord, Report, TICKET_GRACE, set_call_site,
 };

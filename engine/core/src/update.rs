@@ -182,6 +182,11 @@ impl Table {
         self.pin().is_some_and(|pin| pin.is_poisoned())
     }
 
+    /// If so, the `Poisoned` that says who was changing the table.
+    pub fn poison(&self) -> Option<Error> {
+        self.pin().and_then(|pin| pin.poison()).map(Error::from)
+    }
+
     /// An update under an exclusive lease that this thread has.
     fn update_within(
         &self,

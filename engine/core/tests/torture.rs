@@ -562,7 +562,7 @@ impl Driver {
         for name in self.region.names().unwrap() {
             match self.region.get(&name).and_then(|table| view(&table)) {
                 Ok(view) => drop(view),
-                Err(Error::Poisoned(_)) => self.counts.poisoned += 1,
+                Err(Error::Poisoned { .. }) => self.counts.poisoned += 1,
                 Err(e) => panic!("{name}: {e}"),
             }
             if wipe && !name.starts_with("kept") {

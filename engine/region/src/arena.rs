@@ -492,7 +492,12 @@ impl Writer<'_> {
 
     /// The error for a request that found no room.
     pub(crate) fn short(&self, needed: u64, cause: FullCause) -> Error {
-        self.s.full(crate::reserve::Failure::Full(cause), needed)
+        let mut full = self.s.full(crate::reserve::Failure::Full(cause), needed);
+        if let (FullCause::Pins, Error::RegionFull { keepers, .. }) = (cause, &mut full) {
+            // A message that names nobody is better than another error.
+            *keepers = self.keepers().unwrap_or_default();
+        }
+        full
     }
 
     // --- Rebuilding -----------------------------------------------------------------------

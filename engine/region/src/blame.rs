@@ -14,7 +14,11 @@ use crate::checkpoint::{footprint, is_checkpoint};
 use crate::error::{FullCause, Result};
 use crate::layout::{GRANULE, LOCK_READERS, class_of, header, slot};
 use crate::state::{self, State};
+use crate::types::{HoldKind, LeaseRecord};
 use crate::writer::Writer;
+
+/// How many who keep memory are named: those who keep most.
+const NAMED: usize = 3;
 
 /// How many bytes would come free.
 #[derive(Debug, Default)]
@@ -93,6 +97,20 @@ impl Writer<'_> {
         } else {
             Ok(FullCause::ReadOnlyOpener)
         }
+    }
+
+    /// Who keeps the memory of replaced or deleted tables, the largest first.
+    pub(crate) fn keepers(&self) -> Result<Vec<LeaseRecord>> {
+        let mut keepers = self.s.leases()?;
+        keepers.retain(|keeper| !keeper.current && keeper.kind != HoldKind::Build);
+        // A lease implies a pin: one of the two says enough.
+        keepers.sort_by_key(|keeper| {
+            let lease = keeper.kind != HoldKind::Lease;
+            (std::cmp::Reverse(keeper.bytes), keeper.sequence, keeper.pid, lease)
+        });
+        keepers.dedup_by_key(|keeper| (keeper.sequence, keeper.pid));
+        keepers.truncate(NAMED);
+        Ok(keepers)
     }
 
     fn held_back(&self) -> Result<HeldBack> {

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::types::Holder;
+use crate::types::{
+    HoldKind, Holder, LeaseRecord, Nearness, age_and_purpose, begun_and_purpose, size,
+};
 
 /// The result of a region operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -28,6 +30,47 @@ pub enum FullCause {
     Flush,
     /// The region's address span is too fragmented for one contiguous extent of this size.
     Span,
+}
+
+impl FullCause {
+    /// What is the case, and what to do.
+    fn advice(self) -> &'static str {
+        match self {
+            Self::Capacity => {
+                "tables, results and what is being built have the rest. Delete tables, drop \
+                 results, or create the region with more capacity"
+            }
+            Self::Backing => {
+                "the file system has no room for more. Make room there, or give back what no \
+                 table needs with trim()"
+            }
+            Self::SharedMemory => {
+                "/dev/shm, which all named regions share, has no room for more. Remove regions \
+                 (`insitu ls` lists them), give back what no table needs with trim(), or make \
+                 /dev/shm larger"
+            }
+            Self::Cgroup => {
+                "the control group (the container) of this process is at its memory limit. Raise \
+                 the limit, or give back what no table needs with trim()"
+            }
+            Self::Pins => {
+                "handles or views keep the memory of replaced or deleted tables. Drop them; \
+                 region.leases() and `insitu leases` list them all"
+            }
+            Self::ReadOnlyOpener => {
+                "as long as a process has the region open read-only, memory of replaced or deleted \
+                 tables is not used again. Close it there, or try again: who only looks is soon gone"
+            }
+            Self::Flush => {
+                "the last flush() made the memory of replaced or deleted tables durable, and it is \
+                 kept until the next one has ended. Call flush()"
+            }
+            Self::Span => {
+                "what is free lies in pieces too small for it. Delete tables, or put them anew, or \
+                 create the region with more capacity"
+            }
+        }
+    }
 }
 
 impl std::fmt::Display for FullCause {
@@ -59,6 +102,8 @@ pub enum Error {
         capacity: u64,
         /// What stood in the way.
         cause: FullCause,
+        /// If it is [`FullCause::Pins`]: who keeps most.
+        keepers: Vec<LeaseRecord>,
     },
     /// There is no region of that name or at that path.
     RegionNotFound {
@@ -131,6 +176,8 @@ pub enum Error {
     Poisoned {
         /// The table's name.
         name: String,
+        /// Who was updating it, since when and from where, as far as it is known.
+        by: Option<Holder>,
     },
     /// The handle outlived what it names; the text says what happened.
     Stale(String),
@@ -174,18 +221,27 @@ impl Error {
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::RegionFull { needed, free, capacity, cause } => write!(
-                f,
-                "the region is full: {needed} bytes needed, {free} of {capacity} free; held back by {cause}. \
-                 Delete tables, drop handles and call gc(), or create the region with more capacity"
-            ),
+            Self::RegionFull { needed, free, capacity, cause, keepers } => {
+                let (needed, free, capacity) = (size(*needed), size(*free), size(*capacity));
+                write!(
+                    f,
+                    "the region is full ({cause}): {needed} were asked for, {free} of {capacity} \
+                     are free; {}",
+                    cause.advice()
+                )?;
+                for (i, keeper) in keepers.iter().enumerate() {
+                    write!(f, "{} {keeper}", if i == 0 { ":" } else { ";" })?;
+                }
+                Ok(())
+            }
             Self::RegionNotFound { region } => {
                 write!(f, "there is no region {region}; create it first")
             }
             Self::RegionExists { region } => {
                 write!(
                     f,
-                    "the region {region} exists already; open it, replace it, or choose another name"
+                    "the region {region} exists already; open it, or create it with \
+                     if_exists=\"open\" or if_exists=\"replace\", or choose another name"
                 )
             }
             Self::RegionCorrupt { what, offset } => {
@@ -206,7 +262,10 @@ impl std::fmt::Display for Error {
             ),
             Self::TableLimit { limit } => write!(
                 f,
-                "the region was created for {limit} tables and has as many; delete some, or create it with a larger max_tables"
+                "the region was created for {limit} tables and has as many, with those that were \
+                 replaced or deleted and are still held; to replace or append to a table takes one \
+                 more for a moment. Delete some, drop handles on old ones, or create the region \
+                 with a larger max_tables"
             ),
             Self::TableNotFound { name, nearest: Some(near) } => {
                 write!(f, "there is no table {name:?}; did you mean {near:?}?")
@@ -215,21 +274,50 @@ impl std::fmt::Display for Error {
                 write!(f, "there is no table {name:?}")
             }
             Self::TableExists { name } => {
-                write!(f, "the table {name:?} exists already; replace it or choose another name")
+                write!(
+                    f,
+                    "the table {name:?} exists already; pass replace=True, or choose another name"
+                )
             }
             Self::LeaseHeld { name, holders } => {
+                if let Some(own) = holders.iter().find(|h| h.nearness == Nearness::Thread) {
+                    return write!(
+                        f,
+                        "this thread has the table {name:?} open to change it already{}; end that \
+                         block first, or work with what it gave",
+                        age_and_purpose(own.since, &own.what)
+                    );
+                }
                 write!(f, "the table {name:?} is in use")?;
                 for (i, holder) in holders.iter().enumerate() {
                     write!(f, "{} {holder}", if i == 0 { ":" } else { ";" })?;
                 }
-                f.write_str("; end what holds it, or wait longer")
+                let own = |h: &Holder| (h.nearness, h.kind) == (Nearness::Process, HoldKind::Lease);
+                match holders.iter().any(own) {
+                    true => f.write_str("; drop that first, a process does not wait for itself"),
+                    false => f.write_str("; end what holds it, or wait longer"),
+                }
             }
             Self::Cancelled => f.write_str("the operation was interrupted"),
             Self::Timeout { what } => write!(f, "timed out: {what}"),
-            Self::Poisoned { name } => write!(
-                f,
-                "the table {name:?} was being updated when the updating process died; drop it, or accept it with repair()"
-            ),
+            Self::Poisoned { name, by } => {
+                write!(f, "the table {name:?} is poisoned: ")?;
+                match by {
+                    Some(by) => {
+                        write!(
+                            f,
+                            "process {} died, or gave up, as it changed it in place",
+                            by.pid
+                        )?;
+                        f.write_str(&begun_and_purpose(by.since, &by.what))?;
+                    }
+                    None => f.write_str("a process died as it changed it in place")?,
+                }
+                f.write_str(
+                    "; each row has its old or its new values. Accept it as it is with repair(), \
+                     or put it anew (replace=True), or delete it",
+                )
+            }
             Self::Stale(what) => write!(f, "stale handle: {what}"),
             Self::InvalidArgument(what) => write!(f, "invalid argument: {what}"),
             Self::Unsupported(what) => write!(f, "unsupported: {what}"),

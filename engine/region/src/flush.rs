@@ -309,7 +309,7 @@ impl Session {
             // Our own update would wait for the flush, and the flush for it.
             if deadline.is_some_and(|at| Instant::now() >= at) || self.updates_here(slot) {
                 let name = String::from_utf8_lossy(&self.slot_name(slot)?).into_owned();
-                let holders = self.holders(Held { slot, sequence: state::sequence(word) })?;
+                let holders = self.holders_here(Held { slot, sequence: state::sequence(word) })?;
                 return Err(Error::LeaseHeld { name, holders });
             }
             std::thread::sleep(SLICE);

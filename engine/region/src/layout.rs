@@ -1,4 +1,4 @@
-//! Layout v2: where everything lies. `docs/region-format.md` says why.
+//! The layout: where everything lies. `docs/region-format.md` says why.
 //!
 //! Positions are byte offsets from the region's start; numbers are little-endian.
 
@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 /// The first eight bytes of every region. The line ends catch transfers in text mode.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"INSITU\r\n");
 /// The version of this layout; any change raises it.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 
 /// The unit of large extents.
 pub(crate) const GRANULE: u64 = 64 << 10;
@@ -106,7 +106,13 @@ pub(crate) mod session {
     pub(crate) const LOG_BYTES: u64 = 64;
     pub(crate) const LOG_WHAT: u64 = 16;
     pub(crate) const LOG_WHAT_BYTES: u64 = 48;
-    pub(crate) const RECORDS: u64 = 2048;
+    /// Notes on tables that are being built.
+    pub(crate) const BUILDS: u64 = 2048;
+    pub(crate) const BUILD_ENTRIES: u64 = 8;
+    pub(crate) const BUILD_BYTES: u64 = 64;
+    pub(crate) const BUILD_TEXT: u64 = 16;
+    pub(crate) const BUILD_TEXT_BYTES: u64 = 48;
+    pub(crate) const RECORDS: u64 = BUILDS + BUILD_ENTRIES * BUILD_BYTES;
     pub(crate) const RECORD_COUNT: u64 = (BYTES - RECORDS) / 16;
     /// In a chained block: the next block's offset, then records from here to the granule's end.
     pub(crate) const CHAIN_NEXT: u64 = 0;
@@ -137,6 +143,11 @@ pub(crate) mod slot {
     pub(crate) const TICKET_PID: u64 = 240;
     pub(crate) const TICKETS_ISSUED: u64 = 244;
     pub(crate) const TICKET_SINCE: u64 = 248;
+    /// Of tables, which are no tickets, for messages: who left it half written, the session that
+    /// it was, and since when it was writing.
+    pub(crate) const BREAKER_PID: u64 = TICKET_PID;
+    pub(crate) const BREAKER_SESSION: u64 = NEXT_FREE;
+    pub(crate) const BREAKER_SINCE: u64 = TICKET_SINCE;
     pub(crate) const NAME: u64 = 256;
     pub(crate) const NAME_MAX: usize = 255;
     /// The first slots are never tables': they hold the checkpoints of files.

@@ -22,6 +22,8 @@ mod arena;
 mod backing;
 mod bits;
 mod blame;
+mod breakers;
+mod builds;
 mod catalog;
 mod cgroup;
 mod checkpoint;
@@ -75,6 +77,7 @@ mod window;
 mod word;
 mod writer;
 
+pub use builds::Building;
 pub use error::{Error, FullCause, Result};
 pub use extent::Extent;
 pub use fork::{epoch as fork_epoch, generation as fork_generation};
@@ -88,8 +91,8 @@ pub use region::{Part, Region};
 pub use site::{CallSite, set_call_site};
 pub use ticket::GRACE as TICKET_GRACE;
 pub use types::{
-    CreateOptions, Flushed, HoldKind, Holder, IfExists, LeaseRecord, Location, Pass, Patience,
-    RegionRecord, Report, Stats,
+    CreateOptions, Flushed, HoldKind, Holder, IfExists, LeaseRecord, Location, Nearness, Pass,
+    Patience, RegionRecord, Report, Stats,
 };
 pub use updater::{Exclusive, Obstacle, Updater};
 pub use window::Window;

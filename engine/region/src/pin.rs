@@ -108,6 +108,7 @@ impl Pin {
             return Ok(self.clone());
         }
         let Some(held) = inner.session.follow(inner.held)? else { return Ok(self.clone()) };
+        inner.session.note_on(inner.held.sequence, held.sequence, HoldKind::Pin);
         Ok(Self(Arc::new(PinInner {
             region: inner.region.clone(),
             session: inner.session.clone(),
@@ -119,11 +120,14 @@ impl Pin {
     /// Whether an updater died as it changed the content in place, and nobody has accepted what it
     /// left.
     pub fn is_poisoned(&self) -> bool {
-        let inner = &self.0;
-        let Ok(word) = inner.session.state_word(inner.held.slot) else { return false };
-        state::state(word) == Some(State::Poisoned)
-            || word & state::TORN != 0
-                && inner.session.updater_of(inner.held.slot).is_ok_and(|token| token == 0)
+        let (session, held) = (&self.0.session, self.0.held);
+        let ours = session.state_word(held.slot).is_ok_and(|w| state::sequence(w) == held.sequence);
+        ours && session.is_broken(held.slot).unwrap_or(false)
+    }
+
+    /// The error that says who left the content half written, if anybody did.
+    pub fn poison(&self) -> Option<Error> {
+        self.is_poisoned().then(|| self.0.session.poisoned(self.0.held.slot, &self.0.name))
     }
 
     /// Accepts the content of a poisoned table as it is, as a new version of it. A table that is
@@ -190,7 +194,7 @@ impl Pin {
                     break;
                 }
                 if session.updates_here(held.slot) || !waiting.sleep(session, rung)? {
-                    let holders = session.holders(held)?;
+                    let holders = session.holders_here(held)?;
                     let updates =
                         |h: &Holder| matches!(h.kind, HoldKind::Exclusive | HoldKind::Update);
                     let holders = holders.into_iter().filter(updates).collect();
@@ -217,7 +221,7 @@ impl Pin {
                     }
                     // Unless its updater has just finished it.
                     if session.state_word(held.slot)? == seen {
-                        return Err(Error::Poisoned { name: self.0.name.clone() });
+                        return Err(session.poisoned(held.slot, &self.0.name));
                     }
                 }
                 Some(State::Published | State::Retired) => {
@@ -226,7 +230,7 @@ impl Pin {
                     }
                 }
                 Some(State::Poisoned) => {
-                    return Err(Error::Poisoned { name: self.0.name.clone() });
+                    return Err(session.poisoned(held.slot, &self.0.name));
                 }
                 Some(State::Leased) if session.sees_orphan(held.slot)? => {
                     // Not written yet, and as long as a reader is there nobody begins anew.
@@ -236,7 +240,7 @@ impl Pin {
                 }
                 Some(State::Writing) if session.sees_orphan(held.slot)? => {
                     if session.state_word(held.slot)? == seen {
-                        return Err(Error::Poisoned { name: self.0.name.clone() });
+                        return Err(session.poisoned(held.slot, &self.0.name));
                     }
                 }
                 Some(State::Leased | State::Writing) => return Ok(false),

@@ -96,10 +96,14 @@ impl Writer<'_> {
         let incarnation = s.bytes.word(s.layout.session(index) + field::INCARNATION)?;
         let token = incarnation.load(Ordering::Acquire) << 9 | u64::from(index);
         let (mut bits, mut ended) = (false, false);
+        let mut broken = Vec::new();
         for slot in 0..if slots { s.slots_high() } else { 0 } {
             bits |= s.clear_bits(slot, index)?;
             ended |= self.end_update_of(slot, token)?;
             self.orphan_ticket_of(slot, token)?;
+            if s.was_broken_by(slot, index)? {
+                broken.push(state::sequence(s.state_word(slot)?));
+            }
         }
         if ended {
             s.ring()?;
@@ -133,8 +137,8 @@ impl Writer<'_> {
                 self.broken.set(true);
             }
         }
-        s.bytes
-            .zero(s.layout.session(index) + field::LOG, field::LOG_ENTRIES * field::LOG_BYTES)?;
+        s.forget_notes(index, &broken)?;
+        s.forget_builds(index)?;
         if index != s.index() {
             s.bytes.word(header::RECOVERIES)?.fetch_add(1, Ordering::Relaxed);
         }

@@ -38,7 +38,8 @@ impl Session {
         }
         let (mut poisoned, mut tickets) = (0, 0);
         for slot in 0..self.slots_high() {
-            poisoned += u64::from(state::state(self.state_word(slot)?) == Some(State::Poisoned));
+            let table = crate::catalog::visible(self.state_word(slot)?);
+            poisoned += u64::from(table && self.is_broken(slot)?);
             tickets += u64::from(self.ticket_of(slot)? != 0 && self.passes_keep(slot)?);
         }
         let capacity = self.layout.capacity;
@@ -91,6 +92,12 @@ impl Session {
                 .map(|(index, kind)| self.holder(index, sequence, kind))
                 .collect::<Result<Vec<_>>>()?;
             held.extend(self.sender_of(slot, sequence)?);
+            if held.is_empty() {
+                continue;
+            }
+            // What a damaged manifest owns is not known.
+            let extents = self.slot_extents(slot).unwrap_or_default();
+            let bytes = extents.iter().fold(0, |sum: u64, (_, bytes)| sum.saturating_add(*bytes));
             for holder in held {
                 out.push(LeaseRecord {
                     pid: holder.pid,
@@ -100,8 +107,12 @@ impl Session {
                     kind: holder.kind,
                     since: holder.since,
                     what: holder.what,
+                    bytes,
                 });
             }
+        }
+        for index in open {
+            self.noted_builds(index, &mut out)?;
         }
         Ok(out)
     }
@@ -237,6 +248,9 @@ impl Session {
             report.tables += u64::from(slot >= slot::HIDDEN);
             let name = self.slot_name(slot)?;
             let shown = String::from_utf8_lossy(&name).into_owned();
+            if crate::catalog::visible(word) && self.is_broken(slot)? {
+                report.poisoned.push(self.poisoned(slot, &shown).to_string());
+            }
             if let Some(problem) = self.verify_holds(slot, word)? {
                 report.problems.push(format!("table {shown:?}: {problem}"));
             }

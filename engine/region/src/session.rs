@@ -477,7 +477,7 @@ impl Session {
                 };
                 let capacity = self.layout.capacity;
                 let free = capacity.saturating_sub(used.saturating_mul(crate::layout::GRANULE));
-                Error::RegionFull { needed, free, capacity, cause }
+                Error::RegionFull { needed, free, capacity, cause, keepers: Vec::new() }
             }
         }
     }

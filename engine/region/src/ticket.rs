@@ -19,7 +19,7 @@ use crate::pins::Line;
 use crate::protocol;
 use crate::session::Session;
 use crate::state::{self, State};
-use crate::types::{HoldKind, Holder, Pass, now_millis};
+use crate::types::{HoldKind, Holder, Nearness, Pass, now_millis};
 use crate::writer::Writer;
 
 /// How long a result that was sent is kept for its receivers after its sender's session has ended.
@@ -179,6 +179,7 @@ impl Session {
             since: Some(self.bytes.word(at + slot::TICKET_SINCE)?.load(Ordering::Relaxed)),
             what: "sent, its sender has ended".into(),
             kind: HoldKind::Ticket,
+            nearness: Nearness::Other,
         }))
     }
 

@@ -111,6 +111,9 @@ pub struct Report {
     pub tables: u64,
     /// How many extents were checked.
     pub extents: u64,
+    /// One sentence per table whose writer died, or gave up, over changing it in place. The region
+    /// is none the worse for it.
+    pub poisoned: Vec<String>,
 }
 
 impl Report {
@@ -136,6 +139,8 @@ pub enum HoldKind {
     Ticket,
     /// A process that opened the region read-only: it reads any table, unseen.
     Reader,
+    /// A table that is being built; the name is not its yet.
+    Build,
 }
 
 impl HoldKind {
@@ -148,6 +153,7 @@ impl HoldKind {
             Self::Exclusive => "exclusive",
             Self::Ticket => "ticket",
             Self::Reader => "reader",
+            Self::Build => "build",
         }
     }
 }
@@ -164,6 +170,21 @@ pub struct Holder {
     pub what: String,
     /// How.
     pub kind: HoldKind,
+    /// How near it is to who asks.
+    pub nearness: Nearness,
+}
+
+/// Whether who stands in the way is who asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Nearness {
+    /// Another process.
+    #[default]
+    Other,
+    /// The asking process, on another thread or by what it keeps.
+    Process,
+    /// The asking thread: to wait would be in vain.
+    Thread,
 }
 
 impl std::fmt::Display for Holder {
@@ -175,16 +196,54 @@ impl std::fmt::Display for Holder {
             HoldKind::Exclusive => "has it exclusively",
             HoldKind::Ticket => "has sent it",
             HoldKind::Reader => return f.write_str("a process has the region open read-only"),
+            HoldKind::Build => "is building it",
         };
-        write!(f, "process {} {does}", self.pid)?;
-        if let Some(since) = self.since {
-            let age = now_millis().saturating_sub(since);
-            write!(f, ", for {}.{} s", age / 1000, age % 1000 / 100)?;
+        match self.nearness {
+            Nearness::Other => write!(f, "process {} {does}", self.pid)?,
+            Nearness::Process => write!(f, "this process ({}) {does}", self.pid)?,
+            Nearness::Thread => write!(f, "this thread {does}")?,
         }
-        if !self.what.is_empty() {
-            write!(f, " ({})", self.what)?;
+        f.write_str(&age_and_purpose(self.since, &self.what))
+    }
+}
+
+/// `, for 3.2 s (jobs/load.py:7 view)`, as far as it is known.
+pub(crate) fn age_and_purpose(since: Option<u64>, what: &str) -> String {
+    let age = since.map_or(String::new(), |since| {
+        let age = now_millis().saturating_sub(since);
+        format!(", for {}.{} s", age / 1000, age % 1000 / 100)
+    });
+    if what.is_empty() { age } else { format!("{age} ({what})") }
+}
+
+/// ` (begun 3.2 s ago: jobs/load.py:7 update)`, as far as it is known.
+pub(crate) fn begun_and_purpose(since: Option<u64>, what: &str) -> String {
+    let age = since.map(|since| {
+        let age = now_millis().saturating_sub(since);
+        format!("begun {}.{} s ago", age / 1000, age % 1000 / 100)
+    });
+    match (age, what) {
+        (None, "") => String::new(),
+        (Some(age), "") => format!(" ({age})"),
+        (None, what) => format!(" ({what})"),
+        (Some(age), what) => format!(" ({age}: {what})"),
+    }
+}
+
+/// `1.5 MiB`.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let (mut scale, mut unit) = (1_u64, "B");
+    for next in UNITS {
+        if bytes / scale < 1024 {
+            break;
         }
-        Ok(())
+        (scale, unit) = (scale << 10, next);
+    }
+    let tenths = bytes % scale * 10 / scale;
+    match scale {
+        1 => format!("{bytes} B"),
+        _ => format!("{}.{tenths} {unit}", bytes / scale),
     }
 }
 
@@ -262,4 +321,28 @@ pub struct LeaseRecord {
     pub since: Option<u64>,
     /// What it is for, as far as it was recorded.
     pub what: String,
+    /// The bytes of the table's memory, shared or not; of a table that is being built, what it has
+    /// taken so far.
+    pub bytes: u64,
+}
+
+impl std::fmt::Display for LeaseRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let does = match self.kind {
+            HoldKind::Pin => "keeps",
+            HoldKind::Lease => "reads",
+            HoldKind::Update => "is updating",
+            HoldKind::Exclusive => "has exclusively",
+            HoldKind::Ticket => "has sent",
+            HoldKind::Reader => "may read",
+            HoldKind::Build => "is building",
+        };
+        write!(f, "process {} {does} ", self.pid)?;
+        match self.table.as_str() {
+            "" => f.write_str("a result")?,
+            name if self.current || self.kind == HoldKind::Build => write!(f, "{name:?}")?,
+            name => write!(f, "what was {name:?}")?,
+        }
+        write!(f, ", {}{}", size(self.bytes), age_and_purpose(self.since, &self.what))
+    }
 }

@@ -19,7 +19,7 @@ use crate::pins::Line;
 use crate::protocol;
 use crate::session::{Deferred, Session};
 use crate::state::{self, State};
-use crate::types::{HoldKind, Holder};
+use crate::types::{HoldKind, Holder, Nearness};
 use crate::writer::{PATIENCE, Writer};
 
 /// How long new leases are shut out while others are waited for to end.
@@ -88,9 +88,11 @@ impl Session {
     /// Whether a read-only opener finds the updater of a slot dead, or gone: it cannot take over, and
     /// sees what is as whoever takes over will leave it.
     pub(crate) fn sees_orphan(&self, slot: u32) -> Result<bool> {
-        if !self.read_only {
-            return Ok(false);
-        }
+        Ok(self.read_only && self.is_abandoned(slot)?)
+    }
+
+    /// Whether the updater of a slot is dead, and nobody has taken over from it yet.
+    pub(crate) fn is_abandoned(&self, slot: u32) -> Result<bool> {
         let token = self.updater_of(slot)?;
         Ok(!self.lives(token, slot)?)
     }
@@ -113,7 +115,7 @@ impl Session {
         match state::state(seen) {
             Some(State::Retired) if seen & state::SUPERSEDED != 0 => return Ok(Asked::Superseded),
             Some(State::Retired) => return Err(lost_name(name)),
-            Some(State::Poisoned) => return Err(Error::Poisoned { name: name.into() }),
+            Some(State::Poisoned) => return Err(self.poisoned(held.slot, name)),
             Some(State::Published) if self.updater_of(held.slot)? == 0 => {}
             Some(State::Published | State::Leased | State::Writing) => return Ok(Asked::Busy),
             _ => return Err(recycled(name)),
@@ -270,7 +272,7 @@ impl Session {
                 }
                 Some(State::Published | State::Retired) => return Ok(()),
                 _ => {
-                    let holders = self.holders(held)?;
+                    let holders = self.holders_here(held)?;
                     return Err(Error::LeaseHeld { name: name.into(), holders });
                 }
             };
@@ -302,7 +304,18 @@ impl Session {
         }
         if !self.read_only && self.has_readers()? {
             let what = String::new();
-            holders.push(Holder { pid: 0, since: None, what, kind: HoldKind::Reader });
+            let (kind, nearness) = (HoldKind::Reader, Nearness::Other);
+            holders.push(Holder { pid: 0, since: None, what, kind, nearness });
+        }
+        Ok(holders)
+    }
+
+    /// The same, for an error: what this very thread does is its.
+    pub(crate) fn holders_here(&self, held: Held) -> Result<Vec<Holder>> {
+        let mut holders = self.holders(held)?;
+        if self.updates_here(held.slot) {
+            let own = |h: &&mut Holder| matches!(h.kind, HoldKind::Update | HoldKind::Exclusive);
+            holders.iter_mut().filter(own).for_each(|h| h.nearness = Nearness::Thread);
         }
         Ok(holders)
     }
@@ -310,7 +323,8 @@ impl Session {
     /// What is known of session `index` as a holder of a table.
     pub(crate) fn holder(&self, index: u32, sequence: u64, kind: HoldKind) -> Result<Holder> {
         if index >= self.sessions_high() {
-            return Ok(Holder { pid: 0, since: None, what: String::new(), kind });
+            let (what, nearness) = (String::new(), Nearness::Other);
+            return Ok(Holder { pid: 0, since: None, what, kind, nearness });
         }
         let page = self.layout.session(index);
         let noted = self.noted(index, sequence, kind)?;
@@ -319,6 +333,10 @@ impl Session {
             since: noted.as_ref().map(|(since, _)| *since),
             what: noted.map(|(_, what)| what).unwrap_or_default(),
             kind,
+            nearness: match index == self.index() && !self.read_only {
+                true => Nearness::Process,
+                false => Nearness::Other,
+            },
         })
     }
 }
@@ -353,7 +371,13 @@ impl Writer<'_> {
         let word = self.s.bytes.word(at + slot::STATE)?;
         let mut ended = token != 0;
         // The state first: without the word nobody would know whose it was.
-        if let Some(after) = state::orphaned(word.load(Ordering::Acquire)) {
+        let seen = word.load(Ordering::Acquire);
+        let index = (token & 0x1ff) as u32;
+        let half_written = state::state(seen) == Some(State::Writing) || seen & state::TORN != 0;
+        if half_written && token != 0 && self.s.incarnation_in(index)? == token >> 9 {
+            self.note_breaker(slot, index)?;
+        }
+        if let Some(after) = state::orphaned(seen) {
             word.store(after, Ordering::SeqCst);
             kill::point("sweep: update ended");
             ended = true;
@@ -371,6 +395,9 @@ impl Writer<'_> {
             && (updater == self.s.token() || updater == 0)
             && let Some(after) = state::orphaned(seen)
         {
+            if state::state(after) == Some(State::Poisoned) {
+                self.note_breaker(held.slot, self.s.index())?;
+            }
             let word = self.s.bytes.word(self.s.layout.slot(held.slot) + slot::STATE)?;
             word.store(after, Ordering::SeqCst);
             kill::point("exclusive: reopened");
@@ -398,7 +425,7 @@ impl Writer<'_> {
         }
         match state::state(seen) {
             Some(found) if found == wanted => {}
-            Some(State::Poisoned) => return Err(Error::Poisoned { name: name.into() }),
+            Some(State::Poisoned) => return Err(self.s.poisoned(held.slot, name)),
             Some(State::Retired) => return Err(lost_name(name)),
             _ => {
                 return Err(Error::InvalidArgument(format!(

@@ -99,7 +99,7 @@ impl Pin {
                 Asked::Mine => true,
             };
             if up {
-                let holders = session.holders(held)?;
+                let holders = session.holders_here(held)?;
                 return Err(Error::LeaseHeld { name: pin.name().into(), holders });
             }
         }
@@ -202,7 +202,11 @@ impl Updater {
     /// [`Error::Stale`] if the table was replaced or deleted meanwhile; those of
     /// [`crate::Region::publish`].
     pub fn swap(self, parts: &[Part<'_>], manifest: &[u8]) -> Result<Pin> {
-        self.commit(parts, manifest, Fate::Swap(self.held()))
+        let (session, before) = (self.pin.0.session.clone(), self.held().sequence);
+        let pin = self.commit(parts, manifest, Fate::Swap(self.held()))?;
+        // The handle that goes on to it is as old as it was.
+        session.note_on(before, pin.sequence(), HoldKind::Pin);
+        Ok(pin)
     }
 
     /// Publishes the next revision of the table under its name; handles of this one stay on it.
@@ -272,6 +276,13 @@ impl Exclusive {
     /// The updater that has it exclusively.
     pub fn updater(&self) -> &Updater {
         &self.updater
+    }
+
+    /// Says that it is as old as the lease that the same holder had on the version before: for
+    /// people who ask who holds what.
+    pub fn goes_on_from(&self, before: &Pin) {
+        let session = &self.pin().0.session;
+        session.note_on(before.sequence(), self.pin().sequence(), HoldKind::Exclusive);
     }
 
     /// Lets others read again, and stays the updater.

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use insitu_region::{CreateOptions, Error, FullCause, IfExists, Location, Part, Region};
+use insitu_region::{CreateOptions, Error, FullCause, HoldKind, IfExists, Location, Part, Region};
 
 /// A region's place that is cleaned up, also when the test fails.
 enum Place {
@@ -142,7 +142,7 @@ fn a_full_region_says_so_and_loses_nothing() {
         fill(&kept, 3);
         let pin = region.publish("kept", &[Part::Owned(&kept)], b"m", false).unwrap();
         match region.allocate(4 << 20) {
-            Err(Error::RegionFull { needed, free, capacity, cause }) => {
+            Err(Error::RegionFull { needed, free, capacity, cause, .. }) => {
                 assert_eq!((needed, capacity, cause), (4 << 20, 4 << 20, FullCause::Capacity));
                 assert!(free < 3 << 20);
             }
@@ -220,7 +220,7 @@ fn what_is_not_a_region_is_refused_by_kind() {
     let mut other = whole.clone();
     other[8] = 99;
     std::fs::write(place.path(), &other).unwrap();
-    assert!(matches!(open(), Err(Error::VersionMismatch { found: 99, expected: 3 })));
+    assert!(matches!(open(), Err(Error::VersionMismatch { found: 99, expected: 4 })));
     let mut damaged = whole.clone();
     damaged[32] ^= 1;
     std::fs::write(place.path(), &damaged).unwrap();
@@ -363,6 +363,45 @@ fn an_empty_region_with_default_limits_is_small() {
         assert_eq!(mode, 0o600);
         drop(region);
     }
+}
+
+#[test]
+fn limits_that_make_no_region_are_refused() {
+    for (capacity, max_tables) in
+        [(0, None), (65_535, None), (1 << 45, None), (1 << 20, Some(0)), (1 << 20, Some(1 << 25))]
+    {
+        let options =
+            CreateOptions { capacity: Some(capacity), max_tables, ..CreateOptions::default() };
+        let refused = Region::create(Location::Memfd, options);
+        assert!(matches!(refused, Err(Error::InvalidArgument(_))), "{capacity} {max_tables:?}");
+    }
+    let options = CreateOptions { capacity: Some(65_536), ..CreateOptions::default() };
+    assert_eq!(Region::create(Location::Memfd, options).unwrap().capacity(), 65_536);
+}
+
+#[test]
+fn what_is_being_built_is_listed_as_long_as_it_is() {
+    let place = Place::shm();
+    let region = place.create(4 << 20);
+    let building: Vec<_> = (0..10).map(|i| region.building(&format!("t{i}")).unwrap()).collect();
+    building[2].set_bytes(70_000);
+    let listed = region.leases().unwrap();
+    assert_eq!(listed.len(), 8, "there is room for the first few");
+    assert!(listed.iter().all(|l| l.kind == HoldKind::Build && l.pid == std::process::id()));
+    assert_eq!((listed[2].table.as_str(), listed[2].bytes), ("t2", 70_000));
+    drop(building);
+    assert!(region.leases().unwrap().is_empty());
+    let kept = region.building("kept").unwrap();
+    // It keeps no region open.
+    region.close();
+    let again = Region::open(place.location(), false).unwrap();
+    assert!(again.leases().unwrap().is_empty());
+    kept.set_bytes(1);
+    drop(kept);
+    let long = again.building(&"é".repeat(100)).unwrap();
+    let name = &again.leases().unwrap()[0].table;
+    assert!(name.len() > 20 && "é".repeat(100).starts_with(name.as_str()), "{name}");
+    drop(long);
 }
 
 #[test]

@@ -273,9 +273,14 @@ fn a_writers_death_poisons_what_it_was_writing() {
                 assert_eq!(reader.join().unwrap().0.unwrap(), 2);
                 writer.finish();
             } else {
+                let pid = writer.child.id();
                 writer.kill();
                 let (read, when) = reader.join().unwrap();
-                assert!(matches!(read, Err(Error::Poisoned { .. })), "{read:?}");
+                assert_eq!(breaker(&read), (pid, true), "{read:?}");
+                assert_eq!(breaker(&pin.lease()), (pid, true));
+                let report = region.verify();
+                assert!(report.ok() && report.poisoned.len() == 1, "{report:?}");
+                assert!(report.poisoned[0].contains(&pid.to_string()), "{report:?}");
                 assert!(when - since < Duration::from_secs(1));
                 assert!(pin.is_poisoned() && region.lookup("t").unwrap().is_poisoned());
                 pin.repair().unwrap();
@@ -283,6 +288,15 @@ fn a_writers_death_poisons_what_it_was_writing() {
             }
         });
         end(region, vec![pin]);
+    }
+}
+
+/// Which process left a table half written, and whether it is known since when it was writing.
+fn breaker<T>(read: &Result<T, Error>) -> (u32, bool) {
+    match read {
+        Err(Error::Poisoned { by: Some(by), .. }) => (by.pid, by.since.is_some()),
+        Err(e) => panic!("{e}"),
+        Ok(_) => panic!("it was read"),
     }
 }
 
@@ -299,8 +313,9 @@ fn a_name_moves_on_while_another_process_writes() {
         assert_eq!(region.lookup("t").unwrap().manifest().unwrap(), b"new");
         assert!(region.verify().ok(), "{:?}", region.verify());
         if death {
+            let pid = writer.child.id();
             writer.kill();
-            assert!(matches!(pin.lease(), Err(Error::Poisoned { .. })));
+            assert_eq!(breaker(&pin.lease()), (pid, true));
         } else {
             writer.go_on();
             assert!(writer.hear("finished Err(").contains("replaced or deleted"));

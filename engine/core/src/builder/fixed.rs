@@ -116,6 +116,15 @@ impl Fixed {
         Ok(Fixed { rows, columns, memory })
     }
 
+    /// Bytes of the region's memory that it has.
+    pub fn bytes(&self) -> u64 {
+        let given = self.columns.iter().filter_map(|column| match &column.part {
+            Part::Given(Some(made)) => Some(&made.extents),
+            _ => None,
+        });
+        given.flatten().chain(&self.memory.extent).map(Extent::len).sum()
+    }
+
     fn column(&mut self, index: usize) -> Result<&mut FixedColumn> {
         self.columns.get_mut(index).ok_or_else(|| Error::InvalidArgument("no such column".into()))
     }

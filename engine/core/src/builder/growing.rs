@@ -125,6 +125,21 @@ impl Growing {
         Ok(())
     }
 
+    /// Bytes of the region's memory that it has.
+    pub fn bytes(&self) -> u64 {
+        let columns = self.chunks.iter().flat_map(|chunk| &chunk.columns);
+        columns
+            .map(|growth| match growth {
+                Growth::Flat(flat) => {
+                    let stores = flat.validity.iter().chain([&flat.first]).chain(&flat.data);
+                    stores.map(Store::bytes).sum()
+                }
+                Growth::Kept(kept) => kept.iter().map(Table::nbytes).sum(),
+                Growth::Nothing => 0,
+            })
+            .sum()
+    }
+
     /// Rows so far.
     pub fn rows(&self) -> u64 {
         self.chunks.iter().map(|chunk| chunk.rows as u64).sum()

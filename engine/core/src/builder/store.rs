@@ -44,6 +44,14 @@ impl Store {
         Store { place: Home::Private(Vec::new()), len: 0 }
     }
 
+    /// Bytes of the region's memory that it has.
+    pub fn bytes(&self) -> u64 {
+        match &self.place {
+            Home::Private(_) => 0,
+            Home::Region(growable) => growable.len(),
+        }
+    }
+
     /// Where it begins. Changes when it is reserved.
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
         match &mut self.place {

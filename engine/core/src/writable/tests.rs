@@ -317,8 +317,8 @@ fn what_fails_half_way_in_a_block_is_poisoned_before_the_block_ends() {
     assert!(matches!(writing.finish(), Err(Error::Stale(_))));
     for _ in 0..2 {
         assert!(again.is_poisoned());
-        assert!(matches!(again.to_batches(), Err(Error::Poisoned(_))));
-        assert!(matches!(again.exclusive(options()), Err(Error::Poisoned(_))));
+        assert!(matches!(again.to_batches(), Err(Error::Poisoned { .. })));
+        assert!(matches!(again.exclusive(options()), Err(Error::Poisoned { .. })));
     }
     again.repair().unwrap();
     assert_eq!(all(&again).num_rows(), 1_000);

@@ -143,7 +143,8 @@ fn what_is_durable_is_neither_recycled_nor_written_in_place() {
         Err(Error::RegionFull { cause: FullCause::Flush, .. }) => {}
         other => panic!("{other:?}"),
     }
-    let words = Error::RegionFull { needed: 1, free: 0, capacity: 1, cause: FullCause::Flush };
+    let (cause, keepers) = (FullCause::Flush, Vec::new());
+    let words = Error::RegionFull { needed: 1, free: 0, capacity: 1, cause, keepers };
     assert!(words.to_string().contains("frees that await a flush"));
     flush(&region).unwrap();
     assert!(!session.is_durable(&extents).unwrap());
