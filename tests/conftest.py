@@ -121,6 +121,31 @@ def run() -> Callable[..., Process]:
     return run
 
 
+@pytest.fixture
+def poison(name: str) -> Callable[[str], int]:
+    """Poisons a table of the region of that name: a process stores into its first column and is
+    killed over it. Gives the process."""
+    script = """
+    import sys, time
+    import insitu as ins
+    t = ins.open(sys.argv[1])[sys.argv[2]]
+    with t.writable() as w:
+        w[t.columns[0]][0] = -1
+        print("stored", flush=True)
+        time.sleep(60)
+    """
+
+    def poison(table: str) -> int:
+        command = [sys.executable, "-c", textwrap.dedent(script), name, table]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "stored\n"
+            child.kill()
+        return child.pid
+
+    return poison
+
+
 def end_grace(name: str) -> None:
     """Has results whose senders have ended be kept no longer: sets their times in the region."""
     with Path(f"/dev/shm/insitu.{name}").open("r+b") as file:

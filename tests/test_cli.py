@@ -87,6 +87,7 @@ def test_ls_lists_regions_of_memory_and_files(
         "region": name,
         "kind": "shm",
         "tables": 3,
+        "poisoned": 0,
         "used": stats["used"],
         "capacity": stats["capacity"],
         "resident": record["resident"],
@@ -102,7 +103,7 @@ def test_ls_lists_regions_of_memory_and_files(
         # To look is not to leave as the last one.
         assert facts("ls", other.name)[0]["sessions"] == 1
     ins.create(path=tmp_path / "one", capacity="1MiB").close()
-    (tmp_path / "two").write_bytes(b"INSITU\r\n" + b"\x03\0\0\0")
+    (tmp_path / "two").write_bytes(b"INSITU\r\n" + b"\x04\0\0\0")
     (tmp_path / "notes.txt").write_text("no region")
     os.mkfifo(tmp_path / "pipe")
     one, two = facts("ls", tmp_path)
@@ -301,8 +302,13 @@ os.kill(os.getpid(), 9)
 
 def test_verify_of_a_healthy_region(filled: ins.Region, name: str) -> None:
     found = facts("verify", name)
-    assert found == {"region": name, "ok": True, "problems": [], "tables": 3, "extents": 6} | {
-        "extents": found["extents"]
+    assert found == {
+        "region": name,
+        "ok": True,
+        "problems": [],
+        "poisoned": [],
+        "tables": 3,
+        "extents": found["extents"],
     }
     assert found["extents"] > 0
     assert said("verify", name).startswith("ok (3 tables, ")
@@ -492,9 +498,9 @@ def test_mistakes_are_one_line(
     assert "no table named" in refused("inspect", name, "nothing like it")
     assert "directory" in refused("inspect", tmp_path)
     (tmp_path / "notes").write_text("no region")
-    assert "the region is damaged" in refused("inspect", tmp_path / "notes")
+    assert "not a healthy region" in refused("inspect", tmp_path / "notes")
     assert (tmp_path / "notes").exists()
-    assert "the region is damaged" in refused("rm", tmp_path / "notes")
+    assert "not a healthy region" in refused("rm", tmp_path / "notes")
     assert (tmp_path / "notes").exists()
     assert "there is no region" in refused("inspect", "--path", name)
     done = insitu("inspect", "notes", cwd=tmp_path)
@@ -625,3 +631,91 @@ def test_looking_at_a_busy_region(region: ins.Region, name: str) -> None:
         stop.set()
         worker.join()
     assert region.verify().ok
+
+
+def test_a_poisoned_table_is_shown_and_accepted(
+    filled: ins.Region, name: str, poison: Callable[[str], int]
+) -> None:
+    pid = poison("ticks")
+    # Nobody has taken over from the dead yet.
+    assert facts("ls", name)[0]["poisoned"] == 1
+    assert "1 poisoned table" in said("ls", name)
+    found = facts("inspect", name)
+    assert found["poisoned"] == 1
+    problems = {table["name"]: table["problem"] for table in found["tables"]}
+    assert problems["kinds"] is problems["empty"] is None
+    assert f"process {pid}" in problems["ticks"]
+    assert "1 poisoned table" in said("inspect", name)
+    found = facts("inspect", name, "ticks")
+    assert found["rows"] == 3
+    assert found["chunks"] == 1
+    assert f"process {pid}" in found["problem"]
+    assert "poisoned" in said("inspect", name, "ticks")
+    for look in ([], ["--read-only"]):
+        found = facts("verify", name, *look)
+        assert (found["ok"], found["problems"]) == (True, [])
+        [sentence] = found["poisoned"]
+        assert '"ticks" is poisoned' in sentence
+        assert f"process {pid}" in sentence
+        text = said("verify", name, *look)
+        assert text.startswith("ok (3 tables, ")
+        assert sentence.split(";")[0].split(" (begun")[0] in text
+    assert "poisoned" in repr(filled.verify())
+    assert "did you mean" in refused("repair", name, "tick")
+    found = facts("repair", name, "ticks")
+    assert (found["table"], found["repaired"]) == ("ticks", True)
+    assert f"process {pid}" in found["was"]
+    assert facts("repair", name, "ticks")["repaired"] is False
+    assert said("repair", name, "kinds") == "kinds was not poisoned\n"
+    assert facts("ls", name)[0]["poisoned"] == 0
+    assert filled["ticks"]["price"].to_numpy()[0] == -1
+    poison("ticks")
+    assert said("repair", name, "ticks") == "ticks is accepted as it is\n"
+
+
+def test_columns_of_one_name_are_shown(region: ins.Region, name: str) -> None:
+    twice = pa.table([pa.array([1, 2]), pa.array(["a", "b"])], names=["a", "a"])
+    region.put("twice", twice)
+    found = facts("inspect", name, "twice")
+    assert [(c["name"], c["type"]) for c in found["columns"]] == [("a", "int64"), ("a", "string")]
+    assert found["chunks"] == 1
+    [table] = facts("inspect", name)["tables"]
+    assert (table["columns"], table["problem"]) == (2, None)
+    assert facts("head", name, "twice")["rows"] == [[1, "a"], [2, "b"]]
+    assert said("inspect", name, "twice").count("\na ") == 2
+
+
+def test_what_fails_says_so_to_programs(filled: ins.Region, name: str, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no region" * 1000)
+    for arguments, kind in (
+        (["inspect", "no-such-region"], "RegionNotFound"),
+        (["ls", "no-such-region"], "RegionNotFound"),
+        (["rm", "no-such-region"], "RegionNotFound"),
+        (["inspect", name, "tick"], "TableNotFound"),
+        (["head", name, "tick"], "TableNotFound"),
+        (["repair", name, "tick"], "TableNotFound"),
+        (["rm", name, "tick"], "TableNotFound"),
+        (["leases", tmp_path], "RegionCorrupt"),
+        (["top", tmp_path / "notes.txt"], "RegionCorrupt"),
+        (["gc", "not/a/file"], "RegionNotFound"),
+        (["inspect", "no good name"], "InvalidArgument"),
+        (["inspect"], "Usage"),
+        (["nonsense", name], "Usage"),
+        (["head", name, "ticks", "-n", "many"], "Usage"),
+    ):
+        done = insitu(*arguments, "--json")
+        assert (done.returncode, done.stdout) == (2 if kind == "Usage" else 1, ""), arguments
+        assert done.stderr.count("\n") == 1
+        said = json.loads(done.stderr)
+        assert set(said) == {"error", "message"}
+        assert said["error"] == kind, arguments
+        assert said["message"]
+
+
+def test_tables_that_are_being_built_are_listed(region: ins.Region, name: str) -> None:
+    with region.build("later", {"a": "float64"}, rows=100_000):
+        [record] = facts("leases", name)
+        assert (record["table"], record["kind"], record["pid"]) == ("later", "build", os.getpid())
+        assert record["bytes"] >= 800_000
+        assert "later (being built)" in said("leases", name)
+    assert [record["kind"] for record in facts("leases", name)] == []

@@ -241,3 +241,105 @@ def test_asking_costs_little(region: ins.Region) -> None:
         times.append((time.perf_counter() - begin) / 1000)
     # A microsecond or three; this bound is for loaded machines.
     assert min(times) < 100e-6
+
+
+@pytest.mark.parametrize("rows", [50_000, None])
+def test_what_is_being_built_is_listed(region: ins.Region, rows: int | None) -> None:
+    before = time.time()
+    b = region.build("t", {"a": "float64", "s": "string"}, rows=rows)
+    line = here(-1)
+    [record] = region.leases()
+    assert (record["kind"], record["table"], record["pid"]) == ("build", "t", os.getpid())
+    assert record["what"] == line
+    assert before - 1 <= record["since"] <= time.time() + 1
+    assert not record["current"]
+    assert record["bytes"] >= (400_000 if rows else 0)
+    if rows is None:
+        b.append({"a": np.zeros(1_000_000), "s": np.full(1_000_000, "x")})
+        assert region.leases()[0]["bytes"] >= 8_000_000
+        assert region.leases()[0]["what"] == line
+    else:
+        b["s"] = ["x"] * 50_000
+    table = b.seal()
+    assert [r["kind"] for r in region.leases()] == ["pin"]
+    del table, b
+    assert region.leases() == []
+
+
+def test_builders_that_end_in_other_ways_are_listed_no_more(
+    region: ins.Region, name: str, tmp_path: Path
+) -> None:
+    b = region.build("t", {"a": "int64"}, rows=10)
+    b.discard()
+    assert region.leases() == []
+    b = region.build("t", {"a": "int64"}, rows=10)
+    del b
+    assert region.leases() == []
+    with pytest.raises(KeyError, match="given up"), region.build("t", {"a": "int64"}, rows=10):
+        raise KeyError("given up")
+    assert region.leases() == []
+    with pytest.raises(ins.TypeMismatch):
+        region.build("t", {"a": "no such type"})
+    assert region.leases() == []
+    text = """\
+        import sys
+        import insitu as ins
+        region = ins.open(sys.argv[1])
+        building = [region.build(f"t{i}", {"a": "int64"}, rows=10) for i in range(12)]
+    """
+    with program(tmp_path, text, name) as other:
+        found = [r for r in region.leases() if r["kind"] == "build"]
+        assert {r["pid"] for r in found} == {other.pid}
+        assert [r["table"] for r in found] == [f"t{i}" for i in range(8)]
+        assert {r["what"] for r in found} == {"jobs/load.py:4"}
+    assert region.leases() == []
+
+
+def test_long_names_leave_room_for_the_line(region: ins.Region) -> None:
+    b = region.build("ü" * 100, {"a": "int64"}, rows=10)
+    [record] = region.leases()
+    assert record["what"] == here(-2)
+    assert len(record["table"]) > 5
+    assert ("ü" * 100).startswith(record["table"])
+    del b
+
+
+@pytest.mark.parametrize("how", ["exclusive", "writable", "update", "swap", "put"])
+def test_a_handles_pin_stays_as_old_as_it_is(region: ins.Region, how: str) -> None:
+    t = region.put("t", {"a": np.arange(10)})
+    line = here(-1)
+    [pin] = region.leases()
+    if how == "exclusive":
+        with t.exclusive():
+            held = {r["kind"]: r for r in region.leases()}
+            assert held["exclusive"]["what"] == f"{here(-2)} exclusive"
+            assert held["pin"] == pin
+    elif how == "writable":
+        with t.writable() as w:
+            w["a"][:] = 1
+            held = {r["kind"]: r for r in region.leases()}
+            assert held["exclusive"]["what"] == f"{here(-3)} writable"
+            assert held["pin"] == pin
+    elif how == "put":
+        keep = region.put("u", t)
+        del keep
+    else:
+        view = t["a"].to_numpy() if how == "swap" else None
+        t.update(a=col("a") + 1)
+        del view
+        assert t["a"].sum() == 55
+    [now] = [r for r in region.leases() if r["kind"] == "pin" and r["table"] == "t"]
+    assert now["what"] == line
+    assert now["since"] == pin["since"]
+    assert what(region, "update") == what(region, "exclusive") == []
+
+
+def test_an_exclusive_block_is_called_that_whatever_it_does(region: ins.Region) -> None:
+    t = region.put("t", {"a": np.arange(10)})
+    with t.exclusive():
+        line = f"{here(-1)} exclusive"
+        assert what(region, "exclusive") == [line]
+        t.update(a=col("a") + 1)
+        assert what(region, "exclusive") == [line]
+        t.update(a=col("a") + 1, atomic=True)
+        assert what(region, "exclusive") == [line]

@@ -11,7 +11,7 @@ use pyo3_arrow::{PyChunkedArray, PySchema};
 
 use crate::filled::Arrays;
 use crate::table::Table;
-use crate::{arrow_in, arrow_out, errors, interrupt, numpy_out, shutdown, types};
+use crate::{arrow_in, arrow_out, errors, given, interrupt, numpy_out, shutdown, site, types};
 
 /// A table that is being built, from `Region.build`.
 ///
@@ -40,8 +40,7 @@ impl Builder {
         let ingest = py.import("insitu._ingest")?;
         let schema: PySchema = ingest.call_method1("schema_of", (schema, named))?.extract()?;
         let schema = schema.into_inner();
-        let builder = py
-            .detach(|| region.build(name, schema, options))
+        let builder = site::detach(py, || region.build(name, schema, options))
             .map_err(|error| errors::raise(py, error))?;
         Ok(Builder { builder, arrays: Arrays::new() })
     }
@@ -98,14 +97,22 @@ impl Builder {
     /// block's end makes it read-only. Booleans are bytes, dates in days int32, times of day
     /// integers, decimals opaque bytes. `TypeMismatch` for columns without a fixed width: assign
     /// those.
-    fn __getitem__<'py>(&self, py: Python<'py>, column: &str) -> PyResult<Bound<'py, PyAny>> {
+    fn __getitem__<'py>(
+        &self,
+        py: Python<'py>,
+        #[pyo3(from_py_with = given::name)] column: &str,
+    ) -> PyResult<Bound<'py, PyAny>> {
         self.array(py, self.index(py, column)?, false)
     }
 
     /// Gives a column all its values, and its nulls: from an Arrow array, a NumPy array, a list or
     /// a pandas or Polars Series, which is copied. A column of fixed width also takes what NumPy
     /// broadcasts, such as a number.
-    fn __setitem__(&self, column: &str, values: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn __setitem__(
+        &self,
+        #[pyo3(from_py_with = given::name)] column: &str,
+        values: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         let py = values.py();
         let _inside = shutdown::enter();
         let index = self.index(py, column)?;
@@ -168,7 +175,11 @@ impl Builder {
 
     /// Which rows of a column are valid, as an array of booleans to be filled; all are valid until
     /// something else is stored.
-    fn validity<'py>(&self, py: Python<'py>, column: &str) -> PyResult<Bound<'py, PyAny>> {
+    fn validity<'py>(
+        &self,
+        py: Python<'py>,
+        #[pyo3(from_py_with = given::name)] column: &str,
+    ) -> PyResult<Bound<'py, PyAny>> {
         self.array(py, self.index(py, column)?, true)
     }
 

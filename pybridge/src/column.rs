@@ -14,7 +14,7 @@ use pyo3::{IntoPyObjectExt, intern};
 
 use crate::query::Query;
 use crate::table::Table;
-use crate::{arrow_out, display, errors, expr, interrupt, numpy_out, shutdown};
+use crate::{arrow_out, display, errors, expr, given, interrupt, numpy_out, shutdown};
 
 /// A column of a table.
 #[pyclass(frozen, module = "insitu", name = "Column")]
@@ -229,7 +229,7 @@ impl Column {
 
     /// In how many pieces the column lies in memory.
     #[getter]
-    fn num_chunks(&self, py: Python<'_>) -> PyResult<usize> {
+    pub fn num_chunks(&self, py: Python<'_>) -> PyResult<usize> {
         if self.table.is_own() {
             return Ok(self.table.num_chunks());
         }
@@ -254,7 +254,7 @@ impl Column {
     )]
     pub fn to_numpy<'py>(
         slf: &Bound<'py, Self>,
-        copy: Option<bool>,
+        #[pyo3(from_py_with = given::flag_or_none)] copy: Option<bool>,
         fill: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();

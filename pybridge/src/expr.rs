@@ -7,7 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
-use crate::{errors, literal, shutdown, types};
+use crate::{errors, given, literal, shutdown, types};
 
 /// An expression over the columns of a table.
 #[pyclass(frozen, module = "insitu", name = "Expr")]
@@ -56,9 +56,9 @@ pub fn operand(value: &Bound<'_, PyAny>) -> PyResult<Tree> {
 
 /// `value` where a column is expected: a string is a column's name.
 pub fn column(value: &Bound<'_, PyAny>) -> PyResult<Tree> {
-    match value.cast::<PyString>() {
-        Ok(name) => Ok(Tree::column(name.to_str()?)),
-        Err(_) => operand(value),
+    match value.is_instance_of::<PyString>() {
+        true => Ok(Tree::column(given::name(value)?)),
+        false => operand(value),
     }
 }
 
@@ -75,8 +75,7 @@ pub fn columns(
     }
     if let Some(named) = named {
         for (name, value) in named {
-            let name = name.cast_into::<PyString>()?;
-            trees.push(column(&value)?.alias(name.to_str()?));
+            trees.push(column(&value)?.alias(given::name(&name)?));
         }
     }
     Ok(trees)
@@ -155,7 +154,7 @@ impl Expr {
     }
 
     /// The same values under another name.
-    fn alias(&self, name: &str) -> Expr {
+    fn alias(&self, #[pyo3(from_py_with = given::name)] name: &str) -> Expr {
         Expr(self.0.alias(name))
     }
 
@@ -164,7 +163,11 @@ impl Expr {
     /// A value that does not fit raises `CastFailed`, which has the row and the value; with
     /// `strict=False` it turns null.
     #[pyo3(signature = (dtype, *, strict=true))]
-    fn cast(&self, dtype: &Bound<'_, PyAny>, strict: bool) -> PyResult<Expr> {
+    fn cast(
+        &self,
+        dtype: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = given::flag)] strict: bool,
+    ) -> PyResult<Expr> {
         Ok(Expr(self.0.cast(types::data_type(dtype)?, strict)))
     }
 
@@ -214,7 +217,7 @@ impl Then {
     }
 
     /// The same values under another name; null where no condition holds.
-    fn alias(&self, name: &str) -> Expr {
+    fn alias(&self, #[pyo3(from_py_with = given::name)] name: &str) -> Expr {
         Expr(self.tree(Tree::literal(Scalar::Null)).alias(name))
     }
 
@@ -233,7 +236,7 @@ impl Then {
 
 /// A column by its name.
 #[pyfunction]
-pub fn col(name: &str) -> Expr {
+pub fn col(#[pyo3(from_py_with = given::name)] name: &str) -> Expr {
     Expr(Tree::column(name))
 }
 
@@ -249,7 +252,10 @@ pub fn lit(value: Operand) -> Expr {
 ///
 /// Raises `InvalidArgument` for the names of the run's own arguments, "table" and "checked".
 #[pyfunction]
-pub fn param(py: Python<'_>, name: &str) -> PyResult<Expr> {
+pub fn param(
+    py: Python<'_>,
+    #[pyo3(from_py_with = given::name)] name: &str,
+) -> PyResult<Expr> {
     if ["table", "checked"].contains(&name) {
         let message = format!(
             "a parameter cannot be called {name:?}: run({name}=...) means something else; choose \

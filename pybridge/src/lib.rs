@@ -17,6 +17,7 @@ mod expr;
 mod filled;
 mod functions;
 mod handle;
+mod given;
 mod interrupt;
 mod literal;
 mod look;

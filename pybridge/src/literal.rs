@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyFloat, PyInt, PyString, PyType};
 
-use crate::{errors, shutdown};
+use crate::{errors, given, shutdown};
 
 /// `datetime.date(1970, 1, 1).toordinal()`.
 const EPOCH_ORDINAL: i32 = 719_163;
@@ -27,8 +27,8 @@ pub fn scalar(value: &Bound<'_, PyAny>) -> PyResult<Scalar> {
     if let Ok(value) = value.cast::<PyFloat>() {
         return Ok(Scalar::Float(value.value()));
     }
-    if let Ok(value) = value.cast::<PyString>() {
-        return Ok(Scalar::Str(value.to_str()?.into()));
+    if value.is_instance_of::<PyString>() {
+        return Ok(Scalar::Str(given::name(value)?.into()));
     }
     let _inside = shutdown::enter();
     // Timestamps and timedeltas of pandas have nanoseconds, which datetime's classes lack.

@@ -6,6 +6,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
+use crate::column::Column;
 use crate::table::Table;
 use crate::{arrow_out, errors};
 
@@ -37,10 +38,24 @@ fn cells(array: &ArrayRef) -> Vec<Option<String>> {
     (0..array.len()).map(|row| array.is_valid(row).then(|| text(row))).collect()
 }
 
-/// Whether a process died while it changed the table in place, and nobody has accepted what it left.
+/// If a process died while it changed the table in place, and nobody has accepted what it left: the
+/// sentence that says so, and who it was.
 #[pyfunction]
-pub fn _is_poisoned(py: Python<'_>, table: &Table) -> PyResult<bool> {
-    Ok(table.here(py)?.is_poisoned())
+pub fn _poison(py: Python<'_>, table: &Table) -> PyResult<Option<String>> {
+    let table = table.here(py)?;
+    Ok(py.detach(|| table.poison()).map(|error| error.to_string()))
+}
+
+/// In how many chunks the table lies; what cannot be read raises.
+#[pyfunction]
+pub fn _chunks(py: Python<'_>, table: &Table) -> PyResult<usize> {
+    let table = table.here(py)?;
+    // One without columns has nothing that could lie in chunks. Of a poisoned one nothing is read.
+    match table.num_columns() {
+        0 => Ok(0),
+        _ if table.is_poisoned() => Ok(table.num_chunks()),
+        _ => Column::at(table, 0).num_chunks(py),
+    }
 }
 
 /// Per column what was noted when the table was written, as a dict: nulls, min, max, nan, sorted

@@ -17,7 +17,7 @@ use crate::region::{Region, Report};
 use crate::table::Table;
 use crate::update::Exclusive;
 use crate::writable::Writable;
-use crate::{errors, look, pickle, shutdown, site};
+use crate::{errors, given, look, pickle, shutdown, site};
 
 /// Bytes, or a size such as "8GiB".
 enum Capacity {
@@ -72,22 +72,25 @@ fn place(
 /// Creates a region: POSIX shared memory under a name, a file at a path, or, without either,
 /// anonymous memory that is inherited or passed on by its descriptor.
 ///
-/// `capacity`: the most bytes it may hold, as an int or as text in KiB, MiB, GiB, TiB (binary) or
-/// KB, MB, GB, TB (decimal); memory is taken only as it is used. Default: half of what the
-/// backing can hold. `if_exists`: "error", "open" (keeps the existing capacity) or "replace".
-/// `ephemeral`: the region goes with its last process.
+/// `name`: 1 to 200 letters, digits, `_`, `.` or `-`. `capacity`: the most bytes it may hold, as an
+/// int or as text in KiB, MiB, GiB, TiB (binary) or KB, MB, GB, TB (decimal), in bytes without a
+/// unit; from 64 KiB to 16 TiB, rounded up to whole 64 KiB. Memory is taken only as it is used.
+/// Default: half of what the backing can hold. `max_tables`: for how many tables there is room, 1
+/// to 16,777,216; default: one per 64 KiB of capacity, from 1,024 to a million. `if_exists`:
+/// "error", "open" (keeps the existing capacity) or "replace". `ephemeral`: the region goes with its
+/// last process.
 ///
 /// Raises `RegionExists`, `InvalidArgument`, `PermissionDenied`, `RegionFull`, `Io`.
 #[pyfunction]
 #[pyo3(signature = (name=None, *, path=None, capacity=None, max_tables=None, if_exists="error", ephemeral=false))]
 fn create(
     py: Python<'_>,
-    name: Option<String>,
-    path: Option<PathBuf>,
+    #[pyo3(from_py_with = given::region)] name: Option<String>,
+    #[pyo3(from_py_with = given::path)] path: Option<PathBuf>,
     capacity: Option<Capacity>,
-    max_tables: Option<u32>,
-    if_exists: &str,
-    ephemeral: bool,
+    #[pyo3(from_py_with = given::tables)] max_tables: Option<u32>,
+    #[pyo3(from_py_with = given::name)] if_exists: &str,
+    #[pyo3(from_py_with = given::flag)] ephemeral: bool,
 ) -> PyResult<Region> {
     let location = place(py, name, path)?.unwrap_or(Location::Memfd);
     let if_exists = match if_exists {
@@ -116,10 +119,10 @@ fn create(
 #[pyo3(signature = (name=None, *, path=None, fd=None, read_only=false))]
 fn open(
     py: Python<'_>,
-    name: Option<String>,
-    path: Option<PathBuf>,
-    fd: Option<RawFd>,
-    read_only: bool,
+    #[pyo3(from_py_with = given::region)] name: Option<String>,
+    #[pyo3(from_py_with = given::path)] path: Option<PathBuf>,
+    #[pyo3(from_py_with = given::descriptor)] fd: Option<RawFd>,
+    #[pyo3(from_py_with = given::flag)] read_only: bool,
 ) -> PyResult<Region> {
     let location = match (place(py, name, path)?, fd) {
         (Some(location), None) => location,
@@ -154,7 +157,11 @@ fn duplicate(py: Python<'_>, fd: RawFd) -> PyResult<OwnedFd> {
 /// Raises `RegionNotFound`.
 #[pyfunction]
 #[pyo3(signature = (name=None, *, path=None))]
-fn remove(py: Python<'_>, name: Option<String>, path: Option<PathBuf>) -> PyResult<()> {
+fn remove(
+    py: Python<'_>,
+    #[pyo3(from_py_with = given::region)] name: Option<String>,
+    #[pyo3(from_py_with = given::path)] path: Option<PathBuf>,
+) -> PyResult<()> {
     let Some(location) = place(py, name, path)? else {
         return Err(errors::new(py, "InvalidArgument", "which region? give a name or a path"));
     };
@@ -230,7 +237,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.setattr("_open_result", wrap_pyfunction!(pickle::_open_result, module)?)?;
     module.setattr("_open_region", wrap_pyfunction!(pickle::_open_region, module)?)?;
     module.setattr("_cells", wrap_pyfunction!(look::_cells, module)?)?;
-    module.setattr("_is_poisoned", wrap_pyfunction!(look::_is_poisoned, module)?)?;
+    module.setattr("_chunks", wrap_pyfunction!(look::_chunks, module)?)?;
+    module.setattr("_poison", wrap_pyfunction!(look::_poison, module)?)?;
     module.setattr("_statistics", wrap_pyfunction!(look::_statistics, module)?)?;
     module.setattr("_functions", wrap_pyfunction!(_functions, module)?)?;
     // pyo3 collects a list of names; the package has one of its own.
@@ -274,6 +282,7 @@ pub fn leases<'py>(
         dict.set_item("kind", record.kind.name())?;
         dict.set_item("since", record.since.map(|millis| millis as f64 / 1000.0))?;
         dict.set_item("what", &record.what)?;
+        dict.set_item("bytes", record.bytes)?;
         list.append(dict)?;
     }
     Ok(list)

@@ -8,7 +8,7 @@ use crate::expr::columns;
 use crate::interrupt::Watch;
 use crate::prepared::Prepared;
 use crate::table::Table;
-use crate::{arrow_out, errors, interrupt, site};
+use crate::{arrow_out, errors, given, interrupt, site};
 
 /// A query: steps over a table that run when it is collected.
 #[pyclass(frozen, module = "insitu", name = "Query")]
@@ -26,6 +26,14 @@ pub struct GroupBy {
 pub enum Descending {
     All(bool),
     Each(Vec<bool>),
+}
+
+/// One bool, or one for each key.
+pub fn descending(value: &Bound<'_, PyAny>) -> PyResult<Descending> {
+    value.extract().map_err(|_| {
+        let message = "descending is True or False, or a list with one of them for each key";
+        errors::new(value.py(), "TypeMismatch", message)
+    })
 }
 
 #[pymethods]
@@ -81,8 +89,8 @@ impl Query {
         &self,
         py: Python<'_>,
         keys: &Bound<'_, PyTuple>,
-        descending: Descending,
-        nulls_last: bool,
+        #[pyo3(from_py_with = descending)] descending: Descending,
+        #[pyo3(from_py_with = given::flag)] nulls_last: bool,
     ) -> PyResult<Query> {
         let keys = columns(keys, None)?;
         let descending = match descending {
@@ -103,14 +111,18 @@ impl Query {
     }
 
     /// The first `n` rows.
-    pub fn limit(&self, n: u64) -> Query {
+    pub fn limit(&self, #[pyo3(from_py_with = given::count)] n: u64) -> Query {
         Query(self.0.slice(0, Some(n)))
     }
 
     /// `n` rows from the `offset`-th on, to the end without `n`; a negative offset counts from
     /// the end.
     #[pyo3(signature = (offset, n=None))]
-    pub fn slice(&self, offset: i64, n: Option<u64>) -> Query {
+    pub fn slice(
+        &self,
+        #[pyo3(from_py_with = given::offset)] offset: i64,
+        #[pyo3(from_py_with = given::count_or_none)] n: Option<u64>,
+    ) -> Query {
         Query(self.0.slice(offset, n))
     }
 
@@ -125,9 +137,9 @@ impl Query {
     pub fn collect(
         &self,
         py: Python<'_>,
-        name: Option<&str>,
-        replace: bool,
-        checked: bool,
+        #[pyo3(from_py_with = given::name_or_none)] name: Option<&str>,
+        #[pyo3(from_py_with = given::flag)] replace: bool,
+        #[pyo3(from_py_with = given::flag)] checked: bool,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Table> {
         let watch = progress.map(|tell| Watch { progress: Progress::new(), tell });
@@ -174,7 +186,7 @@ impl Query {
     fn to_numpy<'py>(
         &self,
         py: Python<'py>,
-        copy: Option<bool>,
+        #[pyo3(from_py_with = given::flag_or_none)] copy: Option<bool>,
         fill: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
         Table::to_numpy(&self.anonymous(py)?, copy, fill)

@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 use crate::builder::Builder;
 use crate::handle::Handle;
 use crate::table::Table;
-use crate::{arrow_in, display, errors, interrupt, module, pickle, shutdown, site, update};
+use crate::{arrow_in, display, errors, given, interrupt, module, pickle, shutdown, site, update};
 
 /// A region: shared memory that holds tables by name.
 ///
@@ -71,7 +71,12 @@ impl Region {
     /// Raises `TableExists` if the name is taken, unless `replace=True`; `RegionFull`,
     /// `InvalidData`, `ShapeMismatch`, `TypeMismatch`.
     #[pyo3(signature = (name, data, *, replace=false))]
-    fn put(&self, name: &str, data: &Bound<'_, PyAny>, replace: bool) -> PyResult<Table> {
+    fn put(
+        &self,
+        #[pyo3(from_py_with = given::name)] name: &str,
+        data: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = given::flag)] replace: bool,
+    ) -> PyResult<Table> {
         self.put_data(name, data, replace).map(Table::from)
     }
 
@@ -88,18 +93,22 @@ impl Region {
     #[pyo3(signature = (name, schema, rows=None, *, replace=false, zero=false))]
     fn build(
         &self,
-        name: &str,
+        #[pyo3(from_py_with = given::name)] name: &str,
         schema: &Bound<'_, PyAny>,
-        rows: Option<u64>,
-        replace: bool,
-        zero: bool,
+        #[pyo3(from_py_with = given::count_or_none)] rows: Option<u64>,
+        #[pyo3(from_py_with = given::flag)] replace: bool,
+        #[pyo3(from_py_with = given::flag)] zero: bool,
     ) -> PyResult<Builder> {
         let options = insitu::BuildOptions { rows, replace, zero };
         Builder::begin(self.here(schema.py())?, name, schema, options)
     }
 
     /// The table of that name; `TableNotFound`, a `KeyError`, names the nearest.
-    fn __getitem__(&self, py: Python<'_>, name: &str) -> PyResult<Table> {
+    fn __getitem__(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = given::name)] name: &str,
+    ) -> PyResult<Table> {
         let region = self.here(py)?;
         site::detach(py, || region.get(name))
             .map(Table::from)
@@ -107,12 +116,20 @@ impl Region {
     }
 
     /// Writes a table, replacing the one of that name.
-    fn __setitem__(&self, name: &str, data: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn __setitem__(
+        &self,
+        #[pyo3(from_py_with = given::name)] name: &str,
+        data: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         self.put_data(name, data, true).map(drop)
     }
 
     /// Removes the name. Handles and views of the table keep it until they are gone.
-    fn __delitem__(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+    fn __delitem__(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = given::name)] name: &str,
+    ) -> PyResult<()> {
         let region = self.here(py)?;
         py.detach(|| region.delete(name)).map_err(|error| errors::raise(py, error))
     }
@@ -126,15 +143,24 @@ impl Region {
     fn wait(
         &self,
         py: Python<'_>,
-        name: &str,
-        newer_than: Option<&Bound<'_, Table>>,
-        timeout: Option<f64>,
+        #[pyo3(from_py_with = given::name)] name: &str,
+        newer_than: Option<&Bound<'_, PyAny>>,
+        #[pyo3(from_py_with = given::seconds)] timeout: Option<f64>,
     ) -> PyResult<Table> {
         let timeout = update::seconds(py, timeout)?;
         let region = self.here(py)?;
-        let newer_than = newer_than.map(|table| table.get().here(py)).transpose()?;
-        interrupt::detached(py, None, |interrupt| region.wait(name, newer_than, timeout, interrupt))
-            .map(Table::from)
+        let newer_than = newer_than.map(|seen| match seen.cast::<Table>() {
+            Ok(table) => table.get().here(py).cloned(),
+            Err(_) => {
+                let advice = "newer_than is the handle that was seen last, an insitu.Table";
+                Err(errors::new(py, "TypeMismatch", advice))
+            }
+        });
+        let newer_than = newer_than.transpose()?;
+        interrupt::detached(py, None, |interrupt| {
+            region.wait(name, newer_than.as_ref(), timeout, interrupt)
+        })
+        .map(Table::from)
     }
 
     fn __contains__(&self, py: Python<'_>, name: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -228,11 +254,14 @@ impl Region {
     fn verify(&self, py: Python<'_>) -> PyResult<Report> {
         let region = self.here(py)?;
         let report = py.detach(|| region.verify());
-        Ok(Report { problems: report.problems, tables: report.tables, extents: report.extents })
+        let insitu::Report { problems, tables, extents, poisoned, .. } = report;
+        Ok(Report { problems, tables, extents, poisoned })
     }
 
-    /// Who holds which table, as a list of dicts: pid, table, sequence, current, kind ("pin", "lease",
-    /// "update", "exclusive" or "ticket"), since (seconds since the epoch, or None), what.
+    /// Who holds which table, and what is being built, as a list of dicts: pid, table, sequence,
+    /// current, kind ("pin", "lease", "update", "exclusive", "ticket" or "build"), since (seconds
+    /// since the epoch, or None), what (the line of Python, and what for), bytes (the table's memory,
+    /// shared or not). Of what a process is building, the first eight are there.
     fn leases<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let region = self.here(py)?;
         let records = py.detach(|| region.leases()).map_err(|error| errors::raise(py, error))?;
@@ -326,6 +355,10 @@ pub struct Report {
     /// How many extents were checked.
     #[pyo3(get)]
     extents: u64,
+    /// One sentence for each table whose process died while it changed it in place. The region is
+    /// none the worse for it.
+    #[pyo3(get)]
+    poisoned: Vec<String>,
 }
 
 #[pymethods]
@@ -338,13 +371,12 @@ impl Report {
 
     fn __repr__(&self) -> String {
         let checked = format!("{} tables, {} extents", self.tables, self.extents);
-        if self.problems.is_empty() {
-            return format!("Report: ok ({checked})");
-        }
-        format!(
-            "Report: {} problems ({checked})\n  {}",
-            self.problems.len(),
-            self.problems.join("\n  ")
-        )
+        let found = match self.problems.len() {
+            0 => "ok".to_owned(),
+            n => format!("{n} problems"),
+        };
+        let lines = self.problems.iter().chain(&self.poisoned);
+        let lines: String = lines.map(|line| format!("\n  {line}")).collect();
+        format!("Report: {found} ({checked}){lines}")
     }
 }

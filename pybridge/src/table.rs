@@ -7,10 +7,10 @@ use pyo3::types::{PyCapsule, PyDict, PyTuple};
 
 use crate::column::Column;
 use crate::handle::Handle;
-use crate::query::{Descending, GroupBy, Query};
+use crate::query::{self, Descending, GroupBy, Query};
 use crate::update::{self, Exclusive};
 use crate::writable::Writable;
-use crate::{arrow_in, arrow_out, display, errors, expr, interrupt, pickle, shutdown, site};
+use crate::{arrow_in, arrow_out, display, errors, given, interrupt, pickle, shutdown, site};
 
 /// A table in a region.
 #[pyclass(frozen, module = "insitu", name = "Table")]
@@ -149,7 +149,7 @@ impl Table {
 
     /// The first `n` rows, as a table.
     #[pyo3(signature = (n=5))]
-    fn head(&self, py: Python<'_>, n: u64) -> PyResult<Table> {
+    fn head(&self, py: Python<'_>, #[pyo3(from_py_with = given::count)] n: u64) -> PyResult<Table> {
         self.start(py)?.limit(n).collect(py, None, false, false, None)
     }
 
@@ -207,15 +207,15 @@ impl Table {
         slf: Bound<'py, Self>,
         mapping: Option<&Bound<'py, PyAny>>,
         r#where: Option<&Bound<'py, PyAny>>,
-        in_place: bool,
-        atomic: bool,
-        checked: bool,
-        timeout: Option<f64>,
+        #[pyo3(from_py_with = given::flag)] in_place: bool,
+        #[pyo3(from_py_with = given::flag)] atomic: bool,
+        #[pyo3(from_py_with = given::flag)] checked: bool,
+        #[pyo3(from_py_with = given::seconds)] timeout: Option<f64>,
         columns: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, Self>> {
         let (py, table) = (slf.py(), slf.get().here(slf.py())?);
         let sets = update::sets(table, mapping, columns, py)?;
-        let condition = r#where.map(expr::operand).transpose()?;
+        let condition = r#where.map(update::condition).transpose()?;
         let timeout = update::seconds(py, timeout)?;
         interrupt::detached(py, None, |interrupt| {
             let interrupt = Some(interrupt);
@@ -229,15 +229,23 @@ impl Table {
     /// The table for this thread alone, for several updates: `with t.exclusive() as t: ...`.
     ///
     /// Nobody else reads or changes it until the block ends, in any process; views that exist keep
-    /// it from beginning: `LeaseHeld` names who holds them, after waiting for `timeout` seconds.
-    /// New readers wait for the end of the block. An update in it that has to be swapped in lets
-    /// them in for a moment.
+    /// it from beginning: `LeaseHeld` names who holds them, after waiting for `timeout` seconds
+    /// (without it, not at all; for another's update to end, 10 seconds).
+    ///
+    /// Who begins to read meanwhile, in any process and thread, waits for the end of the block: 10
+    /// seconds at most, then `LeaseHeld` with this process and line. So keep the block shorter than
+    /// that. Updates wait as long, or as their `timeout` says. An update in the block that has to be
+    /// swapped in lets readers in for a moment.
     ///
     /// This thread may query, update and copy (`to_numpy(copy=True)`) in the block, and open
     /// `writable()` in it. Views, which could outlive it, and `append` are `LeaseHeld`. Results
     /// share no memory with the table.
     #[pyo3(signature = (timeout=None))]
-    fn exclusive(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Exclusive> {
+    fn exclusive(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = given::seconds)] timeout: Option<f64>,
+    ) -> PyResult<Exclusive> {
         Ok(Exclusive::new(self.here(py)?.clone(), update::seconds(py, timeout)?))
     }
 
@@ -245,19 +253,30 @@ impl Table {
     ///
     /// Columns of fixed width only, and which rows are null does not change. Nobody else reads or
     /// changes the table meanwhile; views that exist keep the block from beginning: `LeaseHeld`
-    /// names who holds them, after waiting for `timeout` seconds. Where another table shares the
-    /// memory, the last flush made it durable, or a process has the region open read-only, copies
-    /// of the columns are written, and swapped in at the end.
+    /// names who holds them, after waiting for `timeout` seconds (without it, not at all; for
+    /// another's update to end, 10 seconds). Who begins to read meanwhile, in any process and thread,
+    /// waits for the end of the block: 10 seconds at most, then `LeaseHeld` with this process and
+    /// line. This thread itself, which would wait for ever, is told at once.
+    ///
+    /// Where another table shares the memory, the last flush made it durable, or a process has the
+    /// region open read-only, copies of the columns are written, and swapped in at the end: then all
+    /// read the old values meanwhile, without waiting, and the block ends what they see of them.
     ///
     /// After an exception what was stored over old values stays, and copies are forgotten. If the
-    /// process dies in the block, the table is poisoned.
+    /// process dies in the block after it has asked for a column, the table is poisoned; of copies
+    /// nothing is left, and it is as it was.
     #[pyo3(signature = (timeout=None))]
-    fn writable(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Writable> {
+    fn writable(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = given::seconds)] timeout: Option<f64>,
+    ) -> PyResult<Writable> {
         Ok(Writable::new(self.here(py)?.clone(), update::seconds(py, timeout)?))
     }
 
     /// Accepts a poisoned table as it is, and returns it: the process that was updating it in place
     /// died on the way, and each row has its old or its new values. Other tables stay as they are.
+    /// (The other ways out are to put the table anew, with `replace=True`, and to delete it.)
     fn repair<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
         let (py, table) = (slf.py(), slf.get().here(slf.py())?);
         py.detach(|| table.repair()).map_err(|error| errors::raise(py, error))?;
@@ -292,7 +311,7 @@ impl Table {
     )]
     pub fn to_numpy<'py>(
         slf: &Bound<'py, Self>,
-        copy: Option<bool>,
+        #[pyo3(from_py_with = given::flag_or_none)] copy: Option<bool>,
         fill: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let py = slf.py();
@@ -368,21 +387,30 @@ impl Table {
         &self,
         py: Python<'_>,
         keys: &Bound<'_, PyTuple>,
-        descending: Descending,
-        nulls_last: bool,
+        #[pyo3(from_py_with = query::descending)] descending: Descending,
+        #[pyo3(from_py_with = given::flag)] nulls_last: bool,
     ) -> PyResult<Query> {
         self.start(py)?.sort(py, keys, descending, nulls_last)
     }
 
     /// The first `n` rows, as a query.
-    fn limit(&self, py: Python<'_>, n: u64) -> PyResult<Query> {
+    fn limit(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = given::count)] n: u64,
+    ) -> PyResult<Query> {
         Ok(self.start(py)?.limit(n))
     }
 
     /// `n` rows from the `offset`-th on, to the end without `n`; a negative offset counts from
     /// the end.
     #[pyo3(signature = (offset, n=None))]
-    fn slice(&self, py: Python<'_>, offset: i64, n: Option<u64>) -> PyResult<Query> {
+    fn slice(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = given::offset)] offset: i64,
+        #[pyo3(from_py_with = given::count_or_none)] n: Option<u64>,
+    ) -> PyResult<Query> {
         Ok(self.start(py)?.slice(offset, n))
     }
 

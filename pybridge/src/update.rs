@@ -6,7 +6,7 @@ use std::time::Duration;
 use insitu::UpdateOptions;
 use insitu_query::Expr as Tree;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyMapping, PyTuple};
+use pyo3::types::{PyDict, PyMapping, PyString, PyTuple};
 
 use crate::table::Table;
 use crate::{errors, expr, interrupt, shutdown};
@@ -56,6 +56,19 @@ pub fn sets(
         add(name.extract()?, &value)?;
     }
     Ok(sets)
+}
+
+/// The condition of an update.
+pub fn condition(value: &Bound<'_, PyAny>) -> PyResult<Tree> {
+    if let Ok(text) = value.cast::<PyString>() {
+        let text = text.to_string_lossy();
+        let message = format!(
+            "where={text:?} is text, not a condition; compare a column, as in \
+             where=col({text:?}) > 0, or, if it is a column of booleans, write where=col({text:?})"
+        );
+        return Err(errors::new(value.py(), "TypeMismatch", message));
+    }
+    expr::operand(value)
 }
 
 fn unknown(py: Python<'_>, name: &str, nearest: Option<&str>) -> PyErr {

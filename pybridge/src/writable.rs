@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::filled::Arrays;
-use crate::{errors, interrupt, numpy_out, shutdown};
+use crate::{errors, given, interrupt, numpy_out, shutdown};
 
 /// A table whose values a block may write, from `Table.writable`.
 ///
@@ -69,7 +69,11 @@ impl Writable {
     /// The column's values as a NumPy array to store into; which rows are null does not change.
     /// The block's end makes it read-only. Booleans are bytes, dates in days int32, times of day
     /// integers, decimals opaque bytes. `TypeMismatch` for columns without a fixed width.
-    fn __getitem__<'py>(&self, py: Python<'py>, column: &str) -> PyResult<Bound<'py, PyAny>> {
+    fn __getitem__<'py>(
+        &self,
+        py: Python<'py>,
+        #[pyo3(from_py_with = given::name)] column: &str,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let index = self.table.column_index(column).map_err(|e| errors::raise(py, e))?;
         if let Some(array) = self.arrays.get(py, &index) {
             return Ok(array);
@@ -89,7 +93,11 @@ impl Writable {
 
     /// Stores values into a whole column: what NumPy broadcasts. `InvalidData` for numbers that the
     /// column's integers cannot hold unchanged, before anything is stored.
-    fn __setitem__(&self, column: &str, values: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn __setitem__(
+        &self,
+        #[pyo3(from_py_with = given::name)] column: &str,
+        values: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         let py = values.py();
         let _inside = shutdown::enter();
         let index = self.table.column_index(column).map_err(|e| errors::raise(py, e))?;

@@ -61,7 +61,8 @@ def open(
 def remove(name: str | None = None, *, path: _Path | None = None) -> None: ...
 def regions() -> list[_RegionRecord]: ...
 def _cells(table: Table, rows: int) -> list[list[str | None]]: ...
-def _is_poisoned(table: Table) -> bool: ...
+def _chunks(table: Table) -> int: ...
+def _poison(table: Table) -> str | None: ...
 def _statistics(table: Table) -> list[_ColumnStatistics] | None: ...
 
 class _RegionRecord(TypedDict):
@@ -101,9 +102,10 @@ class _Lease(TypedDict):
     table: str
     sequence: int
     current: bool
-    kind: Literal["pin", "lease", "update", "exclusive", "ticket"]
+    kind: Literal["pin", "lease", "update", "exclusive", "ticket", "build"]
     since: float | None
     what: str
+    bytes: int
 
 @final
 class Region:
@@ -188,6 +190,8 @@ class Report:
     def tables(self) -> int: ...
     @property
     def extents(self) -> int: ...
+    @property
+    def poisoned(self) -> list[str]: ...
 
 @final
 class Table:
@@ -570,6 +574,11 @@ class PermissionDenied(Error, PermissionError):
 
 class Poisoned(Error, ValueError):
     """A process died while it changed the table in place."""
+
+    name: str
+    pid: int
+    since: float | None
+    what: str
 
 class ReadOnly(Error, ValueError):
     """The region was opened for reading only."""

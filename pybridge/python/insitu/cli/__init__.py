@@ -1,6 +1,7 @@
 """The command line `insitu`: looking at regions, and cleaning up after programs.
 
-A person's mistake is one line on standard error and an exit code, never a traceback:
+A mistake is one line on standard error, with --json a line of JSON, and an exit code, never a
+traceback:
 
 ====  ==================================================================
 0     done
@@ -21,7 +22,7 @@ import sys
 from collections.abc import Sequence
 
 import insitu as ins
-from insitu.cli.arguments import parser
+from insitu.cli.arguments import parser, tell
 from insitu.cli.regions import Mistake
 from insitu.cli.text import clean
 
@@ -32,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # Names may hold anything, and not every terminal can show it.
             stream.reconfigure(errors="replace")
-    options = parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = parser(for_programs="--json" in arguments).parse_args(arguments)
     try:
         code: int = options.run(options)
         # Here, not at the interpreter's exit, where a closed pipe would be reported.
@@ -44,7 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except (ins.Error, Mistake, OSError) as error:
-        message = f"insitu: {clean(str(error))}"
-        print(message, file=sys.stderr)
+        if options.json:
+            tell(_kind(error), str(error))
+        else:
+            print(f"insitu: {clean(str(error))}", file=sys.stderr)
         return 1
     return code
+
+
+def _kind(error: Exception) -> str:
+    """What an error is called for programs."""
+    if isinstance(error, Mistake):
+        return error.kind
+    return type(error).__name__ if isinstance(error, ins.Error) else "Io"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 import insitu as ins
 from insitu.cli import commands, top
@@ -23,21 +26,35 @@ exit codes:
   1  it failed        3  verify found problems
 
 Each command has --json; `insitu COMMAND --help` lists the keys. Sizes are in bytes there, times
-in seconds since 1970. Colours appear on terminals only, and not where NO_COLOR is set."""
+in seconds since 1970. What fails with --json says so in one line of JSON on standard error, with
+the keys error (the name of the exception in Python, or "Usage") and message. Colours appear on
+terminals only, and not where NO_COLOR is set."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser; a parsed command has its function in `run`."""
-    parser = argparse.ArgumentParser(
+class _Parser(argparse.ArgumentParser):
+    for_programs = False
+
+    def error(self, message: str) -> NoReturn:
+        if self.for_programs:
+            tell("Usage", message)
+            self.exit(2)
+        super().error(message)
+
+
+def parser(*, for_programs: bool) -> argparse.ArgumentParser:
+    """The parser; a parsed command has its function in `run`. A command line that makes no sense is
+    refused in JSON if it is `for_programs`."""
+    parser = _Parser(
         prog="insitu",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"insitu {ins.__version__}")
+    parser.for_programs = for_programs
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def command(name: str, run: Run, summary: str, about: str) -> argparse.ArgumentParser:
+    def command(name: str, run: Run, summary: str, about: str) -> _Parser:
         made = subparsers.add_parser(
             name,
             help=summary,
@@ -50,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
             "--path", action="store_true", help="REGION is a file's path even without a slash"
         )
         made.set_defaults(run=run)
+        made.for_programs = for_programs
         return made
 
     def region(made: argparse.ArgumentParser, nargs: str | None = None) -> None:
@@ -104,10 +122,19 @@ def parser() -> argparse.ArgumentParser:
         help="change nothing, not even recover; work that is under way may look like damage",
     )
 
+    made = command("repair", commands.repair, "accept a table whose writer died, as it is", _REPAIR)
+    region(made)
+    made.add_argument("table", metavar="TABLE")
+
     made = command("rm", commands.rm, "remove a region, or tables of it", _RM)
     region(made)
     made.add_argument("tables", metavar="TABLE", nargs="*", help="these tables only")
     return parser
+
+
+def tell(kind: str, message: str) -> None:
+    """Says to a program what is wrong: one line of JSON on standard error."""
+    print(json.dumps({"error": kind, "message": message}), file=sys.stderr)
 
 
 def _count(text: str) -> int:
@@ -132,6 +159,7 @@ _LS = """\
 keys: a list of records
   region     its name, or its file's path       kind       "shm" or "file"
   tables     how many                           used       bytes of tables and manifests
+  poisoned   how many of them a dead process left half changed
   capacity   bytes it may hold                  resident   bytes the system has given it
   sessions   processes that have it open        ephemeral  goes with its last process
                                                            (null: not known, of files)
@@ -141,6 +169,7 @@ _INSPECT = """\
 keys of a region: region, kind, and
   capacity, used, free, reserved   bytes; reserved: set aside by the system, used or warm
   max_tables, sessions, retired    retired: replaced or deleted tables that somebody holds
+  poisoned                         tables that a dead process left half changed
   recoveries                       times that a dead process's work was taken over
   tables     a list: name, rows, columns, bytes, chunks, problem (why it cannot be read, or null)
 
@@ -160,14 +189,17 @@ keys
              and NaN are the texts "Infinity", "-Infinity", "NaN" """
 
 _LEASES = """\
-A pin keeps memory (a handle, a query), a lease content (a view, a running query).
+A pin keeps memory (a handle, a query), a lease content (a view, a running query). Of the tables
+that a process is building, the first eight are there.
 
 keys: a list of records
   pid, command    the process, and its name as far as it may be known (or null)
   table, sequence the table's name, and what tells it from others of that name
   current         whether the name still means it
   kind            "pin", "lease", "update" (being made ready), "exclusive" (nobody else reads it),
-                  or "ticket" (a result that was sent and not received yet)
+                  "ticket" (a result that was sent and not received yet), or "build" (a table that
+                  is being built: the name is not its yet)
+  bytes           of the table's memory, shared or not
   since           seconds since 1970, or null
   what            what for, and the line of Python that took it, as far as it was noted"""
 
@@ -190,7 +222,18 @@ have it open. Exits with 3 if there are problems.
 keys
   region, ok        whether nothing wrong was found
   problems          a list of sentences
+  poisoned          a list of sentences: tables that a dead process left half changed, which is no
+                    damage of the region; see `insitu repair`
   tables, extents   how many were checked"""
+
+_REPAIR = """\
+A process that dies while it changes a table in place leaves each row with its old or its new
+values. Nobody reads the table then until somebody accepts it, puts it anew, or removes it.
+
+keys
+  region, table
+  repaired          whether there was something to accept
+  was               a sentence: who had changed it; or null"""
 
 _RM = """\
 Processes that have the region open, or hold a table, carry on; the memory goes with the last.

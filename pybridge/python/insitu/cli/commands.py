@@ -15,7 +15,6 @@ from insitu.cli.regions import Mistake, Place, command_of, joined, observed, rec
 
 PROBLEMS = 3
 """The exit code of `verify` when there are some."""
-POISONED = "poisoned: a process died while it changed it in place; drop it, or repair() it"
 
 
 def ls(options: argparse.Namespace) -> int:
@@ -98,16 +97,18 @@ def gc(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     place = Place.of(options.region, path=options.path)
+    poisoned: list[str] = []
     try:
         # Only a session can take the writer lock, which keeps all still while it looks.
         with observed(place) if options.read_only else joined(place) as region:
             report = region.verify()
         problems, tables, extents = report.problems, report.tables, report.extents
+        poisoned = report.poisoned
     except (ins.RegionCorrupt, ins.VersionMismatch) as error:
         problems, tables, extents = [str(error)], 0, 0
     if options.json:
         facts = {"region": str(place), "ok": not problems, "problems": problems}
-        _json({**facts, "tables": tables, "extents": extents})
+        _json({**facts, "poisoned": poisoned, "tables": tables, "extents": extents})
     else:
         checked = f"{text.counted(tables, 'table')}, {text.counted(extents, 'extent')}"
         if problems:
@@ -115,7 +116,23 @@ def verify(options: argparse.Namespace) -> int:
             _print([f"  {text.clean(problem)}" for problem in problems])
         else:
             print(f"ok ({checked})")
+        for sentence in poisoned:
+            print(text.red(text.clean(sentence)))
     return PROBLEMS if problems else 0
+
+
+def repair(options: argparse.Namespace) -> int:
+    place = Place.of(options.region, path=options.path)
+    with joined(place) as region:
+        table = region[options.table]
+        poison = _native._poison(table)
+        table.repair()
+    if options.json:
+        facts = {"region": str(place), "table": options.table}
+        return _json({**facts, "repaired": poison is not None, "was": poison})
+    name = text.clean(options.table)
+    print(f"{name} is accepted as it is" if poison else f"{name} was not poisoned")
+    return 0
 
 
 def rm(options: argparse.Namespace) -> int:
@@ -145,7 +162,7 @@ def rm(options: argparse.Namespace) -> int:
 def region_facts(place: Place, region: ins.Region) -> dict[str, Any]:
     """What a region holds."""
     stats = region.stats()
-    keys = ("capacity", "used", "free", "reserved", "max_tables", "retired", "sessions")
+    keys = ("capacity", "used", "free", "reserved", "max_tables", "retired", "poisoned", "sessions")
     return {
         "region": str(place),
         "kind": place.kind,
@@ -157,18 +174,18 @@ def region_facts(place: Place, region: ins.Region) -> dict[str, Any]:
 
 def _table_record(region: ins.Region, name: str) -> dict[str, Any] | None:
     """One line about a table; None if it was deleted meanwhile."""
-    facts: dict[str, Any] = dict.fromkeys(("rows", "columns", "bytes", "chunks"))
-    problem = None
+    none: dict[str, Any] = dict.fromkeys(("rows", "columns", "bytes", "chunks"))
+    facts = none
     try:
         table = region[name]
         rows, columns = table.shape
-        facts = {"rows": rows, "columns": columns, "bytes": table.nbytes, "chunks": _chunks(table)}
-        if _native._is_poisoned(table):
-            problem = POISONED
+        problem = _native._poison(table)
+        facts = {"rows": rows, "columns": columns, "bytes": table.nbytes}
+        facts["chunks"] = _native._chunks(table)
     except ins.TableNotFound:
         return None
     except ins.Error as error:
-        problem = str(error)
+        facts, problem = none, str(error)
     return {"name": name, **facts, "problem": problem}
 
 
@@ -194,8 +211,8 @@ def table_facts(place: Place, region: ins.Region, name: str) -> dict[str, Any]:
         "table": name,
         "rows": table.num_rows,
         "bytes": table.nbytes,
-        "chunks": _chunks(table),
-        "problem": POISONED if _native._is_poisoned(table) else None,
+        "chunks": _native._chunks(table),
+        "problem": _native._poison(table),
         "metadata": _metadata(schema.metadata),
         "columns": columns,
     }
@@ -219,11 +236,18 @@ def regions_table(found: list[dict[str, Any]]) -> list[str]:
             text.size(record["capacity"]),
             text.size(record["resident"]),
             text.number(record["sessions"]),
-            record["problem"] or ("ephemeral" if record["ephemeral"] else ""),
+            record["problem"] or ", ".join(_remarks(record)),
         )
         for record in found
     ]
     return text.aligned(heads, rows, range(1, 6), limit=text.line_width())
+
+
+def _remarks(record: dict[str, Any]) -> list[str]:
+    remarks = ["ephemeral"] if record["ephemeral"] else []
+    if record["poisoned"]:
+        remarks.append(text.counted(record["poisoned"], "poisoned table"))
+    return remarks
 
 
 def tables_table(tables: list[dict[str, Any]]) -> list[str]:
@@ -250,16 +274,19 @@ def leases_table(held: list[dict[str, Any]]) -> list[str]:
             record["command"] or "-",
             _table_held(record),
             record["kind"],
+            text.size(record["bytes"]),
             text.age(None if record["since"] is None else now - record["since"]),
             record["what"] or "-",
         )
         for record in held
     ]
-    heads = ("PID", "COMMAND", "TABLE", "KIND", "AGE", "WHAT")
-    return text.aligned(heads, rows, (0, 4), limit=text.line_width())
+    heads = ("PID", "COMMAND", "TABLE", "KIND", "BYTES", "AGE", "WHAT")
+    return text.aligned(heads, rows, (0, 4, 5), limit=text.line_width())
 
 
 def _table_held(record: dict[str, Any]) -> str:
+    if record["kind"] == "build":
+        return f"{record['table']} (being built)"
     if not record["table"]:
         return "(a result)"
     return str(record["table"]) + ("" if record["current"] else " (replaced or deleted)")
@@ -276,6 +303,8 @@ def summary(facts: dict[str, Any]) -> list[str]:
     ]
     if facts["retired"]:
         lines.append(f"{text.counted(facts['retired'], 'replaced or deleted table')} still held")
+    if facts["poisoned"]:
+        lines.append(text.red(text.counted(facts["poisoned"], "poisoned table")))
     if facts["recoveries"]:
         lines.append(f"{text.counted(facts['recoveries'], 'dead session')} taken over so far")
     return lines
@@ -331,12 +360,6 @@ def _short(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _chunks(table: ins.Table) -> int:
-    schema = table.schema
-    # A table without columns has rows, and nothing that could lie in chunks.
-    return table[schema.names[0]].num_chunks if len(schema) else 0
 
 
 def _metadata(pairs: dict[bytes, bytes] | None) -> dict[str, str]:

@@ -25,7 +25,12 @@ _MAGIC = b"INSITU\r\n"
 
 
 class Mistake(Exception):
-    """What the person who typed the command should know; one line."""
+    """What the person who typed the command should know; one line. `kind` names it for programs, as
+    the exceptions of the package are named."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Place:
     def open(self, *, read_only: bool) -> ins.Region:
         try:
             if self.path is not None and self.path.is_dir():
-                raise Mistake(f"{self.path} is a directory, not a region")
+                raise Mistake("RegionCorrupt", f"{self.path} is a directory, not a region")
             return ins.open(self.name, path=self.path, read_only=read_only)
         except ins.RegionNotFound:
             raise self.missing() from None
@@ -63,15 +68,16 @@ class Place:
 
     def missing(self) -> Mistake:
         if self.name is None:
-            return Mistake(f"there is no region at {self.path}")
+            return Mistake("RegionNotFound", f"there is no region at {self.path}")
         if Path(self.name).exists():
             return Mistake(
+                "RegionNotFound",
                 f"there is no region {self.name!r} in shared memory; "
-                f"for the file of that name write ./{self.name}"
+                f"for the file of that name write ./{self.name}",
             )
         near = difflib.get_close_matches(self.name, [record["name"] for record in ins.regions()], 1)
         hint = f"did you mean {near[0]!r}?" if near else "`insitu ls` lists those there are"
-        return Mistake(f"there is no region {self.name!r}; {hint}")
+        return Mistake("RegionNotFound", f"there is no region {self.name!r}; {hint}")
 
 
 @contextmanager
@@ -124,13 +130,13 @@ def _of_file(path: Path) -> dict[str, Any]:
 def _record(
     place: Place, capacity: int | None, resident: int, ephemeral: bool | None, problem: str | None
 ) -> dict[str, Any]:
-    counts: dict[str, int | None] = dict.fromkeys(("used", "tables", "sessions"))
+    keys = ("tables", "poisoned", "used", "sessions")
+    counts: dict[str, int | None] = dict.fromkeys(keys)
     if problem is None:
         try:
             with observed(place) as region:
                 stats = region.stats()
-            counts = {"used": stats["used"], "tables": stats["tables"]}
-            counts["sessions"] = stats["sessions"]
+            counts = {key: stats[key] for key in keys}  # type: ignore[literal-required]
             capacity = stats["capacity"]
         except (ins.Error, Mistake) as error:
             # Damaged, or gone since it was listed.
@@ -139,6 +145,7 @@ def _record(
         "region": str(place),
         "kind": place.kind,
         "tables": counts["tables"],
+        "poisoned": counts["poisoned"],
         "used": counts["used"],
         "capacity": capacity,
         "resident": resident,
