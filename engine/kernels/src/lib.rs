@@ -12,6 +12,7 @@ pub mod copy;
 pub mod group;
 pub mod hash;
 pub mod level;
+pub(crate) mod math;
 pub mod prefetch;
 pub mod prim;
 pub mod reduce;

@@ -13,7 +13,8 @@
 //!   read; a destination gets `ceil(rows / 64)` whole words of 64 bits, bits past `rows` zero.
 //! - A constant operand is a broadcast tile of equal values (see [`fill`]).
 //! - Integer arithmetic wraps. Floats are IEEE: no contraction, so all levels agree bit for bit
-//!   (but for the payload and sign of NaN).
+//!   (but for the payload and sign of NaN). [`Math`] and [`Math2`] are rounded otherwise; how well,
+//!   and where they agree, their module says.
 
 mod arith;
 mod bits;
@@ -31,6 +32,7 @@ pub use bits::{BitOp, any_bit, bits, count_bits, store_bits};
 pub use cast::{bool_to_prim, cast, cast_fits, prim_to_bool};
 pub use chain::{Chain, chain2, chain3};
 pub use compare::{Compare, compare};
+pub use crate::math::{Math, Math2, math, math2};
 pub use select::{fill, fill_bits, select, select_bits};
 pub use unary::{Unary, unary};
 
