@@ -60,6 +60,15 @@ impl Level {
         }
     }
 
+    /// The highest level that a lookup answers with: what the CPU has, but in [`with_all_levels`].
+    pub(crate) fn highest() -> Level {
+        #[cfg(test)]
+        if ALL_LEVELS.get() {
+            return Level::V4;
+        }
+        Level::detected()
+    }
+
     /// All levels this CPU can run, lowest first. Not limited by `INSITU_LEVEL`.
     pub fn available() -> Vec<Level> {
         [Level::Baseline, Level::V3, Level::V4]
@@ -67,6 +76,20 @@ impl Level {
             .filter(|l| *l <= Level::detected())
             .collect()
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    static ALL_LEVELS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Lookups by this thread inside `look` answer with functions that this CPU may lack the
+/// instructions of: to be read, not run.
+#[cfg(test)]
+pub(crate) fn with_all_levels(look: impl FnOnce()) {
+    ALL_LEVELS.set(true);
+    look();
+    ALL_LEVELS.set(false);
 }
 
 /// What is known, or found out now; by several threads at once if need be. No `OnceLock`: a fork
@@ -136,7 +159,7 @@ macro_rules! leveled {
                 // SAFETY: as above; the lookup returns this function only where the CPU has v4.
                 unsafe { $body::<$($g,)* { $crate::level::V4 }>($($arg),*) }
             }
-            match level.min($crate::level::Level::detected()) {
+            match level.min($crate::level::Level::highest()) {
                 #[cfg(target_arch = "x86_64")]
                 $crate::level::Level::V4 => v4::<$($g),*>,
                 #[cfg(target_arch = "x86_64")]

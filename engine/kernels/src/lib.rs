@@ -12,6 +12,8 @@ pub mod copy;
 pub mod group;
 pub mod hash;
 pub mod level;
+#[cfg(test)]
+mod machine;
 pub(crate) mod math;
 pub mod prefetch;
 pub mod prim;

@@ -27,12 +27,12 @@ mod unary;
 
 use crate::level::leveled;
 
+pub use crate::math::{Math, Math2, math, math2};
 pub use arith::{Arith, arith, div_valid, overflows};
 pub use bits::{BitOp, any_bit, bits, count_bits, store_bits};
 pub use cast::{bool_to_prim, cast, cast_fits, prim_to_bool};
 pub use chain::{Chain, chain2, chain3};
 pub use compare::{Compare, compare};
-pub use crate::math::{Math, Math2, math, math2};
 pub use select::{fill, fill_bits, select, select_bits};
 pub use unary::{Unary, unary};
 

@@ -16,6 +16,15 @@
 //! and only shifted logically, and nothing is looked up in memory. A function that has arguments it
 //! cannot do that way marks them rare; those lanes are done one by one in a second pass.
 
+mod exp;
+mod hyperbolic;
+mod log;
+mod pow;
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;
+
 use std::marker::PhantomData;
 
 use crate::level::{Level, V3};
@@ -189,9 +198,39 @@ macro_rules! functions2 {
     };
 }
 
-functions! {}
+functions! {
+    /// e^x.
+    Exp (exp::exp) (exp::exp_f32);
+    /// 2^x.
+    Exp2 (exp::exp2) (exp::exp2_f32);
+    /// e^x - 1.
+    Expm1 (exp::expm1) (exp::expm1_f32);
+    /// The natural logarithm.
+    Log (log::log) (log::log_f32);
+    /// The logarithm to base 2.
+    Log2 (log::log2) (log::log2_f32);
+    /// The logarithm to base 10.
+    Log10 (log::log10) (log::log10_f32);
+    /// log(1 + x).
+    Log1p (log::log1p) (log::log1p_f32);
+    /// The hyperbolic sine.
+    Sinh (hyperbolic::sinh) (hyperbolic::sinh_f32);
+    /// The hyperbolic cosine.
+    Cosh (hyperbolic::cosh) (hyperbolic::cosh_f32);
+    /// The hyperbolic tangent.
+    Tanh (hyperbolic::tanh) (hyperbolic::tanh_f32);
+    /// The inverse hyperbolic sine.
+    Asinh (hyperbolic::asinh) (hyperbolic::asinh_f32);
+    /// The inverse hyperbolic cosine.
+    Acosh (hyperbolic::acosh) (hyperbolic::acosh_f32);
+    /// The inverse hyperbolic tangent.
+    Atanh (hyperbolic::atanh) (hyperbolic::atanh_f32);
+}
 
-functions2! {}
+functions2! {
+    /// x^y.
+    Pow (pow::pow) (pow::pow_f32);
+}
 
 /// `a * b + c`: rounded once where there is FMA, twice where there is not.
 #[inline(always)]
@@ -245,7 +284,7 @@ pub(crate) fn poly<const FMA: bool, const N: usize>(x: f64, c: &[f64; N]) -> f64
     let mut i = N;
     while i > 0 {
         i -= 1;
-        let sum = if i % 2 == 0 { &mut even } else { &mut odd };
+        let sum = if i.is_multiple_of(2) { &mut even } else { &mut odd };
         *sum = if i + 2 < N { fma::<FMA>(*sum, y, c[i]) } else { c[i] };
     }
     if N > 1 { fma::<FMA>(odd, x, even) } else { even }
