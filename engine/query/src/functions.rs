@@ -32,6 +32,9 @@ pub enum TypeRule {
     SameNumber,
     /// The argument's float type; Float64 from integers.
     Float,
+    /// The arguments' common type if that is a float, or an integer and the exponent a literal of
+    /// at least 0; else Float64.
+    Power,
     /// Bool from any type.
     AnyToBool,
     /// Bool from a number.
@@ -113,6 +116,7 @@ macro_rules! function_table {
             Div truediv "div" (left, right) Operator Division Propagate Never "The quotient as a float, also of integers.";
             FloorDiv floordiv "floor_div" (left, right) Operator Arithmetic PropagateOrZeroDivisor OverflowWhenChecked "The quotient rounded down; null where an integer is divided by zero.";
             Mod rem "mod" (left, right) Operator Arithmetic PropagateOrZeroDivisor Never "The remainder, with the divisor's sign; null where an integer is divided by zero.";
+            Pow pow "pow" (left, right) Operator Power Propagate OverflowWhenChecked "The power; an integer, which wraps, of integers and an exponent that is a whole literal of at least 0, else a float.";
             Neg neg "neg" (value) Operator SameNumber Propagate OverflowWhenChecked "The negated value.";
             Eq eq "eq" (left, right) Operator Comparison Propagate Never "Whether both sides are equal.";
             Ne ne "ne" (left, right) Operator Comparison Propagate Never "Whether the sides differ.";
@@ -126,6 +130,19 @@ macro_rules! function_table {
             Not not_ "not" (value) Operator Logic Propagate Never "The opposite.";
             Abs abs "abs" (value) Method SameNumber Propagate OverflowWhenChecked "The absolute value.";
             Sqrt sqrt "sqrt" (value) Method Float Propagate Never "The square root; NaN of negative values.";
+            Exp exp "exp" (value) Method Float Propagate Never "The exponential, e to the power of the value.";
+            Exp2 exp2 "exp2" (value) Method Float Propagate Never "2 to the power of the value.";
+            Expm1 expm1 "expm1" (value) Method Float Propagate Never "The exponential less 1, accurate also near 0.";
+            Log log "log" (value) Method Float Propagate Never "The natural logarithm; -inf of 0, NaN of negative values.";
+            Log2 log2 "log2" (value) Method Float Propagate Never "The logarithm to base 2; -inf of 0, NaN of negative values.";
+            Log10 log10 "log10" (value) Method Float Propagate Never "The logarithm to base 10; -inf of 0, NaN of negative values.";
+            Log1p log1p "log1p" (value) Method Float Propagate Never "The natural logarithm of 1 plus the value, accurate also near 0.";
+            Sinh sinh "sinh" (value) Method Float Propagate Never "The hyperbolic sine.";
+            Cosh cosh "cosh" (value) Method Float Propagate Never "The hyperbolic cosine.";
+            Tanh tanh "tanh" (value) Method Float Propagate Never "The hyperbolic tangent.";
+            Asinh arcsinh "arcsinh" (value) Method Float Propagate Never "The inverse hyperbolic sine.";
+            Acosh arccosh "arccosh" (value) Method Float Propagate Never "The inverse hyperbolic cosine; NaN below 1.";
+            Atanh arctanh "arctanh" (value) Method Float Propagate Never "The inverse hyperbolic tangent; infinite at -1 and 1, NaN beyond.";
             Floor floor "floor" (value) Method SameNumber Propagate Never "Rounded down to a whole number.";
             Ceil ceil "ceil" (value) Method SameNumber Propagate Never "Rounded up to a whole number.";
             IsNull is_null "is_null" (value) Method AnyToBool Never Never "Whether the value is null.";
@@ -211,6 +228,7 @@ impl Function {
             Div => "/",
             FloorDiv => "//",
             Mod => "%",
+            Pow => "**",
             Eq => "==",
             Ne => "!=",
             Lt => "<",

@@ -12,6 +12,12 @@
 //!
 //! **Division.** `/` of integers is float64. `//` and `%` keep the common type and floor.
 //!
+//! **Powers.** An integer to a literal that is a whole number of at least 0 keeps the common type
+//! and wraps. Any other power of integers is float64, since exponents may be negative; with a float
+//! it has the common type.
+//!
+//! **Transcendental functions** keep float32 and take integers as float64.
+//!
 //! **Time.** The finer of two units holds. A date meets a timestamp at midnight. Two points in time
 //! subtract to a duration (dates: in seconds), a duration moves a point (a date by whole days),
 //! durations add, scale by numbers and divide to float64. With and without a time zone do not mix;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use insitu_kernels::level::Level;
 use insitu_kernels::prim::Prim;
 use insitu_kernels::tile::{
-    Arith, BitOp, Compare, TileFn, Unary, arith, bits, bool_to_prim, cast, cast_fits, compare,
-    div_valid, overflows, prim_to_bool, select, select_bits, unary,
+    Arith, BitOp, Compare, Math, Math2, TileFn, Unary, arith, bits, bool_to_prim, cast, cast_fits,
+    compare, div_valid, math, math2, overflows, prim_to_bool, select, select_bits, unary,
 };
 use rustc_hash::FxHashMap;
 
@@ -61,6 +61,10 @@ pub(crate) enum Op {
     Overflows(Arith),
     /// A function of one number.
     Unary(Unary),
+    /// A transcendental function of one float.
+    Math(Math),
+    /// A transcendental function of two floats.
+    Math2(Math2),
     /// Two numbers to a bit.
     Compare(Compare),
     /// Number to number, as Rust's `as`.
@@ -111,6 +115,8 @@ impl Node {
             Op::DivValid => div_valid(self.prim, level),
             Op::Overflows(op) => overflows(op, self.prim, level),
             Op::Unary(op) => unary(op, self.prim, level),
+            Op::Math(op) => math(op, self.prim, level),
+            Op::Math2(op) => math2(op, self.prim, level),
             Op::Compare(op) => Some(compare(op, self.prim, level)),
             Op::Cast => match self.repr {
                 Repr::Num(to) => Some(cast(self.prim, to, level)),
@@ -134,6 +140,8 @@ impl Node {
             Op::DivValid => format!("div_valid.{p}"),
             Op::Overflows(op) => format!("overflows.{op:?}.{p}").to_lowercase(),
             Op::Unary(op) => format!("{op:?}.{p}").to_lowercase(),
+            Op::Math(op) => format!("{op:?}.{p}").to_lowercase(),
+            Op::Math2(op) => format!("{op:?}.{p}").to_lowercase(),
             Op::Compare(op) => format!("{op:?}.{p}").to_lowercase(),
             Op::Cast => match self.repr {
                 Repr::Num(to) => format!("cast.{p}.{}", to.name()),
@@ -213,7 +221,9 @@ impl Graph {
         id
     }
 
-    /// The constant that a node of constants comes to: its own kernel, run on one row.
+    /// The constant that a node of constants comes to: its own kernel, run on one row. At the
+    /// level of programs: transcendental functions differ between levels in the last bits, and a
+    /// constant's should be that of a column which has the same value in every row.
     fn fold(&self, node: &Node) -> Option<Node> {
         if node.arity == 0 {
             return None;
@@ -225,7 +235,7 @@ impl Graph {
                 _ => return None,
             }
         }
-        let kernel = node.kernel(Level::Baseline)?;
+        let kernel = node.kernel(Level::best())?;
         let mut out = [0u64; 8];
         let src = [0, 1, 2, 3].map(|i: usize| {
             inputs.get(i).map_or(std::ptr::null(), |v| std::ptr::from_ref(v).cast::<u8>())

@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 
 use crate::compile::convert::*;
 use crate::compile::graph::{Graph, Id, Op, Repr};
+use crate::compile::math::transcendental;
 use crate::dtype::DataType;
 use crate::error::{Error, Result};
 use crate::expr::{Expr, ExprKind, Node as ExprNode};
@@ -231,6 +232,9 @@ impl Lower<'_> {
         e: &Expr,
     ) -> Result<Typed> {
         use FunctionId as F;
+        if let Some(op) = transcendental(id) {
+            return self.transcendental(op, a, args, e);
+        }
         match id {
             F::IsNull | F::IsNotNull => {
                 let valid = match (a.value.weak(), a.valid) {
@@ -339,6 +343,7 @@ impl Lower<'_> {
                 return self.logic(id, a, b);
             }
             F::FillNull => return self.fill_null(a, b, args, e),
+            F::Pow => return self.power(a, b, args, e),
             _ => return self.arithmetic(id, a, b, args, e),
         };
         self.compare(compare, a, b, args, e)

@@ -8,6 +8,7 @@ mod convert;
 mod fusion;
 pub(crate) mod graph;
 pub(crate) mod lower;
+mod math;
 mod operators;
 pub(crate) mod planner;
 pub(crate) mod program;

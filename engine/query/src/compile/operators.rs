@@ -27,28 +27,43 @@ impl Lower<'_> {
         if a.dtype.is_temporal() || b.dtype.is_temporal() {
             return self.time_arithmetic(id, a, b, args, e);
         }
-        let (ta, tb) = (self.side_type(&a, &b), self.side_type(&b, &a));
-        let common = match (&ta, &tb) {
-            (DataType::Null, DataType::Null) => return Ok(a),
-            (DataType::Null, t) | (t, DataType::Null) if t.is_numeric() => Some(t.clone()),
-            (DataType::Bool, DataType::Bool) => Some(DataType::Int64),
-            _ => promote(&ta, &tb),
-        };
-        let Some(mut common) = common else {
-            return Err(Error::TypeMismatch(format!(
-                "{e}: {} is {ta} and {} is {tb}; {} needs numbers; {}",
-                args[0],
-                args[1],
-                symbol(id),
-                advice(&ta, &tb)
-            )));
-        };
+        let mut common = self.common_number(id, &a, &b, args, e)?;
+        if common == DataType::Null {
+            return Ok(a);
+        }
         if id == F::Div && !common.is_float() {
             common = DataType::Float64;
         }
         let a = self.coerce(a, &common, &args[0])?;
         let b = self.coerce(b, &common, &args[1])?;
         self.number_op(id, a, b, common, e)
+    }
+
+    /// The type in which two sides that must be numbers meet; null if both are null literals.
+    pub(super) fn common_number(
+        &self,
+        id: FunctionId,
+        a: &Typed,
+        b: &Typed,
+        args: Args,
+        e: &Expr,
+    ) -> Result<DataType> {
+        let (ta, tb) = (self.side_type(a, b), self.side_type(b, a));
+        let common = match (&ta, &tb) {
+            (DataType::Null, DataType::Null) => Some(DataType::Null),
+            (DataType::Null, t) | (t, DataType::Null) if t.is_numeric() => Some(t.clone()),
+            (DataType::Bool, DataType::Bool) => Some(DataType::Int64),
+            _ => promote(&ta, &tb),
+        };
+        common.ok_or_else(|| {
+            Error::TypeMismatch(format!(
+                "{e}: {} is {ta} and {} is {tb}; {} needs numbers; {}",
+                args[0],
+                args[1],
+                symbol(id),
+                advice(&ta, &tb)
+            ))
+        })
     }
 
     /// An operator on two numbers of one type already; the result has type `dtype`.

@@ -412,7 +412,7 @@ impl Compiler<'_> {
                 *i = offsets.get(*i).copied().unwrap_or(0);
             }
         }
-        p.cost = 0.1 * bytes_per_row + 0.15 * p.instrs.len() as f64;
+        p.cost += 0.1 * bytes_per_row + 0.15 * p.instrs.len() as f64;
         Ok(p)
     }
 
@@ -430,6 +430,11 @@ impl Compiler<'_> {
             if !p.strings.contains(&c) {
                 p.strings.push(c);
             }
+        };
+        p.cost += match node.op {
+            Op::Math(_) => 2.0,
+            Op::Math2(_) => 8.0,
+            _ => 0.0,
         };
         p.instrs.push(match node.op {
             Op::StrCompare(op, column, text) => {
