@@ -36,7 +36,8 @@ fn program() -> Option<(String, usize)> {
 
 #[test]
 fn loops_that_claim_it_are_vectorised() {
-    if !cfg!(target_arch = "x86_64") {
+    // Where the standard library checks every pointer, no loop is vectorised.
+    if !cfg!(target_arch = "x86_64") || cfg!(debug_assertions) {
         return;
     }
     let Some((file, base)) = program() else {

@@ -106,15 +106,12 @@ pub(super) fn tail<const FMA: bool>(r: f64) -> f64 {
 
 /// e^x.
 ///
-/// Error: 1/2 ulp of the last sum, up to 1/4 each of r and of the sum before.
+/// Error: 1/2 ulp of the last sum, up to 1/4 of the one before, and a little of the polynomial.
 #[inline(always)]
 pub(super) fn exp<const FMA: bool>(x: f64) -> f64 {
     // Beyond these the result is 0 or infinite, and comes out so.
-    let x = clamp(x, -746.0, 710.0);
-    let whole = Whole::nearest_product::<FMA>(x, LOG2_E);
-    let k = whole.get();
-    let r = fma::<FMA>(-k, LN2_LOW, fma::<FMA>(-k, LN2_HIGH, x));
-    whole.scale(1.0 + fma::<FMA>(r * r, tail::<FMA>(r), r))
+    let (whole, r, low) = reduce::<FMA>(clamp(x, -746.0, 710.0));
+    whole.scale(1.0 + (r + fma::<FMA>(r * r, tail::<FMA>(r), low)))
 }
 
 /// 2^x; exact for integers.
