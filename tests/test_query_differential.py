@@ -68,8 +68,9 @@ def put(region: ins.Region, **columns: pa.Array) -> ins.Table:
     return region.put("t", pa.table(columns), replace=True)
 
 
-def close(got: pa.Array, expected: pa.Array, signed_zeros: bool = True) -> None:
-    """The same type, nulls in the same places, and values that agree, NaN with NaN."""
+def close(got: pa.Array, expected: pa.Array, signed_zeros: bool = True, ulps: int = 0) -> None:
+    """The same type, nulls in the same places, and values that agree, NaN with NaN; floats but for
+    so many units in the last place."""
     got, expected = (
         x.combine_chunks() if isinstance(x, pa.ChunkedArray) else x for x in (got, expected)
     )
@@ -77,9 +78,15 @@ def close(got: pa.Array, expected: pa.Array, signed_zeros: bool = True) -> None:
     assert got.is_null().to_pylist() == expected.is_null().to_pylist()
     if pa.types.is_floating(got.type):
         left, right = (x.drop_null().to_numpy(zero_copy_only=False) for x in (got, expected))
-        np.testing.assert_array_equal(left, right)
+        if ulps:
+            finite = np.isfinite(left) & np.isfinite(right)
+            off = np.abs(left[finite] - right[finite])
+            assert (off <= ulps * np.spacing(np.abs(right[finite]))).all(), off.max()
+            np.testing.assert_array_equal(left[~finite], right[~finite])
+        else:
+            np.testing.assert_array_equal(left, right)
         if signed_zeros:
-            zeros = left == 0
+            zeros = (left == 0) & (right == 0)
             np.testing.assert_array_equal(np.signbit(left[zeros]), np.signbit(right[zeros]))
     else:
         assert got.drop_null().equals(expected.drop_null())
@@ -137,6 +144,21 @@ def as_float(function: Callable[[Any], Any]) -> Callable[[pa.Array], pa.Array]:
     return reference
 
 
+def transcendental(function: Callable[..., Any]) -> Callable[..., pa.Array]:
+    """A NumPy function in extended precision, of floats or of integers as float64."""
+
+    def rounded(*values: Any) -> Any:
+        kind = values[0].dtype
+        return function(*(v.astype(np.longdouble) for v in values)).astype(kind)
+
+    def reference(*arrays: pa.Array) -> pa.Array:
+        floating = pa.types.is_floating(arrays[0].type)
+        kind = arrays[0].type if floating else pa.float64()
+        return on_numpy(rounded)(*(array.cast(kind, safe=False) for array in arrays))
+
+    return reference
+
+
 def whole(function: Callable[[Any], Any]) -> Callable[[pa.Array], pa.Array]:
     def reference(array: pa.Array) -> pa.Array:
         return on_numpy(function)(array) if pa.types.is_floating(array.type) else array
@@ -190,6 +212,20 @@ ELEMENTWISE: dict[str, tuple[list[str], Callable[..., pa.Array]]] = {
     "not_": (["bool"], pc.invert),
     "abs": (NUMBERS, pc.abs),
     "sqrt": (NUMBERS, as_float(np.sqrt)),
+    "exp": (NUMBERS, transcendental(np.exp)),
+    "exp2": (NUMBERS, transcendental(np.exp2)),
+    "expm1": (NUMBERS, transcendental(np.expm1)),
+    "log": (NUMBERS, transcendental(np.log)),
+    "log2": (NUMBERS, transcendental(np.log2)),
+    "log10": (NUMBERS, transcendental(np.log10)),
+    "log1p": (NUMBERS, transcendental(np.log1p)),
+    "sinh": (NUMBERS, transcendental(np.sinh)),
+    "cosh": (NUMBERS, transcendental(np.cosh)),
+    "tanh": (NUMBERS, transcendental(np.tanh)),
+    "arcsinh": (NUMBERS, transcendental(np.arcsinh)),
+    "arccosh": (NUMBERS, transcendental(np.arccosh)),
+    "arctanh": (NUMBERS, transcendental(np.arctanh)),
+    "pow": (NUMBERS, transcendental(np.power)),
     "floor": (NUMBERS, whole(np.floor)),
     "ceil": (NUMBERS, whole(np.ceil)),
     "is_null": (ORDERED, pc.is_null),
@@ -206,6 +242,13 @@ ELEMENTWISE: dict[str, tuple[list[str], Callable[..., pa.Array]]] = {
         NUMBERS,
         on_numpy(lambda v, low, high: np.where(v != v, v, np.fmin(np.fmax(v, low), high))),
     ),
+}
+
+# What is promised, in units in the last place.
+ULPS = {
+    **dict.fromkeys(["exp", "exp2", "expm1", "log", "log2", "log10", "log1p"], 2),
+    **dict.fromkeys(["sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh"], 2),
+    "pow": 4,
 }
 
 REDUCTIONS: dict[str, tuple[list[str], Callable[[pa.Array], Any]]] = {
@@ -248,7 +291,7 @@ def test_functions(region: ins.Region, method: str, kind: str) -> None:
             if expected.type == pa.string_view():
                 expected = expected.cast(got.type)
             # Which of two equal zeros is the larger is nobody's business.
-            close(got, expected, signed_zeros=method != "clip")
+            close(got, expected, signed_zeros=method != "clip", ulps=ULPS.get(method, 0))
 
 
 OPERATORS = ["add", "sub", "mul", "truediv", "floordiv", "rem", "eq", "ne", "lt", "le", "gt", "ge"]
@@ -273,6 +316,31 @@ def test_operators_with_literals_on_either_side(region: ins.Region, method: str,
                 ).to_arrow()
                 close(got["right"], reference(array, constant))
                 close(got["left"], reference(constant, array))
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_powers_with_literals_on_either_side(region: ins.Region, kind: str) -> None:
+    """An integer to a whole literal is NumPy's integer power, which wraps; all else is a float."""
+    rng = np.random.default_rng([len(kind), 16])
+    power = ELEMENTWISE["pow"][1]
+    as_integer = on_numpy(lambda values, exponent: values**exponent)
+    for rows in (0, 1, 300, 5000):
+        for nulls in (0.0, 0.2):
+            array = random_array(kind, rows, rng, nulls)
+            t = put(region, a=array)
+            for value in [0, 1, 2, 3, 7, 10]:
+                constant = pa.array([value] * rows, array.type)
+                got = t.select(
+                    right=col("a") ** value, left=value**col("a"), method=col("a").pow(value)
+                ).to_arrow()
+                right = as_integer if kind in INTEGERS else power
+                close(got["right"], right(array, constant), ulps=4)
+                close(got["method"], right(array, constant), ulps=4)
+                close(got["left"], power(constant, array), ulps=4)
+            for exponent in [0.5, 2.0, -1, -2.5, float("inf"), float("nan")]:
+                got = t.select(r=col("a") ** exponent).to_arrow()["r"]
+                wide = array if kind in FLOATS else array.cast("float64", safe=False)
+                close(got, power(wide, pa.array([exponent] * rows, wide.type)), ulps=4)
 
 
 @pytest.mark.parametrize(

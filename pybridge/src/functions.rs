@@ -8,6 +8,7 @@
 use pyo3::prelude::*;
 
 use crate::column::Column;
+use crate::errors;
 use crate::expr::{Expr, Operand, call, operand};
 
 /// One method for each function of the engine's table that has a receiver.
@@ -62,6 +63,31 @@ operators! {
     __and__ __rand__ "and";
     __or__ __ror__ "or";
     __xor__ __rxor__ "xor";
+}
+
+#[pymethods]
+impl Expr {
+    fn __pow__(&self, other: &Bound<'_, PyAny>, modulus: &Bound<'_, PyAny>) -> PyResult<Expr> {
+        no_modulus(modulus)?;
+        call(other.py(), "pow", vec![self.0.clone(), operand(other)?])
+    }
+
+    fn __rpow__(&self, other: &Bound<'_, PyAny>, modulus: &Bound<'_, PyAny>) -> PyResult<Expr> {
+        no_modulus(modulus)?;
+        call(other.py(), "pow", vec![operand(other)?, self.0.clone()])
+    }
+}
+
+/// Python's `pow` has a third argument.
+fn no_modulus(modulus: &Bound<'_, PyAny>) -> PyResult<()> {
+    if modulus.is_none() {
+        return Ok(());
+    }
+    Err(errors::new(
+        modulus.py(),
+        "TypeMismatch",
+        "pow() of expressions takes no modulus; write (a ** b) % m",
+    ))
 }
 
 /// One reduction for each aggregate of the engine's table.
