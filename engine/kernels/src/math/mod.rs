@@ -17,13 +17,17 @@
 //! cannot do that way marks them rare; those lanes are done one by one in a second pass.
 
 mod exp;
+mod huge;
 mod hyperbolic;
+mod inverse;
 mod log;
 mod pow;
 #[cfg(test)]
 mod reference;
+mod roots;
 #[cfg(test)]
 mod tests;
+mod trig;
 
 use std::marker::PhantomData;
 
@@ -225,11 +229,36 @@ functions! {
     Acosh (hyperbolic::acosh) (hyperbolic::acosh_f32);
     /// The inverse hyperbolic tangent.
     Atanh (hyperbolic::atanh) (hyperbolic::atanh_f32);
+    /// The sine of an angle in radians.
+    Sin (trig::sin [trig::is_huge => trig::huge_sin])
+        (trig::sin_f32 [trig::is_huge_f32 => trig::huge_sin_f32]);
+    /// The cosine.
+    Cos (trig::cos [trig::is_huge => trig::huge_cos])
+        (trig::cos_f32 [trig::is_huge_f32 => trig::huge_cos_f32]);
+    /// The tangent.
+    Tan (trig::tan [trig::is_huge => trig::huge_tan])
+        (trig::tan_f32 [trig::is_huge_f32 => trig::huge_tan_f32]);
+    /// The angle from -pi/2 to pi/2 with that sine.
+    Asin (inverse::asin) (inverse::asin_f32);
+    /// The angle from 0 to pi with that cosine.
+    Acos (inverse::acos) (inverse::acos_f32);
+    /// The angle from -pi/2 to pi/2 with that tangent.
+    Atan (inverse::atan) (inverse::atan_f32);
+    /// The cube root.
+    Cbrt (roots::cbrt) (roots::cbrt_f32);
+    /// Radians to degrees.
+    Degrees (trig::degrees) (trig::degrees_f32);
+    /// Degrees to radians.
+    Radians (trig::radians) (trig::radians_f32);
 }
 
 functions2! {
     /// x^y.
     Pow (pow::pow) (pow::pow_f32);
+    /// The angle from -pi to pi of the point (x, y), whose ordinate comes first: atan2(y, x).
+    Atan2 (inverse::atan2) (inverse::atan2_f32);
+    /// The hypotenuse.
+    Hypot (roots::hypot) (roots::hypot_f32);
 }
 
 /// `a * b + c`: rounded once where there is FMA, twice where there is not.

@@ -1,5 +1,7 @@
 //! The functions to some 95 bits, for tests: sums of two doubles and plain series, slow and simple.
 
+mod circle;
+
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use super::{Math, Math2};
@@ -210,6 +212,15 @@ pub(super) fn of(op: Math, x: f64) -> Value {
             let y = Dd(2.0, 0.0) * t / (ONE - t);
             signed(value(log1p(y) * Dd(0.5, 0.0)))
         }
+        Math::Sin => circle::sin(x),
+        Math::Cos => circle::cos(x),
+        Math::Tan => circle::tan(x),
+        Math::Asin => circle::asin(x),
+        Math::Acos => circle::acos(x),
+        Math::Atan => circle::atan(x),
+        Math::Cbrt => circle::cbrt(x),
+        Math::Degrees => circle::degrees(x),
+        Math::Radians => circle::radians(x),
     }
 }
 
@@ -217,6 +228,8 @@ pub(super) fn of(op: Math, x: f64) -> Value {
 pub(super) fn of2(op: Math2, x: f64, y: f64) -> Value {
     match op {
         Math2::Pow => exp(log(x.into()) * y.into()),
+        Math2::Atan2 => circle::atan2(x, y),
+        Math2::Hypot => circle::hypot(x, y),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Accuracy, special values, exact cases, agreement of levels and lanes, and machine code of the
 //! transcendental functions. `POINTS=10000000` tests at so many arguments each.
 
+mod circle;
+
 use std::ptr::null;
 
 use super::reference::{self, Value, ulps};
@@ -50,6 +52,13 @@ fn interesting(op: Math) -> (&'static [f64], f64) {
         Math::Asinh => (&[0.0, 0.35, 0.7, 1.0, 1152921504606846976.0], 4.0),
         Math::Acosh => (&[1.0, 1.0606, 2.0, 1152921504606846976.0], 8.0),
         Math::Atanh => (&[0.0, 0.171, 0.5, 1.0, -1.0], 1.0),
+        Math::Sin | Math::Cos | Math::Tan => {
+            (&[std::f64::consts::FRAC_PI_2, std::f64::consts::FRAC_PI_4, 1099511627776.0, 0.0], 1e6)
+        }
+        Math::Asin | Math::Acos => (&[0.0, 0.5, -0.5, 1.0, -1.0], 1.0),
+        Math::Atan => (&[0.0, 0.41421356237309503, 1.0, 2.414213562373095, -1e30], 10.0),
+        Math::Cbrt => (&[1.0, 2.0, 8.0, TINY, 0.0], 1e6),
+        Math::Degrees | Math::Radians => (&[0.0, TINY, f64::MAX], 1e6),
     }
 }
 
@@ -94,6 +103,9 @@ fn is_plain(op: Math, x: f64) -> bool {
         Math::Asinh => true,
         Math::Acosh => x > 1.0,
         Math::Atanh => x.abs() < 1.0,
+        Math::Asin | Math::Acos => x.abs() <= 1.0,
+        Math::Sin | Math::Cos | Math::Tan | Math::Atan | Math::Cbrt => true,
+        Math::Degrees | Math::Radians => true,
     }
 }
 
@@ -129,6 +141,8 @@ fn most_ulps(op: Math) -> f64 {
         Math::Exp => 0.9,
         Math::Exp2 => 1.1,
         Math::Log | Math::Log2 | Math::Log10 => 1.0,
+        Math::Sin | Math::Cos | Math::Tan | Math::Atan | Math::Cbrt => 1.0,
+        Math::Asin | Math::Acos | Math::Degrees | Math::Radians => 1.5,
         _ => 2.0,
     }
 }
@@ -160,6 +174,15 @@ fn f32_is_within_two_ulps() {
         (Math::Asinh, |x| (x.abs() + x * x / (1.0 + x.hypot(1.0))).ln_1p().copysign(x)),
         (Math::Acosh, |x| if x < 1.0 { f64::NAN } else { x.acosh() }),
         (Math::Atanh, |x| 0.5 * (2.0 * x.abs() / (1.0 - x.abs())).ln_1p().copysign(x)),
+        (Math::Sin, f64::sin),
+        (Math::Cos, f64::cos),
+        (Math::Tan, f64::tan),
+        (Math::Asin, f64::asin),
+        (Math::Acos, f64::acos),
+        (Math::Atan, f64::atan),
+        (Math::Cbrt, f64::cbrt),
+        (Math::Degrees, f64::to_degrees),
+        (Math::Radians, f64::to_radians),
     ];
     for (op, exact) in std {
         for level in Level::available() {
@@ -335,6 +358,15 @@ fn special_values_are_those_of_ieee_754() {
                 (-INF, NAN),
             ],
         ),
+        (Math::Sin, &[(0.0, 0.0), (-0.0, -0.0), (INF, NAN), (-INF, NAN)]),
+        (Math::Cos, &[(0.0, 1.0), (-0.0, 1.0), (1e-300, 1.0), (INF, NAN), (-INF, NAN)]),
+        (Math::Tan, &[(0.0, 0.0), (-0.0, -0.0), (INF, NAN), (-INF, NAN)]),
+        (Math::Asin, &[(0.0, 0.0), (-0.0, -0.0), (1.5, NAN), (-1.5, NAN), (INF, NAN), (-INF, NAN)]),
+        (Math::Acos, &[(1.0, 0.0), (1.5, NAN), (-1.5, NAN), (INF, NAN), (-INF, NAN)]),
+        (Math::Atan, &[(0.0, 0.0), (-0.0, -0.0)]),
+        (Math::Cbrt, &[(0.0, 0.0), (-0.0, -0.0), (-27.0, -3.0), (INF, INF), (-INF, -INF)]),
+        (Math::Degrees, &[(0.0, 0.0), (-0.0, -0.0), (INF, INF), (-INF, -INF)]),
+        (Math::Radians, &[(0.0, 0.0), (-0.0, -0.0), (INF, INF), (-INF, -INF)]),
     ];
     assert_eq!(all.len(), Math::ALL.len());
     for (op, cases) in all {
