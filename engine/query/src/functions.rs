@@ -32,6 +32,8 @@ pub enum TypeRule {
     SameNumber,
     /// The argument's float type; Float64 from integers.
     Float,
+    /// The arguments' common type if that is a float, else Float64.
+    Floats,
     /// The arguments' common type if that is a float, or an integer and the exponent a literal of
     /// at least 0; else Float64.
     Power,
@@ -130,6 +132,8 @@ macro_rules! function_table {
             Not not_ "not" (value) Operator Logic Propagate Never "The opposite.";
             Abs abs "abs" (value) Method SameNumber Propagate OverflowWhenChecked "The absolute value.";
             Sqrt sqrt "sqrt" (value) Method Float Propagate Never "The square root; NaN of negative values.";
+            Cbrt cbrt "cbrt" (value) Method Float Propagate Never "The cube root.";
+            Hypot hypot "hypot" (left, right) Method Floats Propagate Never "The hypotenuse, sqrt(left**2 + right**2), without overflow on the way.";
             Exp exp "exp" (value) Method Float Propagate Never "The exponential, e to the power of the value.";
             Exp2 exp2 "exp2" (value) Method Float Propagate Never "2 to the power of the value.";
             Expm1 expm1 "expm1" (value) Method Float Propagate Never "The exponential less 1, accurate also near 0.";
@@ -143,6 +147,15 @@ macro_rules! function_table {
             Asinh arcsinh "arcsinh" (value) Method Float Propagate Never "The inverse hyperbolic sine.";
             Acosh arccosh "arccosh" (value) Method Float Propagate Never "The inverse hyperbolic cosine; NaN below 1.";
             Atanh arctanh "arctanh" (value) Method Float Propagate Never "The inverse hyperbolic tangent; infinite at -1 and 1, NaN beyond.";
+            Sin sin "sin" (value) Method Float Propagate Never "The sine of an angle in radians; NaN of infinities.";
+            Cos cos "cos" (value) Method Float Propagate Never "The cosine of an angle in radians; NaN of infinities.";
+            Tan tan "tan" (value) Method Float Propagate Never "The tangent of an angle in radians; NaN of infinities.";
+            Asin arcsin "arcsin" (value) Method Float Propagate Never "The inverse sine, in radians from -pi/2 to pi/2; NaN outside -1 to 1.";
+            Acos arccos "arccos" (value) Method Float Propagate Never "The inverse cosine, in radians from 0 to pi; NaN outside -1 to 1.";
+            Atan arctan "arctan" (value) Method Float Propagate Never "The inverse tangent, in radians from -pi/2 to pi/2.";
+            Atan2 arctan2 "arctan2" (y, x) Method Floats Propagate Never "The angle of the point (x, y), in radians from -pi to pi.";
+            Degrees degrees "degrees" (value) Method Float Propagate Never "An angle in radians, in degrees.";
+            Radians radians "radians" (value) Method Float Propagate Never "An angle in degrees, in radians.";
             Floor floor "floor" (value) Method SameNumber Propagate Never "Rounded down to a whole number.";
             Ceil ceil "ceil" (value) Method SameNumber Propagate Never "Rounded up to a whole number.";
             IsNull is_null "is_null" (value) Method AnyToBool Never Never "Whether the value is null.";

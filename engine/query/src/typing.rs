@@ -16,7 +16,8 @@
 //! and wraps. Any other power of integers is float64, since exponents may be negative; with a float
 //! it has the common type.
 //!
-//! **Transcendental functions** keep float32 and take integers as float64.
+//! **Transcendental functions** keep float32 and take integers as float64; those of two values have
+//! the common type if that is a float, else float64.
 //!
 //! **Time.** The finer of two units holds. A date meets a timestamp at midnight. Two points in time
 //! subtract to a duration (dates: in seconds), a duration moves a point (a date by whole days),

@@ -34,7 +34,7 @@ fn functions_of_one_float_take_numbers_and_keep_nulls() {
         col("b", DataType::Bool, vec![Val::Bool(true), Val::Null, Val::Bool(false)]),
     ];
     type OfStd = fn(f64) -> f64;
-    let functions: [(&str, OfStd); 9] = [
+    let functions: [(&str, OfStd); 15] = [
         ("exp", f64::exp),
         ("exp2", f64::exp2),
         ("expm1", f64::exp_m1),
@@ -44,6 +44,12 @@ fn functions_of_one_float_take_numbers_and_keep_nulls() {
         ("log1p", f64::ln_1p),
         ("sinh", f64::sinh),
         ("arcsinh", f64::asinh),
+        ("sin", f64::sin),
+        ("tan", f64::tan),
+        ("arctan", f64::atan),
+        ("cbrt", f64::cbrt),
+        ("degrees", f64::to_degrees),
+        ("radians", f64::to_radians),
     ];
     for (name, f) in functions {
         let (got, dtype) = one(Expr::call(name, vec![c("f")]).unwrap(), &t);
@@ -63,7 +69,7 @@ fn constants_come_to_what_columns_do() {
     for v in values {
         let t = [floats("f", &[Some(v)])];
         let constant = Expr::literal(v).cast(DataType::Float64, true);
-        for name in ["exp", "log", "log1p", "sinh", "tanh"] {
+        for name in ["exp", "log", "log1p", "sinh", "tanh", "sin", "tan", "arctan", "cbrt"] {
             let of = |e: Expr| one(Expr::call(name, vec![e]).unwrap(), &t).0;
             assert_eq!(of(c("f")), of(constant.clone()), "{name} {v}");
         }
@@ -120,6 +126,32 @@ fn powers_of_times_and_strings_are_refused() {
         col("s", DataType::Utf8, vec![Val::Str("a".into())]),
     ];
     for e in [c("d").pow(2), c("s").pow(2), Expr::literal(2).pow(c("d"))] {
+        let got = run(&select(Plan::Scan, vec![e]), &t);
+        assert!(matches!(got, Err(Error::TypeMismatch(_))), "{got:?}");
+    }
+}
+
+#[test]
+fn functions_of_two_floats_take_numbers_and_keep_nulls() {
+    let t = [
+        floats("f", &[Some(0.5), None, Some(-3.0)]),
+        ints("i", DataType::Int32, &[Some(2), Some(1), None]),
+        ints("d", DataType::Date32, &[Some(1), Some(2), Some(3)]),
+        col("s", DataType::Utf8, vec![Val::Str("a".into()), Val::Null, Val::Null]),
+    ];
+    let (got, dtype) = one(c("f").arctan2(c("i")), &t);
+    near(&got, &[Some(0.5f64.atan2(2.0)), None, None]);
+    assert_eq!(dtype, DataType::Float64);
+    let (got, dtype) = one(c("i").arctan2(c("i")), &t);
+    near(&got, &[Some(std::f64::consts::FRAC_PI_4), Some(std::f64::consts::FRAC_PI_4), None]);
+    assert_eq!(dtype, DataType::Float64);
+    let (got, _) = one(c("f").hypot(4), &t);
+    near(&got, &[Some(16.25f64.sqrt()), None, Some(5.0)]);
+    let (got, _) = one(Expr::literal(1).arctan2(c("f")), &t);
+    near(&got, &[Some(1f64.atan2(0.5)), None, Some(1f64.atan2(-3.0))]);
+    let (got, _) = one(c("f").hypot(Scalar::Null), &t);
+    assert_eq!(got, [Val::Null, Val::Null, Val::Null]);
+    for e in [c("d").hypot(2), c("s").arctan2(2), Expr::literal(2).hypot(c("d"))] {
         let got = run(&select(Plan::Scan, vec![e]), &t);
         assert!(matches!(got, Err(Error::TypeMismatch(_))), "{got:?}");
     }

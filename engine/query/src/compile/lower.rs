@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 
 use crate::compile::convert::*;
 use crate::compile::graph::{Graph, Id, Op, Repr};
-use crate::compile::math::transcendental;
+use crate::compile::math::{transcendental, transcendental2};
 use crate::dtype::DataType;
 use crate::error::{Error, Result};
 use crate::expr::{Expr, ExprKind, Node as ExprNode};
@@ -330,6 +330,9 @@ impl Lower<'_> {
         e: &Expr,
     ) -> Result<Typed> {
         use FunctionId as F;
+        if let Some(op) = transcendental2(id) {
+            return self.transcendental2((id, op), a, b, args, e);
+        }
         let compare = match id {
             F::Eq => Compare::Eq,
             F::Ne => Compare::Ne,

@@ -28,6 +28,25 @@ pub(super) fn transcendental(id: FunctionId) -> Option<Math> {
         F::Asinh => Math::Asinh,
         F::Acosh => Math::Acosh,
         F::Atanh => Math::Atanh,
+        F::Sin => Math::Sin,
+        F::Cos => Math::Cos,
+        F::Tan => Math::Tan,
+        F::Asin => Math::Asin,
+        F::Acos => Math::Acos,
+        F::Atan => Math::Atan,
+        F::Cbrt => Math::Cbrt,
+        F::Degrees => Math::Degrees,
+        F::Radians => Math::Radians,
+        _ => return None,
+    })
+}
+
+/// The kernel of a function of two floats, if it is one. Powers have rules of their own.
+pub(super) fn transcendental2(id: FunctionId) -> Option<Math2> {
+    use FunctionId as F;
+    Some(match id {
+        F::Atan2 => Math2::Atan2,
+        F::Hypot => Math2::Hypot,
         _ => return None,
     })
 }
@@ -53,6 +72,41 @@ impl Lower<'_> {
         let v = self.node_of(&a)?;
         let value = self.graph.add(Op::Math(op), p, Repr::Num(p), &[v]);
         Ok(node(a.dtype, value, a.valid))
+    }
+
+    /// A function of two floats, in the common type; integers turn into Float64 before.
+    pub(super) fn transcendental2(
+        &mut self,
+        (id, op): (FunctionId, Math2),
+        a: Typed,
+        b: Typed,
+        args: Args,
+        e: &Expr,
+    ) -> Result<Typed> {
+        if a.dtype.is_temporal() || b.dtype.is_temporal() {
+            return Err(Error::TypeMismatch(format!(
+                "{e}: {} is {} and {} is {}; {} needs numbers",
+                args[0],
+                a.dtype,
+                args[1],
+                b.dtype,
+                symbol(id)
+            )));
+        }
+        let mut common = self.common_number(id, &a, &b, args, e)?;
+        if common == DataType::Null {
+            return Ok(a);
+        }
+        if !common.is_float() {
+            common = DataType::Float64;
+        }
+        let a = self.coerce(a, &common, &args[0])?;
+        let b = self.coerce(b, &common, &args[1])?;
+        let valid = self.graph.both_valid(a.valid, b.valid);
+        let p = prim(&common)?;
+        let (x, y) = (self.node_of(&a)?, self.node_of(&b)?);
+        let value = self.graph.add(Op::Math2(op), p, Repr::Num(p), &[x, y]);
+        Ok(node(common, value, valid))
     }
 
     /// a ** b: integers stay integers where the exponent is a literal of at least 0, else the power
