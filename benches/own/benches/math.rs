@@ -28,7 +28,7 @@ fn values(op: Math) -> Vec<f64> {
         Math::Log | Math::Log2 | Math::Log10 => (0.001, 1000.0),
         Math::Log1p => (-0.9, 100.0),
         Math::Acosh => (1.0, 1000.0),
-        Math::Atanh => (-1.0, 1.0),
+        Math::Atanh | Math::Asin | Math::Acos => (-1.0, 1.0),
         _ => (-20.0, 20.0),
     };
     (0..ROWS).map(|row| low + (high - low) * (row * 7919 % ROWS) as f64 / ROWS as f64).collect()
@@ -50,6 +50,15 @@ fn of_std(op: Math) -> fn(f64) -> f64 {
         Math::Asinh => f64::asinh,
         Math::Acosh => f64::acosh,
         Math::Atanh => f64::atanh,
+        Math::Sin => f64::sin,
+        Math::Cos => f64::cos,
+        Math::Tan => f64::tan,
+        Math::Asin => f64::asin,
+        Math::Acos => f64::acos,
+        Math::Atan => f64::atan,
+        Math::Cbrt => f64::cbrt,
+        Math::Degrees => f64::to_degrees,
+        Math::Radians => f64::to_radians,
     }
 }
 
@@ -86,22 +95,30 @@ fn main() -> Outcome {
     let y: Vec<f64> = (0..ROWS).map(|row| (row * 6007 % ROWS) as f64 / 500.0 - 10.0).collect();
     let narrow = [&x, &y].map(|v| v.iter().map(|v| *v as f32).collect::<Vec<_>>());
     let (mut out, mut narrow_out) = (vec![0f64; ROWS], vec![0f32; ROWS]);
-    let mut group = c.benchmark_group("Pow, 10000 values");
-    group.throughput(Throughput::Elements(ROWS as u64));
-    group.bench_function("f64 std", |bench| {
-        bench.iter(|| out.iter_mut().zip(x.iter().zip(&y)).for_each(|(o, (x, y))| *o = x.powf(*y)));
-    });
-    for level in Level::available() {
-        let kernel = math2(Math2::Pow, Prim::F64, level).ok_or("no such kernel")?;
-        group.bench_function(BenchmarkId::new("f64", format!("{level:?}")), |bench| {
-            bench.iter(|| run(kernel, &mut out, &x, &y));
+    for (op, std) in [
+        (Math2::Pow, f64::powf as fn(f64, f64) -> f64),
+        (Math2::Atan2, f64::atan2),
+        (Math2::Hypot, f64::hypot),
+    ] {
+        let mut group = c.benchmark_group(format!("{op:?}, 10000 values"));
+        group.throughput(Throughput::Elements(ROWS as u64));
+        group.bench_function("f64 std", |bench| {
+            bench.iter(|| {
+                out.iter_mut().zip(x.iter().zip(&y)).for_each(|(o, (x, y))| *o = std(*x, *y));
+            });
         });
-        let kernel = math2(Math2::Pow, Prim::F32, level).ok_or("no such kernel")?;
-        group.bench_function(BenchmarkId::new("f32", format!("{level:?}")), |bench| {
-            bench.iter(|| run(kernel, &mut narrow_out, &narrow[0], &narrow[1]));
-        });
+        for level in Level::available() {
+            let kernel = math2(op, Prim::F64, level).ok_or("no such kernel")?;
+            group.bench_function(BenchmarkId::new("f64", format!("{level:?}")), |bench| {
+                bench.iter(|| run(kernel, &mut out, &x, &y));
+            });
+            let kernel = math2(op, Prim::F32, level).ok_or("no such kernel")?;
+            group.bench_function(BenchmarkId::new("f32", format!("{level:?}")), |bench| {
+                bench.iter(|| run(kernel, &mut narrow_out, &narrow[0], &narrow[1]));
+            });
+        }
+        group.finish();
     }
-    group.finish();
     c.final_summary();
     Ok(())
 }
