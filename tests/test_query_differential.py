@@ -225,6 +225,17 @@ ELEMENTWISE: dict[str, tuple[list[str], Callable[..., pa.Array]]] = {
     "arcsinh": (NUMBERS, transcendental(np.arcsinh)),
     "arccosh": (NUMBERS, transcendental(np.arccosh)),
     "arctanh": (NUMBERS, transcendental(np.arctanh)),
+    "sin": (NUMBERS, transcendental(np.sin)),
+    "cos": (NUMBERS, transcendental(np.cos)),
+    "tan": (NUMBERS, transcendental(np.tan)),
+    "arcsin": (NUMBERS, transcendental(np.arcsin)),
+    "arccos": (NUMBERS, transcendental(np.arccos)),
+    "arctan": (NUMBERS, transcendental(np.arctan)),
+    "arctan2": (NUMBERS, transcendental(np.arctan2)),
+    "degrees": (NUMBERS, transcendental(np.degrees)),
+    "radians": (NUMBERS, transcendental(np.radians)),
+    "cbrt": (NUMBERS, transcendental(np.cbrt)),
+    "hypot": (NUMBERS, transcendental(np.hypot)),
     "pow": (NUMBERS, transcendental(np.power)),
     "floor": (NUMBERS, whole(np.floor)),
     "ceil": (NUMBERS, whole(np.ceil)),
@@ -244,10 +255,14 @@ ELEMENTWISE: dict[str, tuple[list[str], Callable[..., pa.Array]]] = {
     ),
 }
 
+CIRCLE = ["sin", "cos", "tan", "arcsin", "arccos", "arctan", "arctan2", "degrees", "radians"]
+CIRCLE += ["cbrt", "hypot"]
+
 # What is promised, in units in the last place.
 ULPS = {
     **dict.fromkeys(["exp", "exp2", "expm1", "log", "log2", "log10", "log1p"], 2),
     **dict.fromkeys(["sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh"], 2),
+    **dict.fromkeys(CIRCLE, 2),
     "pow": 4,
 }
 
@@ -318,6 +333,24 @@ def test_operators_with_literals_on_either_side(region: ins.Region, method: str,
                 close(got["left"], reference(constant, array))
 
 
+@pytest.mark.parametrize("kind", FLOATS)
+@pytest.mark.parametrize("method", CIRCLE)
+def test_angles_and_roots_of_numbers_of_all_sizes(
+    region: ins.Region, method: str, kind: str
+) -> None:
+    """Any bits at all, quarter turns up to huge ones, and what lies around 1."""
+    rng = np.random.default_rng([len(method), len(kind), 17])
+    bits = rng.integers(0, np.iinfo("uint64").max, 3000, np.uint64, endpoint=True).view(kind)
+    quarters = np.floor(2.0 ** rng.uniform(0, 120, 3000)) * (np.pi / 2)
+    unit = rng.choice([-1.0, 1.0], 3000) * (1 - rng.uniform(0, 1, 3000) ** 8)
+    values = rng.permutation(np.concatenate([bits, quarters.astype(kind), unit.astype(kind)]))
+    arrays = [pa.array(values, mask=rng.random(len(values)) < 0.1).slice(k, 8000) for k in (3, 900)]
+    arrays = arrays[: arity(method)]
+    t = put(region, **dict(zip("ab", arrays, strict=False)))
+    got = t.select(r=apply(method, [col(n) for n in "ab"[: len(arrays)]])).to_arrow()["r"]
+    close(got, ELEMENTWISE[method][1](*arrays), ulps=2)
+
+
 @pytest.mark.parametrize("kind", NUMBERS)
 def test_powers_with_literals_on_either_side(region: ins.Region, kind: str) -> None:
     """An integer to a whole literal is NumPy's integer power, which wraps; all else is a float."""
@@ -331,7 +364,7 @@ def test_powers_with_literals_on_either_side(region: ins.Region, kind: str) -> N
             for value in [0, 1, 2, 3, 7, 10]:
                 constant = pa.array([value] * rows, array.type)
                 got = t.select(
-                    right=col("a") ** value, left=value**col("a"), method=col("a").pow(value)
+                    right=col("a") ** value, left=value ** col("a"), method=col("a").pow(value)
                 ).to_arrow()
                 right = as_integer if kind in INTEGERS else power
                 close(got["right"], right(array, constant), ulps=4)

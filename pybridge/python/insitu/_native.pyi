@@ -438,6 +438,9 @@ class Expr:
     def rem(self, right: _Operand) -> Expr:
         """The remainder, with the divisor's sign; null where an integer is divided by zero."""
 
+    def pow(self, right: _Operand) -> Expr:
+        """The power; an integer, which wraps, of integers and an exponent that is a whole literal of at least 0, else a float."""
+
     def neg(self) -> Expr:
         """The negated value."""
 
@@ -476,6 +479,78 @@ class Expr:
 
     def sqrt(self) -> Expr:
         """The square root; NaN of negative values."""
+
+    def cbrt(self) -> Expr:
+        """The cube root."""
+
+    def hypot(self, right: _Operand) -> Expr:
+        """The hypotenuse, sqrt(left**2 + right**2), without overflow on the way."""
+
+    def exp(self) -> Expr:
+        """The exponential, e to the power of the value."""
+
+    def exp2(self) -> Expr:
+        """2 to the power of the value."""
+
+    def expm1(self) -> Expr:
+        """The exponential less 1, accurate also near 0."""
+
+    def log(self) -> Expr:
+        """The natural logarithm; -inf of 0, NaN of negative values."""
+
+    def log2(self) -> Expr:
+        """The logarithm to base 2; -inf of 0, NaN of negative values."""
+
+    def log10(self) -> Expr:
+        """The logarithm to base 10; -inf of 0, NaN of negative values."""
+
+    def log1p(self) -> Expr:
+        """The natural logarithm of 1 plus the value, accurate also near 0."""
+
+    def sinh(self) -> Expr:
+        """The hyperbolic sine."""
+
+    def cosh(self) -> Expr:
+        """The hyperbolic cosine."""
+
+    def tanh(self) -> Expr:
+        """The hyperbolic tangent."""
+
+    def arcsinh(self) -> Expr:
+        """The inverse hyperbolic sine."""
+
+    def arccosh(self) -> Expr:
+        """The inverse hyperbolic cosine; NaN below 1."""
+
+    def arctanh(self) -> Expr:
+        """The inverse hyperbolic tangent; infinite at -1 and 1, NaN beyond."""
+
+    def sin(self) -> Expr:
+        """The sine of an angle in radians; NaN of infinities."""
+
+    def cos(self) -> Expr:
+        """The cosine of an angle in radians; NaN of infinities."""
+
+    def tan(self) -> Expr:
+        """The tangent of an angle in radians; NaN of infinities."""
+
+    def arcsin(self) -> Expr:
+        """The inverse sine, in radians from -pi/2 to pi/2; NaN outside -1 to 1."""
+
+    def arccos(self) -> Expr:
+        """The inverse cosine, in radians from 0 to pi; NaN outside -1 to 1."""
+
+    def arctan(self) -> Expr:
+        """The inverse tangent, in radians from -pi/2 to pi/2."""
+
+    def arctan2(self, x: _Operand) -> Expr:
+        """The angle of the point (x, y), in radians from -pi to pi."""
+
+    def degrees(self) -> Expr:
+        """An angle in radians, in degrees."""
+
+    def radians(self) -> Expr:
+        """An angle in degrees, in radians."""
 
     def floor(self) -> Expr:
         """Rounded down to a whole number."""
