@@ -1,5 +1,5 @@
-//! Reductions of whole columns: float sums that do not depend on how rows were split, exact integer
-//! sums, extremes.
+//! Reductions of whole columns: float sums, products and variances that do not depend on how rows
+//! were split, exact integer sums and products, extremes.
 //!
 //! Every function takes a bitmap of the rows that count (selected and valid; null: all) with bit 0
 //! for its first row.
@@ -10,8 +10,21 @@ use crate::tile::mem::{load, load_bits};
 use crate::tile::select::blend;
 use std::mem::MaybeUninit;
 
+mod find;
+mod moments;
+mod product;
+mod rank;
 mod sum;
-pub use sum::{BLOCK, LANES, SumF64};
+mod tree;
+pub use find::{first_bit, last_bit, position, raw_bits};
+pub use moments::{Moments, MomentsF64};
+pub use product::{ProductInt, ProductIntFn, product_int};
+pub(crate) use rank::ordered;
+pub use rank::{
+    DIGIT_BITS, Interpolation, Prefix, Quantile, count_digits, gather_ordered, ordered_bits,
+    ordered_to_f64,
+};
+pub use sum::{BLOCK, FoldF64, LANES, Operation, Plus, ProductF64, SumF64, Times};
 
 /// Rows that a masked reduction prepares at a time.
 const PIECE: usize = 1024;

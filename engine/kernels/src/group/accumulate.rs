@@ -5,14 +5,21 @@
 //! rows, the ranges and the lanes, and on nothing else.
 
 use super::{GroupError, bits_or_ones, reserve};
-use crate::prim::{Native, Prim, with_prim};
+use crate::prim::{Native, Prim, with_float, with_prim};
+use crate::reduce::Quantile;
 use crate::tile::TILE_MAX;
 use crate::tile::mem::{load, low_bits, store, store_word};
 use crate::view::Layout;
 use std::any::Any;
 use std::fmt;
 
-/// What is computed per group. All but `Len` skip nulls.
+use moments::Variance;
+use picks::{ArgExtreme, Edge};
+use product::{ProductFloats, ProductInts};
+use ranks::Quantiles;
+use sums::{Mean, SumFloat, SumInt};
+
+/// What is computed per group. All but `Len`, `First` and `Last` skip nulls.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Aggregate {
     /// Rows, nulls included.
@@ -27,6 +34,36 @@ pub enum Aggregate {
     Max,
     /// Mean, of integers from their exact sum; null of nothing.
     Mean,
+    /// Product; 1 of nothing. Integers are exact, see [`SumOverflow`].
+    Product,
+    /// Variance of floats; null of `ddof` values or fewer.
+    Var {
+        /// What is taken from the number of values before dividing by it.
+        ddof: u64,
+    },
+    /// The square root of the variance.
+    Std {
+        /// As for `Var`.
+        ddof: u64,
+    },
+    /// Whether one of some booleans is true; false of nothing.
+    Any,
+    /// Whether all of some booleans are true; true of nothing.
+    All,
+    /// The value of the first row, null if it is.
+    First,
+    /// The value of the last row, null if it is.
+    Last,
+    /// Which of the group's rows, from 0 and nulls counted, has the least value, NaN skipped: the
+    /// first of equal ones; null of nothing.
+    ArgMin,
+    /// The same of the greatest value.
+    ArgMax,
+    /// A quantile, with NaN as the greatest value; null of nothing.
+    Quantile(Quantile),
+    /// How many different values there are, null one of them. No accumulator counts them: that is
+    /// the number of groups that [`super::Keys`] finds with the value as one more key.
+    NUnique,
 }
 
 /// How many accumulators a group has side by side. Several keep a run of equal keys from waiting
@@ -53,18 +90,21 @@ impl Lanes {
     }
 }
 
-/// A sum of integers does not fit its 64 bits.
+/// A sum or product of integers does not fit its 64 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SumOverflow {
     /// The first group concerned.
     pub group: usize,
-    /// Its sum.
-    pub sum: i128,
+    /// Its sum or product; none if it is a product too large to be known.
+    pub sum: Option<i128>,
 }
 
 impl fmt::Display for SumOverflow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the sum {} does not fit 64 bits", self.sum)
+        match self.sum {
+            Some(sum) => write!(f, "the result {sum} does not fit 64 bits"),
+            None => write!(f, "the product does not fit 64 bits"),
+        }
     }
 }
 
@@ -146,10 +186,20 @@ macro_rules! with_lanes {
     };
 }
 
+mod moments;
+mod picks;
+mod product;
+mod ranks;
+mod sums;
+
 /// The state of an aggregate: arrays with `lanes` entries per group.
 trait State: Any + Send + Sync + fmt::Debug {
     /// Room for `slots` entries in all.
     fn resize(&mut self, slots: usize) -> Result<(), GroupError>;
+    /// Room for the rows of one more tile, where rows are kept.
+    fn reserve(&mut self) -> Result<(), GroupError> {
+        Ok(())
+    }
     /// # Safety
     /// As [`Accumulator::update`].
     unsafe fn update(&mut self, tile: &Tile, lanes: usize);
@@ -157,7 +207,7 @@ trait State: Any + Send + Sync + fmt::Debug {
     -> Result<(), GroupError>;
     /// # Safety
     /// As [`Accumulator::finish`]; returns the nulls.
-    unsafe fn finish(&self, groups: usize, lanes: usize, out: &Out) -> Result<usize, SumOverflow>;
+    unsafe fn finish(&self, groups: usize, lanes: usize, out: &Out) -> Result<usize, GroupError>;
     fn as_any(&self) -> &dyn Any;
 }
 
@@ -266,296 +316,13 @@ impl State for Counts {
         merge_with(&mut self.n, &same::<Counts>(other)?.n, mapping, lanes, |m, t| *m += t)
     }
 
-    unsafe fn finish(&self, groups: usize, lanes: usize, out: &Out) -> Result<usize, SumOverflow> {
+    unsafe fn finish(&self, groups: usize, lanes: usize, out: &Out) -> Result<usize, GroupError> {
         for g in 0..groups {
             // SAFETY: g < groups.
             unsafe { out.put(g, self.total(g, lanes) as i64) };
         }
         // SAFETY: by contract.
         Ok(unsafe { out.valid(groups, |_| true) })
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-}
-
-/// Exact sums of integers. Most rows go to 64-bit sums; a bound on what these may hold, kept from
-/// the magnitudes of the tiles, says when they must be emptied into 128-bit ones.
-#[derive(Debug)]
-struct SumInt<T> {
-    fast: Vec<i64>,
-    /// Empty until needed.
-    wide: Vec<i128>,
-    /// No entry of `fast` is further from zero.
-    bound: u128,
-    _type: std::marker::PhantomData<T>,
-}
-
-impl<T: Native> SumInt<T> {
-    fn new() -> Self {
-        SumInt { fast: Vec::new(), wide: Vec::new(), bound: 0, _type: std::marker::PhantomData }
-    }
-
-    /// Bits that hold the magnitude of every value of the tile, masked or not.
-    ///
-    /// # Safety
-    /// The values are readable.
-    unsafe fn bits(tile: &Tile) -> u32 {
-        if T::PRIM.width() < 8 {
-            return 8 * T::PRIM.width() as u32;
-        }
-        let mut any = 0u64;
-        for i in 0..tile.rows {
-            // SAFETY: i < rows.
-            let v = unsafe { tile.value::<T>(i) }.to_bits64();
-            // The complement of a negative number has the same bits but for the sign.
-            any |= if T::PRIM.is_signed() { v ^ ((v as i64 >> 63) as u64) } else { v };
-        }
-        // One more: the magnitude of the least number is that of the greatest plus one.
-        64 - any.leading_zeros() + 1
-    }
-
-    /// Empties the 64-bit sums into the 128-bit ones.
-    fn drain(&mut self) {
-        self.widen();
-        for (wide, fast) in self.wide.iter_mut().zip(&mut self.fast) {
-            *wide += i128::from(*fast);
-            *fast = 0;
-        }
-        self.bound = 0;
-    }
-
-    fn widen(&mut self) {
-        if self.wide.len() < self.fast.len() {
-            self.wide.resize(self.fast.len(), 0);
-        }
-    }
-
-    fn total(&self, g: usize, lanes: usize) -> i128 {
-        let fast: i128 = lanes_of(&self.fast, g, lanes).iter().map(|v| i128::from(*v)).sum();
-        fast + lanes_of(&self.wide, g, lanes).iter().sum::<i128>()
-    }
-
-    #[inline(always)]
-    fn as_i64(v: T) -> i64 {
-        v.to_bits64() as i64
-    }
-}
-
-impl<T: Native> State for SumInt<T> {
-    fn resize(&mut self, slots: usize) -> Result<(), GroupError> {
-        extend(&mut self.fast, slots, 0)?;
-        if self.wide.is_empty() { Ok(()) } else { extend(&mut self.wide, slots, 0) }
-    }
-
-    unsafe fn update(&mut self, tile: &Tile, lanes: usize) {
-        // SAFETY: the values are readable.
-        let bits = unsafe { Self::bits(tile) };
-        let slots = self.fast.len() as u128;
-        // With so many groups that the 64-bit sums would be emptied all the time, do without them.
-        if bits >= 62 || 1u128 << (63 - bits) < 4 * slots.min(1 << 40) {
-            self.widen();
-            let wide = self.wide.as_mut_ptr();
-            with_lanes!(lanes, LANES => {
-                // SAFETY: ids are below the number of groups, for which there is room.
-                unsafe {
-                    tile.each(|i| {
-                        let bits = tile.value::<T>(i).to_bits64();
-                        let v = if T::PRIM.is_signed() {
-                            i128::from(bits as i64)
-                        } else {
-                            i128::from(bits)
-                        };
-                        *wide.add(tile.place::<LANES>(i)) += v;
-                    });
-                }
-            });
-            return;
-        }
-        let more = (tile.rows as u128) << bits;
-        if self.bound + more >= 1 << 63 {
-            self.drain();
-        }
-        self.bound += more;
-        let fast = self.fast.as_mut_ptr();
-        with_lanes!(lanes, LANES => {
-            // SAFETY: ids are below the number of groups, for which there is room.
-            unsafe {
-                tile.each(|i| {
-                    let at = fast.add(tile.place::<LANES>(i));
-                    *at = (*at).wrapping_add(Self::as_i64(tile.value::<T>(i)));
-                });
-            }
-        });
-    }
-
-    fn merge(
-        &mut self,
-        other: &dyn State,
-        mapping: &[u32],
-        lanes: usize,
-    ) -> Result<(), GroupError> {
-        let other = same::<Self>(other)?;
-        if self.bound + other.bound >= 1 << 63 {
-            self.drain();
-        }
-        if self.bound + other.bound >= 1 << 63 {
-            return Err(GroupError::Mismatch); // cannot be: each bound is below 2^63
-        }
-        self.bound += other.bound;
-        merge_with(&mut self.fast, &other.fast, mapping, lanes, |m, t| *m = m.wrapping_add(t))?;
-        if !other.wide.is_empty() {
-            self.widen();
-            merge_with(&mut self.wide, &other.wide, mapping, lanes, |m, t| *m += t)?;
-        }
-        Ok(())
-    }
-
-    unsafe fn finish(&self, groups: usize, lanes: usize, out: &Out) -> Result<usize, SumOverflow> {
-        for g in 0..groups {
-            let sum = self.total(g, lanes);
-            // SAFETY: g < groups.
-            unsafe {
-                if T::PRIM == Prim::U64 {
-                    let v = u64::try_from(sum).map_err(|_| SumOverflow { group: g, sum })?;
-                    out.put(g, v);
-                } else {
-                    let v = i64::try_from(sum).map_err(|_| SumOverflow { group: g, sum })?;
-                    out.put(g, v);
-                }
-            }
-        }
-        // SAFETY: by contract.
-        Ok(unsafe { out.valid(groups, |_| true) })
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-}
-
-/// Sums of floats, in f64.
-#[derive(Debug)]
-struct SumFloat<T> {
-    sums: Vec<f64>,
-    _type: std::marker::PhantomData<T>,
-}
-
-impl<T: Native> SumFloat<T> {
-    fn new() -> Self {
-        SumFloat { sums: Vec::new(), _type: std::marker::PhantomData }
-    }
-
-    fn total(&self, g: usize, lanes: usize) -> f64 {
-        match *lanes_of(&self.sums, g, lanes) {
-            [a, b, c, d] => (a + b) + (c + d),
-            [a] => a,
-            _ => 0.0,
-        }
-    }
-}
-
-impl<T: Native> State for SumFloat<T> {
-    fn resize(&mut self, slots: usize) -> Result<(), GroupError> {
-        extend(&mut self.sums, slots, 0.0)
-    }
-
-    unsafe fn update(&mut self, tile: &Tile, lanes: usize) {
-        let sums = self.sums.as_mut_ptr();
-        with_lanes!(lanes, LANES => {
-            // SAFETY: ids are below the number of groups, for which there is room.
-            unsafe {
-                tile.each(|i| {
-                    let v = f64::from_bits(tile.value::<T>(i).to_bits64());
-                    *sums.add(tile.place::<LANES>(i)) += v;
-                });
-            }
-        });
-    }
-
-    fn merge(
-        &mut self,
-        other: &dyn State,
-        mapping: &[u32],
-        lanes: usize,
-    ) -> Result<(), GroupError> {
-        merge_with(&mut self.sums, &same::<Self>(other)?.sums, mapping, lanes, |m, t| *m += t)
-    }
-
-    unsafe fn finish(&self, groups: usize, lanes: usize, out: &Out) -> Result<usize, SumOverflow> {
-        for g in 0..groups {
-            let sum = self.total(g, lanes);
-            // SAFETY: g < groups.
-            unsafe { if T::PRIM == Prim::F32 { out.put(g, sum as f32) } else { out.put(g, sum) } }
-        }
-        // SAFETY: by contract.
-        Ok(unsafe { out.valid(groups, |_| true) })
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-}
-
-/// A sum and the number of its rows.
-#[derive(Debug)]
-struct Mean<S> {
-    sum: S,
-    counts: Counts,
-}
-
-/// A sum that a mean can be made from.
-trait Total: State {
-    fn as_f64(&self, g: usize, lanes: usize) -> f64;
-}
-
-impl<T: Native> Total for SumInt<T> {
-    fn as_f64(&self, g: usize, lanes: usize) -> f64 {
-        self.total(g, lanes) as f64
-    }
-}
-
-impl<T: Native> Total for SumFloat<T> {
-    fn as_f64(&self, g: usize, lanes: usize) -> f64 {
-        self.total(g, lanes)
-    }
-}
-
-impl<S: Total> State for Mean<S> {
-    fn resize(&mut self, slots: usize) -> Result<(), GroupError> {
-        self.sum.resize(slots)?;
-        self.counts.resize(slots)
-    }
-
-    unsafe fn update(&mut self, tile: &Tile, lanes: usize) {
-        // SAFETY: the contract is passed on.
-        unsafe {
-            self.sum.update(tile, lanes);
-            self.counts.update(tile, lanes);
-        }
-    }
-
-    fn merge(
-        &mut self,
-        other: &dyn State,
-        mapping: &[u32],
-        lanes: usize,
-    ) -> Result<(), GroupError> {
-        let other = same::<Self>(other)?;
-        self.sum.merge(&other.sum, mapping, lanes)?;
-        self.counts.merge(&other.counts, mapping, lanes)
-    }
-
-    unsafe fn finish(&self, groups: usize, lanes: usize, out: &Out) -> Result<usize, SumOverflow> {
-        for g in 0..groups {
-            let n = self.counts.total(g, lanes);
-            let mean = if n == 0 { 0.0 } else { self.sum.as_f64(g, lanes) / n as f64 };
-            // SAFETY: g < groups.
-            unsafe { out.put(g, mean) };
-        }
-        // SAFETY: by contract.
-        Ok(unsafe { out.valid(groups, |g| self.counts.total(g, lanes) != 0) })
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -571,9 +338,15 @@ struct Extreme<T, const MAX: bool> {
     best: Vec<T>,
     /// Integers have no value to spare: which entries are taken? Unused for floats.
     seen: Vec<u8>,
+    /// The result of nothing; none: null.
+    nothing: Option<T>,
 }
 
 impl<T: Native, const MAX: bool> Extreme<T, MAX> {
+    fn new(nothing: Option<T>) -> Self {
+        Extreme { best: Vec::new(), seen: Vec::new(), nothing }
+    }
+
     /// What everything beats.
     fn worst() -> T {
         if T::PRIM.is_float() {
@@ -603,7 +376,7 @@ impl<T: Native, const MAX: bool> Extreme<T, MAX> {
                 best = Some(*v);
             }
         }
-        best
+        best.or(self.nothing)
     }
 }
 
@@ -645,7 +418,7 @@ impl<T: Native, const MAX: bool> State for Extreme<T, MAX> {
         merge_with(&mut self.seen, &other.seen, mapping, lanes, |m, t| *m |= t)
     }
 
-    unsafe fn finish(&self, groups: usize, lanes: usize, out: &Out) -> Result<usize, SumOverflow> {
+    unsafe fn finish(&self, groups: usize, lanes: usize, out: &Out) -> Result<usize, GroupError> {
         for g in 0..groups {
             // SAFETY: g < groups.
             unsafe { out.put(g, self.result(g, lanes).unwrap_or(T::ZERO)) };
@@ -688,33 +461,66 @@ impl Accumulator {
                 _ => (Box::new(SumInt::<T>::new()), Prim::I64),
             }),
             Aggregate::Mean => with_prim!(prim?, T => {
-                let counts = Counts::default();
                 let state: Box<dyn State> = if T::PRIM.is_float() {
-                    Box::new(Mean { sum: SumFloat::<T>::new(), counts })
+                    Box::new(Mean::new(SumFloat::<T>::new()))
                 } else {
-                    Box::new(Mean { sum: SumInt::<T>::new(), counts })
+                    Box::new(Mean::new(SumInt::<T>::new()))
                 };
                 (state, Prim::F64)
             }),
             Aggregate::Min => with_prim!(prim?, T => {
-                (Box::new(Extreme::<T, false> { best: Vec::new(), seen: Vec::new() }), T::PRIM)
+                (Box::new(Extreme::<T, false>::new(None)), T::PRIM)
             }),
             Aggregate::Max => with_prim!(prim?, T => {
-                (Box::new(Extreme::<T, true> { best: Vec::new(), seen: Vec::new() }), T::PRIM)
+                (Box::new(Extreme::<T, true>::new(None)), T::PRIM)
             }),
+            Aggregate::Any | Aggregate::All if input != Layout::Bool => return None,
+            Aggregate::Any => (Box::new(Extreme::<u8, true>::new(Some(0))), Prim::U8),
+            Aggregate::All => (Box::new(Extreme::<u8, false>::new(Some(1))), Prim::U8),
+            Aggregate::Product => with_prim!(prim?, T => match T::PRIM {
+                Prim::F32 | Prim::F64 => (Box::new(ProductFloats::<T>::new()), T::PRIM),
+                Prim::U64 => (Box::new(ProductInts::<T>::new()), Prim::U64),
+                _ => (Box::new(ProductInts::<T>::new()), Prim::I64),
+            }),
+            Aggregate::Var { ddof } => with_float!(prim?, T => {
+                (Box::new(Variance::<T>::new(ddof, false)) as Box<dyn State>, Prim::F64)
+            })?,
+            Aggregate::Std { ddof } => with_float!(prim?, T => {
+                (Box::new(Variance::<T>::new(ddof, true)) as Box<dyn State>, Prim::F64)
+            })?,
+            Aggregate::First => match prim {
+                Some(p) => with_prim!(p, T => (Box::new(Edge::<T, false>::new(false)), T::PRIM)),
+                None => (Box::new(Edge::<u8, false>::new(true)), Prim::U64),
+            },
+            Aggregate::Last => match prim {
+                Some(p) => with_prim!(p, T => (Box::new(Edge::<T, true>::new(false)), T::PRIM)),
+                None => (Box::new(Edge::<u8, true>::new(true)), Prim::U64),
+            },
+            Aggregate::ArgMin => with_prim!(prim?, T => {
+                (Box::new(ArgExtreme::<T, false>::new()), Prim::I64)
+            }),
+            Aggregate::ArgMax => with_prim!(prim?, T => {
+                (Box::new(ArgExtreme::<T, true>::new()), Prim::I64)
+            }),
+            Aggregate::Quantile(q) => with_prim!(prim?, T => {
+                (Box::new(Quantiles::<T>::new(q)), Prim::F64)
+            }),
+            Aggregate::NUnique => return None,
         };
         let bits = input == Layout::Bool;
         Some(Accumulator { state, aggregate, output, bits, lanes, groups: 0 })
     }
 
-    /// The type of the results: I64 for `Len`, `Count` and sums of integers up to 32 bits, of I64
-    /// and of booleans; U64 for sums of U64; F32 and F64 for their sums; F64 for `Mean`; the input
-    /// for `Min` and `Max` (booleans: U8, 0 or 1).
+    /// The type of the results: I64 for `Len`, `Count`, `ArgMin`, `ArgMax`, and sums and products
+    /// of integers up to 32 bits, of I64 and of booleans; U64 for those of U64; F32 and F64 for
+    /// theirs; F64 for `Mean`, `Var`, `Std` and `Quantile`; the input for the others (booleans: U8,
+    /// 0 or 1). `First` and `Last` of any other layout give U64: the global number of the row.
     pub fn output(&self) -> Prim {
         self.output
     }
 
-    /// Makes room for at least `groups` groups; never shrinks.
+    /// Makes room for at least `groups` groups, and for the rows of one more tile where rows are
+    /// kept; never shrinks.
     ///
     /// # Errors
     /// [`GroupError::OutOfMemory`].
@@ -724,7 +530,7 @@ impl Accumulator {
             self.state.resize(slots)?;
             self.groups = groups;
         }
-        Ok(())
+        self.state.reserve()
     }
 
     /// Adds a tile. Rows count if `mask` selects them and `validity` has them (null pointers: all);
@@ -776,7 +582,7 @@ impl Accumulator {
     /// Writes the results of groups 0 to `groups`; returns the number of nulls, whose values are 0.
     ///
     /// # Errors
-    /// [`SumOverflow`] if a sum of integers does not fit.
+    /// [`GroupError::Overflow`] if a sum or product of integers does not fit, or `OutOfMemory`.
     ///
     /// # Safety
     /// `values` is writable for `groups` values of [`Accumulator::output`], `validity` for
@@ -786,7 +592,7 @@ impl Accumulator {
         groups: usize,
         values: *mut u8,
         validity: *mut u8,
-    ) -> Result<usize, SumOverflow> {
+    ) -> Result<usize, GroupError> {
         let out = Out { values, validity };
         // SAFETY: the contract is passed on.
         unsafe { self.state.finish(groups, self.lanes.count(), &out) }

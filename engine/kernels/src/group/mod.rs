@@ -35,6 +35,8 @@ pub enum GroupError {
         /// What it asked for.
         bytes: usize,
     },
+    /// An aggregate of integers does not fit its type.
+    Overflow(SumOverflow),
     /// The inputs are not of the kinds that the table or accumulator was made for, or no key
     /// columns were given: a mistake of the caller, not of the data.
     Mismatch,
@@ -48,6 +50,7 @@ impl fmt::Display for GroupError {
             GroupError::OutOfMemory { bytes } => {
                 write!(f, "no memory for {bytes} bytes of a group table")
             }
+            GroupError::Overflow(e) => e.fmt(f),
             GroupError::Mismatch => write!(f, "keys or aggregates of different kinds"),
         }
     }

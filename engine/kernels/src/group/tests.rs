@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::prim::Native;
+use crate::reduce::{Interpolation, Quantile};
 use crate::strings::tests::{LAYOUTS, Owned, Random};
 use crate::view::Layout;
 use std::collections::HashMap;
@@ -370,7 +371,11 @@ fn finish(a: &Accumulator, groups: usize) -> Result<Vec<Option<u64>>, SumOverflo
     let mut validity = vec![0u64; groups.div_ceil(64)];
     let p = values.as_mut_ptr().cast::<u8>();
     // SAFETY: room for any type, and whole words.
-    let nulls = unsafe { a.finish(groups, p, validity.as_mut_ptr().cast()) }?;
+    let nulls = unsafe { a.finish(groups, p, validity.as_mut_ptr().cast()) };
+    let nulls = nulls.map_err(|e| match e {
+        GroupError::Overflow(e) => e,
+        e => panic!("{e}"),
+    })?;
     let all: Vec<Option<u64>> = (0..groups)
         .map(|g| {
             // SAFETY: g < groups, and values were written as that type.
@@ -427,14 +432,25 @@ impl<T: Native> Values<T> {
     }
 
     fn check(&self, groups: usize) {
-        let all = [
+        let quantile = |q, how| Aggregate::Quantile(Quantile::new(q, how).unwrap());
+        let mut all = vec![
             Aggregate::Len,
             Aggregate::Count,
             Aggregate::Sum,
             Aggregate::Min,
             Aggregate::Max,
             Aggregate::Mean,
+            Aggregate::First,
+            Aggregate::Last,
+            Aggregate::ArgMin,
+            Aggregate::ArgMax,
+            quantile(0.3, Interpolation::Lower),
+            quantile(0.7, Interpolation::Higher),
         ];
+        if T::PRIM.is_float() {
+            all.extend([0, 1, 3].map(|ddof| Aggregate::Var { ddof }));
+            all.push(Aggregate::Std { ddof: 1 });
+        }
         let rows = self.ids.len();
         for agg in all {
             for lanes in [Lanes::One, Lanes::Four] {
@@ -495,6 +511,38 @@ impl<T: Native> Values<T> {
                     .reduce(|a, b| if (b < a) == less && b != a { b } else { a })
                     .map(|v| Naive::Bits(v.to_bits64()))
             }
+            Aggregate::First | Aggregate::Last => {
+                let mut rows = in_group();
+                let row = if agg == Aggregate::First { rows.next() } else { rows.last() };
+                row.filter(|i| self.valid[*i]).map(|i| Naive::Bits(self.values[i].to_bits64()))
+            }
+            Aggregate::ArgMin | Aggregate::ArgMax => {
+                let less = agg == Aggregate::ArgMin;
+                in_group()
+                    .enumerate()
+                    .filter(|(_, i)| self.valid[*i])
+                    .map(|(at, i)| (at, self.values[i]))
+                    .filter(|(_, v)| !v.is_nan())
+                    .reduce(|a, b| if (b.1 < a.1) == less && b.1 != a.1 { b } else { a })
+                    .map(|(at, _)| Naive::Exact(at as i128))
+            }
+            Aggregate::Var { ddof } | Aggregate::Std { ddof } => {
+                let mean = values().map(float).sum::<f64>() / n as f64;
+                let squares: f64 = values().map(|v| (float(v) - mean).powi(2)).sum();
+                let variance = squares / (n as f64 - ddof as f64);
+                let root = matches!(agg, Aggregate::Std { .. });
+                let result = if root { variance.sqrt() } else { variance };
+                (n as u64 > ddof).then_some(Naive::Near(result))
+            }
+            Aggregate::Quantile(q) => {
+                let mut sorted: Vec<f64> = values()
+                    .map(|v| if T::PRIM.is_float() { float(v) } else { exact(v) as f64 })
+                    .collect();
+                sorted.sort_by(|a, b| a.partial_cmp(b).unwrap_or(a.is_nan().cmp(&b.is_nan())));
+                let (rank, _, _) = q.ranks(n as u64)?;
+                Some(Naive::Near(sorted[rank as usize]))
+            }
+            Aggregate::Product | Aggregate::Any | Aggregate::All | Aggregate::NUnique => None,
         }
     }
 
@@ -580,7 +628,10 @@ fn integer_sums_are_exact_on_the_way_and_checked_at_the_end() {
         let a = column.run(Aggregate::Sum, lanes, 0..rows, 1000);
         assert_eq!(finish(&a, 1), Ok(vec![Some(((1i64 << 40) + 6 - 3000) as u64)]));
         let a = column.run(Aggregate::Sum, lanes, 0..3, 1000);
-        assert_eq!(finish(&a, 1), Err(SumOverflow { group: 0, sum: 3 * i128::from(i64::MAX) }));
+        assert_eq!(
+            finish(&a, 1),
+            Err(SumOverflow { group: 0, sum: Some(3 * i128::from(i64::MAX)) })
+        );
     }
     let column = Values {
         ids: vec![0, 1, 0, 1],
@@ -590,7 +641,7 @@ fn integer_sums_are_exact_on_the_way_and_checked_at_the_end() {
     };
     let a = column.run(Aggregate::Sum, Lanes::One, 0..4, 4);
     assert_eq!(finish(&a, 1), Ok(vec![Some(u64::MAX)]));
-    assert_eq!(finish(&a, 2), Err(SumOverflow { group: 1, sum: 1 << 64 }));
+    assert_eq!(finish(&a, 2), Err(SumOverflow { group: 1, sum: Some(1 << 64) }));
 }
 
 #[test]
@@ -603,7 +654,7 @@ fn medium_values_pass_from_narrow_to_wide_sums() {
     let column =
         Values { ids: vec![0; rows], values, valid: vec![true; rows], mask: vec![true; rows] };
     let a = column.run(Aggregate::Sum, Lanes::Four, 0..rows, 1024);
-    assert_eq!(finish(&a, 1), Err(SumOverflow { group: 0, sum: want }));
+    assert_eq!(finish(&a, 1), Err(SumOverflow { group: 0, sum: Some(want) }));
     let a = column.run(Aggregate::Mean, Lanes::Four, 0..rows, 1024);
     assert_eq!(finish(&a, 1), Ok(vec![Some((want as f64 / rows as f64).to_bits())]));
 }
@@ -626,12 +677,71 @@ fn booleans_are_counted_and_compared() {
     assert_eq!(run(Aggregate::Len), [Some(2); 4]);
     assert_eq!(run(Aggregate::Min), [Some(0), Some(1), Some(0), None]);
     assert_eq!(run(Aggregate::Max), [Some(1), Some(1), Some(1), None]);
+    assert_eq!(run(Aggregate::Any), [Some(1), Some(1), Some(1), Some(0)]);
+    assert_eq!(run(Aggregate::All), [Some(0), Some(1), Some(0), Some(1)]);
+    assert_eq!(run(Aggregate::Product), [Some(0), Some(1), Some(0), Some(1)]);
+    assert_eq!(run(Aggregate::First), [Some(1), Some(1), Some(0), None]);
+    assert_eq!(run(Aggregate::Last), [Some(0), Some(1), Some(1), None]);
+    assert_eq!(run(Aggregate::ArgMin), [Some(1), Some(0), Some(0), None]);
+    assert_eq!(run(Aggregate::ArgMax), [Some(0), Some(0), Some(1), None]);
     let mean = |v: f64| Some(v.to_bits());
+    assert_eq!(run(Aggregate::Quantile(Quantile::MEDIAN)), [mean(0.5), mean(1.0), mean(0.5), None]);
     assert_eq!(run(Aggregate::Mean), [mean(0.5), mean(1.0), mean(0.5), None]);
 }
 
 #[test]
-fn strings_have_counts_only() {
+fn products_are_exact_or_say_so() {
+    let product = |values: &[i64], lanes| {
+        let n = values.len();
+        let column = Values {
+            ids: vec![0; n],
+            values: values.to_vec(),
+            valid: vec![true; n],
+            mask: vec![true; n],
+        };
+        finish(&column.run(Aggregate::Product, lanes, 0..n, 1000), 1)
+    };
+    for lanes in [Lanes::One, Lanes::Four] {
+        assert_eq!(product(&[-3, 5, 7, -2, 2, -1], lanes), Ok(vec![Some(-420i64 as u64)]));
+        assert_eq!(product(&[i64::MIN, 1], lanes), Ok(vec![Some(i64::MIN as u64)]));
+        let over = SumOverflow { group: 0, sum: Some(1 << 63) };
+        assert_eq!(product(&[i64::MIN, -1], lanes), Err(over));
+        let over = SumOverflow { group: 0, sum: None };
+        assert_eq!(product(&[i64::MAX; 7], lanes), Err(over));
+        assert_eq!(product(&[i64::MAX, i64::MAX, i64::MIN, 3, 0], lanes), Ok(vec![Some(0)]));
+    }
+    let column = Values {
+        ids: vec![0, 1, 0, 1],
+        values: vec![0.5f64, f64::INFINITY, 3.0, 0.0],
+        valid: vec![true; 4],
+        mask: vec![true; 4],
+    };
+    let a = column.run(Aggregate::Product, Lanes::Four, 0..4, 4);
+    assert_eq!(finish(&a, 2), Ok(vec![Some(1.5f64.to_bits()), Some(f64::NAN.to_bits())]));
+}
+
+#[test]
+fn variances_far_from_zero_keep_their_digits() {
+    // About 1e9 with deviations of 1/8: NumPy's two passes give some 15 digits.
+    let rows = 100_000usize;
+    let mut r = Random(38);
+    let values: Vec<f64> = (0..rows).map(|_| 1e9 + r.below(1 << 20) as f64 / 4096.0).collect();
+    let mean = values.iter().map(|v| v - 1e9).sum::<f64>() / rows as f64;
+    let want = values.iter().map(|v| (v - 1e9 - mean).powi(2)).sum::<f64>() / (rows - 1) as f64;
+    let column =
+        Values { ids: vec![0; rows], values, valid: vec![true; rows], mask: vec![true; rows] };
+    for lanes in [Lanes::One, Lanes::Four] {
+        let a = column.run(Aggregate::Var { ddof: 1 }, lanes, 0..rows, 1000);
+        let got = f64::from_bits(finish(&a, 1).unwrap()[0].unwrap());
+        assert!((got - want).abs() < 1e-12 * want, "{got} {want}");
+    }
+}
+
+#[test]
+fn of_strings_rows_are_counted_and_picked() {
+    let a = Accumulator::new(Aggregate::First, Layout::Utf8, Lanes::One).unwrap();
+    assert_eq!(a.output(), Prim::U64);
+    assert!(Accumulator::new(Aggregate::ArgMin, Layout::Utf8, Lanes::One).is_none());
     assert!(Accumulator::new(Aggregate::Sum, Layout::Utf8, Lanes::One).is_none());
     assert!(Accumulator::new(Aggregate::Count, Layout::Utf8, Lanes::One).is_some());
 }

@@ -1,20 +1,21 @@
-//! The float sum whose bits do not depend on the split of its rows.
+//! Float sums and products whose bits do not depend on the split of their rows.
 //!
-//! Rows are summed in blocks of 256 by *global* row index. Inside a block, row r goes to lane
+//! Rows are added in blocks of 256 by *global* row index. Inside a block, row r goes to lane
 //! r mod 32, and each lane adds its up to eight values in order; the 32 lanes are folded in halves
-//! (0 with 16, 1 with 17, ...; then 0 with 8; ...). Over the blocks stands the binary tree that is
-//! aligned by block index: a node of level k covers 2^k blocks from a multiple of 2^k on, and is
-//! left + right. So the order of additions is a function of row indices alone, whatever the
-//! morsels, the threads or the chunks; and short blocks keep the error that of pairwise summation.
+//! (0 with 16, 1 with 17, ...; then 0 with 8; ...). Over the blocks stands the tree of `tree`. So
+//! the order of additions is a function of row indices alone, whatever the morsels, the threads or
+//! the chunks; and short blocks keep the error that of pairwise summation.
 //!
 //! Rows that do not count are skipped. -0.0 is the neutral element of IEEE addition (x + -0.0 is x
 //! for every x, -0.0 included), so adding -0.0 *is* skipping, bit for bit: absent rows and absent
-//! blocks count as -0.0.
+//! blocks count as -0.0. Products go the same way, with 1.0 as the neutral element.
 
 use crate::level::{Level, V4, leveled};
 use crate::prim::{Native, Prim};
+use crate::reduce::tree::{Joined, Tree};
 use crate::tile::mem::{load, load_run};
 use crate::tile::select::blend;
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 /// Rows per block.
@@ -31,16 +32,79 @@ type PartFn = unsafe fn(
     rows: usize,
 );
 
-/// A sum of f64 or f32 values (these accumulate in f64), or part of one.
+/// The sum of f64 or f32 values (these accumulate in f64), or part of one.
+pub type SumF64 = FoldF64<Plus>;
+
+/// The product of f64 or f32 values (these accumulate in f64), or part of one.
+pub type ProductF64 = FoldF64<Times>;
+
+/// An operation that values are folded by.
+pub trait Operation: sealed::Sealed + Copy + Send + Sync + std::fmt::Debug + 'static {
+    /// The neutral element: folding it in changes no bit.
+    const NEUTRAL: f64;
+    /// Both.
+    fn of(a: f64, b: f64) -> f64;
+    /// The result as it is given out: NaN always the same NaN.
+    fn settled(x: f64) -> f64;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Plus {}
+    impl Sealed for super::Times {}
+}
+
+/// Addition.
+#[derive(Clone, Copy, Debug)]
+pub struct Plus;
+
+impl Operation for Plus {
+    const NEUTRAL: f64 = -0.0;
+    #[inline(always)]
+    fn of(a: f64, b: f64) -> f64 {
+        a + b
+    }
+    fn settled(x: f64) -> f64 {
+        // Zero always +0.0, that of no rows too.
+        if x.is_nan() { f64::NAN } else { x + 0.0 }
+    }
+}
+
+/// Multiplication.
+#[derive(Clone, Copy, Debug)]
+pub struct Times;
+
+impl Operation for Times {
+    const NEUTRAL: f64 = 1.0;
+    #[inline(always)]
+    fn of(a: f64, b: f64) -> f64 {
+        a * b
+    }
+    fn settled(x: f64) -> f64 {
+        if x.is_nan() { f64::NAN } else { x }
+    }
+}
+
+/// A block's value.
+#[derive(Clone, Copy, Debug)]
+struct Value<O>(f64, PhantomData<O>);
+
+impl<O: Operation> Joined for Value<O> {
+    const ABSENT: Self = Value(O::NEUTRAL, PhantomData);
+    fn join(self, right: Self) -> Self {
+        Value(O::of(self.0, right.0), PhantomData)
+    }
+}
+
+/// A sum or product of f64 or f32 values (these accumulate in f64), or part of one.
 ///
 /// Parts of a column may be added to several accumulators in any pattern of whole blocks, and
 /// merged in any order: the bits are those of one accumulator. Rows of *one* block must go to one
 /// accumulator, in ascending order (a block may be split over two chunks of a column, never over
 /// two threads).
 #[derive(Clone, Debug)]
-pub struct SumF64 {
-    /// Complete nodes in ascending order of their blocks; no two are siblings.
-    nodes: Vec<Node>,
+pub struct FoldF64<O> {
+    tree: Tree<Value<O>>,
     /// The block that has begun and has not ended.
     open: Option<u64>,
     lanes: [f64; LANES],
@@ -49,25 +113,16 @@ pub struct SumF64 {
     part_fn: PartFn,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Node {
-    /// First block.
-    start: u64,
-    /// Covers 2^level blocks.
-    level: u32,
-    value: f64,
-}
-
-impl SumF64 {
-    /// The sum of no rows yet. `None` if `p` is not a float type.
-    pub fn new(p: Prim, level: Level) -> Option<SumF64> {
+impl<O: Operation> FoldF64<O> {
+    /// That of no rows yet. `None` if `p` is not a float type.
+    pub fn new(p: Prim, level: Level) -> Option<Self> {
         let (block_fn, part_fn): (BlockFn, PartFn) = match p {
-            Prim::F64 => (block_of::<f64>(level), part_of::<f64>(level)),
-            Prim::F32 => (block_of::<f32>(level), part_of::<f32>(level)),
+            Prim::F64 => (block_of::<f64, O>(level), part_of::<f64, O>(level)),
+            Prim::F32 => (block_of::<f32, O>(level), part_of::<f32, O>(level)),
             _ => return None,
         };
-        let (nodes, lanes) = (Vec::new(), [-0.0; LANES]);
-        Some(SumF64 { nodes, open: None, lanes, width: p.width(), block_fn, part_fn })
+        let (tree, lanes) = (Tree::new(), [O::NEUTRAL; LANES]);
+        Some(FoldF64 { tree, open: None, lanes, width: p.width(), block_fn, part_fn })
     }
 
     /// Adds `rows` rows whose first has the global index `row`. Rows whose bit in `mask` (null:
@@ -94,7 +149,7 @@ impl SumF64 {
                 self.close();
                 // SAFETY: BLOCK values.
                 let value = unsafe { (self.block_fn)(at, &words) };
-                self.push(Node { start: block, level: 0, value });
+                self.tree.add(block, Value(value, PhantomData));
             } else {
                 if self.open != Some(block) {
                     self.close();
@@ -110,89 +165,26 @@ impl SumF64 {
         }
     }
 
-    /// Adds another part of the same sum.
-    pub fn merge(&mut self, mut other: SumF64) {
+    /// Adds another part of the same.
+    pub fn merge(&mut self, mut other: Self) {
         self.close();
         other.close();
-        let later = match (self.nodes.last(), other.nodes.first()) {
-            (Some(last), Some(first)) => last.start < first.start,
-            _ => true,
-        };
-        if later {
-            for node in other.nodes {
-                self.push(node);
-            }
-        } else {
-            let mut all = std::mem::take(&mut self.nodes);
-            all.append(&mut other.nodes);
-            self.rebuild(all);
-        }
+        self.tree.merge(other.tree);
     }
 
-    /// The sum: 0.0 of no rows, NaN always the same NaN, zero always +0.0.
+    /// The result: of no rows 0.0 or 1.0, NaN always the same NaN, a sum of zero always +0.0.
     pub fn finish(mut self) -> f64 {
         self.close();
-        let sum = tree(&self.nodes, u64::BITS);
-        if sum.is_nan() { f64::NAN } else { sum + 0.0 }
+        O::settled(self.tree.value().0)
     }
 
     /// Ends the open block.
     fn close(&mut self) {
         if let Some(block) = self.open.take() {
-            let value = fold(&mut self.lanes);
-            self.lanes = [-0.0; LANES];
-            self.push(Node { start: block, level: 0, value });
+            let value = fold::<O, LANES>(&mut self.lanes);
+            self.lanes = [O::NEUTRAL; LANES];
+            self.tree.add(block, Value(value, PhantomData));
         }
-    }
-
-    fn push(&mut self, mut node: Node) {
-        if self.nodes.last().is_some_and(|last| node.start <= last.start) {
-            let mut all = std::mem::take(&mut self.nodes);
-            all.push(node);
-            return self.rebuild(all);
-        }
-        while let Some(last) = self.nodes.last() {
-            let sibling = last.level == node.level && (last.start ^ node.start) == 1 << node.level;
-            if !sibling {
-                break;
-            }
-            // Ascending: the one there already is the left one.
-            node =
-                Node { start: last.start, level: node.level + 1, value: last.value + node.value };
-            self.nodes.pop();
-        }
-        self.nodes.push(node);
-    }
-
-    fn rebuild(&mut self, mut all: Vec<Node>) {
-        all.sort_by_key(|n| n.start);
-        // A block added twice breaks the contract; keeping both nodes keeps it from looping.
-        for node in all {
-            if self.nodes.last().is_some_and(|last| node.start <= last.start) {
-                self.nodes.push(node);
-            } else {
-                self.push(node);
-            }
-        }
-    }
-}
-
-/// The value of the tree node of `level` that covers all of `nodes`: an absent half is neutral.
-fn tree(nodes: &[Node], level: u32) -> f64 {
-    match nodes {
-        [] => -0.0,
-        [one] => one.value,
-        [first, ..] if level > 0 => {
-            let below = level - 1;
-            let middle = (first.start >> below | 1) << below;
-            // All on one side: `first` is already past the middle.
-            let split =
-                if first.start >= middle { 0 } else { nodes.partition_point(|n| n.start < middle) };
-            let (left, right) = nodes.split_at(split);
-            tree(left, below) + tree(right, below)
-        }
-        // The same block twice.
-        many => many.iter().fold(-0.0, |sum, n| sum + n.value),
     }
 }
 
@@ -201,7 +193,7 @@ fn tree(nodes: &[Node], level: u32) -> f64 {
 /// # Safety
 /// `mask` is readable for `at + rows` bits.
 #[inline]
-unsafe fn load_block(mask: *const u8, at: usize, rows: usize) -> [u64; 4] {
+pub(super) unsafe fn load_block(mask: *const u8, at: usize, rows: usize) -> [u64; 4] {
     let mut words = [0u64; 4];
     for (w, word) in words.iter_mut().enumerate() {
         if 64 * w >= rows {
@@ -217,11 +209,11 @@ unsafe fn load_block(mask: *const u8, at: usize, rows: usize) -> [u64; 4] {
 
 /// Folds the lanes in halves.
 #[inline(always)]
-fn fold(lanes: &mut [f64; LANES]) -> f64 {
-    let mut half = LANES / 2;
+pub(super) fn fold<O: Operation, const N: usize>(lanes: &mut [f64; N]) -> f64 {
+    let mut half = N / 2;
     while half > 0 {
         for j in 0..half {
-            lanes[j] += lanes[j + half];
+            lanes[j] = O::of(lanes[j], lanes[j + half]);
         }
         half /= 2;
     }
@@ -229,20 +221,23 @@ fn fold(lanes: &mut [f64; LANES]) -> f64 {
 }
 
 leveled! {
-    fn block_of<T: Wide>(values: *const u8, mask: &[u64; 4]) -> f64 = block_body
+    fn block_of<T: Wide, O: Operation>(values: *const u8, mask: &[u64; 4]) -> f64 = block_body
 }
 
 #[inline(always)]
-unsafe fn block_body<T: Wide, const L: u8>(values: *const u8, mask: &[u64; 4]) -> f64 {
+unsafe fn block_body<T: Wide, O: Operation, const L: u8>(
+    values: *const u8,
+    mask: &[u64; 4],
+) -> f64 {
     if mask[0] & mask[1] & mask[2] & mask[3] == !0 {
         // SAFETY: BLOCK values.
-        return unsafe { dense::<T>(values) };
+        return unsafe { dense::<T, O>(values) };
     }
     if mask[0] | mask[1] | mask[2] | mask[3] == 0 {
-        return -0.0;
+        return O::NEUTRAL;
     }
     #[cfg(target_arch = "x86_64")]
-    if L == V4 {
+    if L == V4 && O::NEUTRAL == 0.0 {
         // SAFETY: BLOCK values; V4 bodies run only where the CPU has AVX-512.
         return unsafe { T::masked_v4(values, mask) };
     }
@@ -252,16 +247,17 @@ unsafe fn block_body<T: Wide, const L: u8>(values: *const u8, mask: &[u64; 4]) -
     // SAFETY: BLOCK values in the block and the scratch, which the blend fills before it is read;
     // BLOCK bits in the mask.
     unsafe {
-        let (skip, mask) = (T::SKIPS.as_ptr().cast(), mask.as_ptr().cast());
+        let skips = [T::narrow(O::NEUTRAL); 64];
+        let (skip, mask) = (skips.as_ptr().cast(), mask.as_ptr().cast());
         blend::<T>(Level::of(L))(piece, values, skip, 0, mask, BLOCK);
-        dense::<T>(piece)
+        dense::<T, O>(piece)
     }
 }
 
 /// # Safety
 /// `p` is readable for BLOCK values.
 #[inline(always)]
-unsafe fn dense<T: Wide>(p: *const u8) -> f64 {
+pub(super) unsafe fn dense<T: Wide, O: Operation>(p: *const u8) -> f64 {
     // Row by row of lanes, so that memory is read in order: lane by lane, LLVM reads every other
     // line first and the rest after, which the prefetchers of the CPU do not follow.
     let mut lanes = [0.0; LANES];
@@ -272,51 +268,50 @@ unsafe fn dense<T: Wide>(p: *const u8) -> f64 {
     for k in 1..BLOCK / LANES {
         for (j, lane) in lanes.iter_mut().enumerate() {
             // SAFETY: k * LANES + j < BLOCK.
-            *lane += unsafe { load::<T>(p, k * LANES + j) }.wide();
+            *lane = O::of(*lane, unsafe { load::<T>(p, k * LANES + j) }.wide());
         }
     }
-    fold(&mut lanes)
+    fold::<O, LANES>(&mut lanes)
 }
 
 leveled! {
-    fn part_of<T: Wide>(
+    fn part_of<T: Wide, O: Operation>(
         lanes: &mut [f64; LANES], row: usize, values: *const u8, mask: &[u64; 4], rows: usize,
     ) = part_body
 }
 
 /// Adds `rows` rows, the first at `row` of the block, to the lanes.
 #[inline(always)]
-unsafe fn part_body<T: Wide, const L: u8>(
+unsafe fn part_body<T: Wide, O: Operation, const L: u8>(
     lanes: &mut [f64; LANES],
     row: usize,
     values: *const u8,
     mask: &[u64; 4],
     rows: usize,
 ) {
-    // Into a block of its own, the rows that are not there or do not count as -0.0.
-    let mut block = [T::SKIP; BLOCK];
+    // Into a block of its own, the rows that are not there or do not count as neutral.
+    let skips = [T::narrow(O::NEUTRAL); 64];
+    let mut block = [T::narrow(O::NEUTRAL); BLOCK];
     let (row, rows) = (row.min(BLOCK), rows.min(BLOCK - row.min(BLOCK)));
     let mask = mask.map(u64::to_le);
     // SAFETY: `rows` values, which from `row` on lie in the block; BLOCK bits in the mask.
     unsafe {
         let to = block.as_mut_ptr().add(row).cast::<u8>();
-        let (skip, mask) = (T::SKIPS.as_ptr().cast(), mask.as_ptr().cast());
+        let (skip, mask) = (skips.as_ptr().cast(), mask.as_ptr().cast());
         blend::<T>(Level::of(L))(to, values, skip, 0, mask, rows);
     }
     for eighth in block.chunks_exact(LANES) {
         for (lane, x) in lanes.iter_mut().zip(eighth) {
-            *lane += x.wide();
+            *lane = O::of(*lane, x.wide());
         }
     }
 }
 
-/// A float type that sums as f64.
-trait Wide: Native {
-    /// -0.0
-    const SKIP: Self;
-    /// A word's worth of it.
-    const SKIPS: &'static [Self; 64];
+/// A float type that accumulates as f64.
+pub(super) trait Wide: Native {
     fn wide(self) -> f64;
+    /// The nearest value of the type.
+    fn narrow(x: f64) -> Self;
 
     /// The sum of the rows of a block whose bits are set: masked additions straight from memory,
     /// where going through a blended copy costs as much as three comparisons.
@@ -349,27 +344,31 @@ macro_rules! masked_v4 {
                 for (v, sum) in sums.iter().enumerate() {
                     _mm512_storeu_pd(lanes.as_mut_ptr().add(8 * v), *sum);
                 }
-                fold(&mut lanes)
+                fold::<Plus, LANES>(&mut lanes)
             }
         }
     };
 }
 impl Wide for f64 {
-    const SKIP: f64 = -0.0;
-    const SKIPS: &'static [f64; 64] = &[-0.0; 64];
     #[inline(always)]
     fn wide(self) -> f64 {
         self
+    }
+    #[inline(always)]
+    fn narrow(x: f64) -> f64 {
+        x
     }
     #[cfg(target_arch = "x86_64")]
     masked_v4!(|p: *const u8, row: usize| _mm512_loadu_pd(p.cast::<f64>().add(row)));
 }
 impl Wide for f32 {
-    const SKIP: f32 = -0.0;
-    const SKIPS: &'static [f32; 64] = &[-0.0; 64];
     #[inline(always)]
     fn wide(self) -> f64 {
         f64::from(self)
+    }
+    #[inline(always)]
+    fn narrow(x: f64) -> f32 {
+        x as f32
     }
     #[cfg(target_arch = "x86_64")]
     masked_v4!(|p: *const u8, row: usize| _mm512_cvtps_pd(_mm256_loadu_ps(

@@ -1,0 +1,269 @@
+//! Variances whose bits do not depend on the split of their rows, in one pass over memory.
+//!
+//! Each block of 256 rows (by global row index) is read twice while it is in the first-level cache:
+//! for its mean, then for the sums of the deviations from that mean and of their squares. Blocks
+//! are joined by the formula of Chan, Golub and LeVeque (Updating formulae and a pairwise algorithm
+//! for computing sample variances, 1979) in the tree of `tree`. The mean of a part is held as a
+//! rounded one (the pivot) and the sum of the deviations from it, which is small: so the distance of
+//! two means is known to far more digits than either mean has, and the result is as good as that of
+//! two passes over the whole column, however far from zero the values are.
+
+use crate::level::{Level, leveled};
+use crate::prim::Prim;
+use crate::reduce::sum::{BLOCK, Plus, Wide, dense, fold, load_block};
+use crate::reduce::tree::{Joined, Tree};
+use crate::tile::mem::load;
+use crate::tile::select::blend;
+use std::mem::MaybeUninit;
+
+/// Number, mean and squared deviations of some values.
+#[derive(Clone, Copy, Debug)]
+pub struct Moments {
+    n: u64,
+    /// Near the mean.
+    pivot: f64,
+    /// The sum of the deviations from the pivot.
+    sum: f64,
+    /// The sum of their squares.
+    squares: f64,
+}
+
+impl Moments {
+    /// Those of no values.
+    pub const EMPTY: Moments = Moments { n: 0, pivot: 0.0, sum: 0.0, squares: 0.0 };
+
+    /// Adds one value. Whenever the number of values has doubled, the pivot is moved to their mean:
+    /// then the squares about it are at most twice those about the mean, so that no more than a bit
+    /// is lost to cancellation, whatever came first.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, x: f64) {
+        if self.n & self.n.wrapping_sub(1) == 0 {
+            if self.n == 0 {
+                self.pivot = x;
+            } else {
+                *self = self.pivoted(self.n, self.sum / self.n as f64, self.about_mean());
+            }
+        }
+        let d = x - self.pivot;
+        self.n += 1;
+        self.sum += d;
+        self.squares += d * d;
+    }
+
+    /// The same pivot moved by `shift`, to the mean: `n` values with those squares about it.
+    #[inline(always)]
+    fn pivoted(self, n: u64, shift: f64, squares: f64) -> Moments {
+        let pivot = self.pivot + shift;
+        // What rounding the pivot lost.
+        let rest = shift - (pivot - self.pivot);
+        let sum = rest * n as f64;
+        Moments { n, pivot, sum, squares: squares + rest * sum }
+    }
+
+    /// The sum of the squared deviations from the mean.
+    #[inline(always)]
+    fn about_mean(&self) -> f64 {
+        let squares = self.squares - self.sum * (self.sum / self.n as f64);
+        // Rounding must not make it negative; NaN stays.
+        if squares < 0.0 { 0.0 } else { squares }
+    }
+
+    /// Those of both sets of values.
+    pub fn join(self, other: Moments) -> Moments {
+        if self.n == 0 {
+            return other;
+        }
+        if other.n == 0 {
+            return self;
+        }
+        let (a, b) = (self.n as f64, other.n as f64);
+        let (mine, theirs) = (self.sum / a, other.sum / b);
+        let apart = (other.pivot - self.pivot) + (theirs - mine);
+        let share = b / (a + b);
+        let squares = self.about_mean() + other.about_mean() + apart * apart * (a * share);
+        self.pivoted(self.n + other.n, mine + apart * share, squares)
+    }
+
+    /// The number of values.
+    pub fn count(&self) -> u64 {
+        self.n
+    }
+
+    /// The variance: the sum of the squared deviations from the mean by `n - ddof`. None of `ddof`
+    /// values or fewer. Always the same NaN.
+    pub fn variance(&self, ddof: u64) -> Option<f64> {
+        let freedom = self.n.checked_sub(ddof).filter(|n| *n > 0)?;
+        let variance = self.about_mean() / freedom as f64;
+        Some(if variance.is_nan() { f64::NAN } else { variance })
+    }
+}
+
+impl Joined for Moments {
+    const ABSENT: Moments = Moments::EMPTY;
+    fn join(self, right: Moments) -> Moments {
+        Moments::join(self, right)
+    }
+}
+
+/// Lanes of the deviations of a block: two sums of as many fill half the registers of v3.
+const LANES: usize = 16;
+
+type BlockFn = unsafe fn(values: *const u8, mask: &[u64; 4]) -> Moments;
+
+/// The moments of f64 or f32 values (taken as f64), or part of them. To be added to and merged as
+/// [`super::FoldF64`] is.
+#[derive(Clone, Debug)]
+pub struct MomentsF64 {
+    tree: Tree<Moments>,
+    /// The block that has begun and has not ended: its rows, and which of them count.
+    open: Option<u64>,
+    rows: [u64; BLOCK],
+    mask: [u64; 4],
+    width: usize,
+    block_fn: BlockFn,
+}
+
+impl MomentsF64 {
+    /// Those of no rows yet. `None` if `p` is not a float type.
+    pub fn new(p: Prim, level: Level) -> Option<MomentsF64> {
+        let block_fn: BlockFn = match p {
+            Prim::F64 => block_of::<f64>(level),
+            Prim::F32 => block_of::<f32>(level),
+            _ => return None,
+        };
+        let (tree, rows, mask) = (Tree::new(), [0; BLOCK], [0; 4]);
+        Some(MomentsF64 { tree, open: None, rows, mask, width: p.width(), block_fn })
+    }
+
+    /// Adds `rows` rows whose first has the global index `row`. Rows whose bit in `mask` (null:
+    /// none) is clear are skipped. Any number of rows, from any row on; ascending within a block.
+    ///
+    /// # Safety
+    /// `values` is readable for `rows` values of the type, `mask` is null or readable for
+    /// `ceil(rows / 8)` bytes.
+    pub unsafe fn add(&mut self, row: u64, values: *const u8, mask: *const u8, rows: usize) {
+        let mut done = 0;
+        while done < rows {
+            let at = row.wrapping_add(done as u64);
+            let (block, inside) = (at / BLOCK as u64, (at % BLOCK as u64) as usize);
+            let n = (BLOCK - inside).min(rows - done);
+            let words = if mask.is_null() {
+                [!0; 4]
+            } else {
+                // SAFETY: bits done to done + n are within the mask.
+                unsafe { load_block(mask, done, n) }
+            };
+            // SAFETY: rows done to done + n are within the values.
+            let at = unsafe { values.add(done * self.width) };
+            if n == BLOCK {
+                self.close();
+                // SAFETY: BLOCK values.
+                self.tree.add(block, unsafe { (self.block_fn)(at, &words) });
+            } else {
+                if self.open != Some(block) {
+                    self.close();
+                    self.open = Some(block);
+                }
+                // SAFETY: n values, which from `inside` on lie in the block; its rows have room
+                // for values of eight bytes.
+                unsafe {
+                    let to = self.rows.as_mut_ptr().cast::<u8>().add(inside * self.width);
+                    crate::bytes::copy(to, at, n * self.width);
+                }
+                for i in 0..n {
+                    let (to, bit) = (inside + i, words[i / 64] >> (i % 64) & 1);
+                    self.mask[to / 64] |= bit << (to % 64);
+                }
+                if inside + n == BLOCK {
+                    self.close();
+                }
+            }
+            done += n;
+        }
+    }
+
+    /// Adds another part of the same.
+    pub fn merge(&mut self, mut other: MomentsF64) {
+        self.close();
+        other.close();
+        self.tree.merge(other.tree);
+    }
+
+    /// The moments of all rows.
+    pub fn finish(mut self) -> Moments {
+        self.close();
+        self.tree.value()
+    }
+
+    /// Ends the open block.
+    fn close(&mut self) {
+        if let Some(block) = self.open.take() {
+            let mask = std::mem::take(&mut self.mask);
+            // SAFETY: the rows of a whole block; those that were not added are not in the mask.
+            let value = unsafe { (self.block_fn)(self.rows.as_ptr().cast(), &mask) };
+            self.tree.add(block, value);
+        }
+    }
+}
+
+leveled! {
+    fn block_of<T: Wide>(values: *const u8, mask: &[u64; 4]) -> Moments = block_body
+}
+
+#[inline(always)]
+unsafe fn block_body<T: Wide, const L: u8>(values: *const u8, mask: &[u64; 4]) -> Moments {
+    let n: u32 = mask.iter().map(|word| word.count_ones()).sum();
+    if n == 0 {
+        return Moments::EMPTY;
+    }
+    let some = n as usize != BLOCK;
+    let mut scratch = MaybeUninit::<[T; BLOCK]>::uninit();
+    let piece = scratch.as_mut_ptr().cast::<u8>();
+    let bits = mask.map(u64::to_le);
+    let blend = blend::<T>(Level::of(L));
+    let skip = |x: T| {
+        let other = [x; 64];
+        // SAFETY: BLOCK values in the block and the scratch, BLOCK bits in the mask, and the 64
+        // values of which each word's rows take one.
+        unsafe { blend(piece, values, other.as_ptr().cast(), 0, bits.as_ptr().cast(), BLOCK) };
+    };
+    let mut at = values;
+    if some {
+        skip(T::narrow(-0.0));
+        at = piece;
+    }
+    // SAFETY: BLOCK values; the scratch was filled.
+    let sum = unsafe { dense::<T, Plus>(at) };
+    let mut mean = sum / f64::from(n);
+    if !mean.is_finite() {
+        // SAFETY: as above.
+        mean = unsafe { shares::<T>(at, f64::from(n)) };
+    }
+    // Rows that do not count are to be the pivot, so it is a value of the type.
+    let pivot = T::narrow(mean);
+    if some {
+        skip(pivot);
+    }
+    let pivot = pivot.wide();
+    let (mut sums, mut squares) = ([0.0; LANES], [0.0; LANES]);
+    for k in 0..BLOCK / LANES {
+        for (j, (sum, square)) in sums.iter_mut().zip(&mut squares).enumerate() {
+            // SAFETY: k * LANES + j < BLOCK.
+            let d = unsafe { load::<T>(at, k * LANES + j) }.wide() - pivot;
+            *sum += d;
+            *square += d * d;
+        }
+    }
+    let (sum, squares) = (fold::<Plus, LANES>(&mut sums), fold::<Plus, LANES>(&mut squares));
+    Moments { n: u64::from(n), pivot, sum, squares }
+}
+
+/// The mean of values whose sum is beyond the type, or of which some are not finite.
+///
+/// # Safety
+/// `p` is readable for BLOCK values.
+#[inline(never)]
+unsafe fn shares<T: Wide>(p: *const u8, n: f64) -> f64 {
+    // SAFETY: i < BLOCK.
+    (0..BLOCK).map(|i| unsafe { load::<T>(p, i) }.wide() / n).sum()
+}
