@@ -291,22 +291,32 @@ impl Expr {
     }
 }
 
+/// An option that is a word.
+type Text<'a> = &'a str;
+
 macro_rules! methods {
-    ($($id:ident $method:ident $name:literal ($($arg:ident),*) $kind:ident $rule:ident $nulls:ident $failure:ident $doc:literal;)*) => {
+    ($($id:ident $method:ident $name:literal $args:tt $kind:ident $rule:ident $nulls:ident $failure:ident $doc:literal;)*) => {
         /// One method per function of the table.
         #[allow(clippy::should_implement_trait)]
         impl Expr {
-            $(method! { $id $method ($($arg),*) $doc })*
+            $(method! { $kind $id $method $args $doc })*
         }
     };
 }
 
 macro_rules! method {
-    ($id:ident $method:ident () $doc:literal) => {};
-    ($id:ident $method:ident ($receiver:ident $(, $arg:ident)*) $doc:literal) => {
+    ($kind:ident $id:ident $method:ident () $doc:literal) => {};
+    ($kind:ident $id:ident $method:ident (
+        $receiver:ident $(, $arg:ident)* $(; $($option:ident : $t:ident = $default:tt),+)?
+    ) $doc:literal) => {
         #[doc = $doc]
-        pub fn $method(&self $(, $arg: impl Into<Expr>)*) -> Expr {
-            Expr::of(FunctionId::$id, vec![self.clone() $(, $arg.into())*])
+        pub fn $method(
+            &self $(, $arg: impl Into<Expr>)* $($(, $option: $t)+)?
+        ) -> Expr {
+            Expr::of(
+                FunctionId::$id,
+                vec![self.clone() $(, $arg.into())* $($(, $option.into())+)?],
+            )
         }
     };
 }

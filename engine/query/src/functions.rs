@@ -3,6 +3,8 @@
 //!
 //! Each row: `Id method "wire name" (arguments) Kind TypeRule NullRule Failure "documentation"`.
 //! The first argument is the receiver of the method; a row without arguments is a free function.
+//! After a semicolon come the options: plain values with defaults, `(value; decimals: i64 = 0)`.
+//! Further arguments of aggregates are literals.
 
 use std::fmt;
 
@@ -51,6 +53,12 @@ pub enum TypeRule {
     Ordered,
     /// Int64 from any type.
     Count,
+    /// As `Sum`, but not of durations.
+    Product,
+    /// Bool from booleans.
+    AllBool,
+    /// The argument's own type, whatever it is.
+    Same,
 }
 
 /// What a null argument does.
@@ -70,6 +78,10 @@ pub enum NullRule {
     SkipToZero,
     /// Aggregates skip nulls, and nothing gives null.
     SkipToNull,
+    /// Aggregates skip nulls, and nothing gives one (true).
+    SkipToOne,
+    /// Aggregates take nulls as they are, and nothing gives null.
+    Take,
 }
 
 /// Whether a function can fail on a row.
@@ -92,8 +104,10 @@ pub struct Function {
     pub method: &'static str,
     /// The name on the wire.
     pub name: &'static str,
-    /// The arguments' names, the receiver first.
+    /// The arguments' names, the receiver first, options last.
     pub args: &'static [&'static str],
+    /// Of the options the Rust type and the default, as written in the table.
+    pub options: &'static [(&'static str, &'static str)],
     /// How it is written.
     pub kind: FunctionKind,
     /// How it is typed.
@@ -171,13 +185,38 @@ macro_rules! function_table {
             Min min "min" (value) Aggregate Ordered SkipToNull Never "The smallest value, NaN and null left out; null of nothing.";
             Max max "max" (value) Aggregate Ordered SkipToNull Never "The largest value, NaN and null left out; null of nothing.";
             Count count "count" (value) Aggregate Count SkipToZero Never "The number of values that are not null.";
+            Product product "product" (value) Aggregate Product SkipToOne Overflow "The product of the values that are not null; 1 of nothing.";
+            Var var "var" (value; ddof: i64 = 1) Aggregate Mean SkipToNull Never "The variance of the values that are not null: their squared deviations from the mean by their number less ddof; null of ddof values or fewer.";
+            Std std "std" (value; ddof: i64 = 1) Aggregate Mean SkipToNull Never "The standard deviation, the square root of the variance; null of ddof values or fewer.";
+            Any any "any" (value) Aggregate AllBool SkipToZero Never "Whether any value is true, null left out; false of nothing.";
+            All all "all" (value) Aggregate AllBool SkipToOne Never "Whether all values are true, null left out; true of nothing.";
+            First first "first" (value) Aggregate Same Take Never "The value in the first row, null if that is null; null of nothing.";
+            Last last "last" (value) Aggregate Same Take Never "The value in the last row, null if that is null; null of nothing.";
+            ArgMin arg_min "arg_min" (value) Aggregate Count SkipToNull Never "The row of the smallest value, from 0, the first of equal ones; NaN and null are rows too, but never it; null of nothing.";
+            ArgMax arg_max "arg_max" (value) Aggregate Count SkipToNull Never "The row of the largest value, from 0, the first of equal ones; NaN and null are rows too, but never it; null of nothing.";
+            NUnique n_unique "n_unique" (value) Aggregate Count Take Never "The number of different values; null is one, and NaN is one.";
+            Median median "median" (value) Aggregate Mean SkipToNull Never "The middle value, or the mean of the two in the middle, null left out, NaN the largest; null of nothing.";
+            Quantile quantile "quantile" (value, q; interpolation: Text = "linear") Aggregate Mean SkipToNull Never "The value at the share q (0 to 1) of the sorted ones, null left out, NaN the largest; between two values by interpolation: linear, nearest, lower, higher or midpoint; null of nothing.";
             Len len "len" () Aggregate Count SkipToZero Never "The number of rows.";
         }
     };
 }
 
+/// The names of a row's arguments, and its options.
+macro_rules! arguments {
+    (($($arg:ident),* $(; $($option:ident : $t:ident = $default:tt),+)?)) => {
+        &[$(stringify!($arg),)* $($(stringify!($option),)+)?]
+    };
+}
+
+macro_rules! options {
+    (($($arg:ident),* $(; $($option:ident : $t:ident = $default:tt),+)?)) => {
+        &[$($((stringify!($t), stringify!($default)),)+)?]
+    };
+}
+
 macro_rules! table {
-    ($($id:ident $method:ident $name:literal ($($arg:ident),*) $kind:ident $rule:ident $nulls:ident $failure:ident $doc:literal;)*) => {
+    ($($id:ident $method:ident $name:literal $args:tt $kind:ident $rule:ident $nulls:ident $failure:ident $doc:literal;)*) => {
         /// The functions, by number. The order is that of the table.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
@@ -202,7 +241,8 @@ macro_rules! table {
                 id: FunctionId::$id,
                 method: stringify!($method),
                 name: $name,
-                args: &[$(stringify!($arg)),*],
+                args: arguments!($args),
+                options: options!($args),
                 kind: FunctionKind::$kind,
                 rule: TypeRule::$rule,
                 nulls: NullRule::$nulls,

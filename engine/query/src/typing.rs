@@ -177,6 +177,11 @@ pub(crate) fn sum_type(t: &DataType) -> Option<DataType> {
     })
 }
 
+/// The type of a product.
+pub(crate) fn product_type(t: &DataType) -> Option<DataType> {
+    if matches!(t, DataType::Duration(_)) { None } else { sum_type(t) }
+}
+
 /// The finer of two units.
 pub(crate) fn finer(a: TimeUnit, b: TimeUnit) -> TimeUnit {
     a.max(b)

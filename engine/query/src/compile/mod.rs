@@ -1,6 +1,7 @@
 //! The compiler: a plan becomes stages, their expressions a graph of kernel calls, the graph a
 //! flat tile program.
 
+mod aggs;
 pub(crate) mod assign;
 mod builder;
 mod cast;

@@ -14,10 +14,9 @@ use crate::compile::stage::{Agg, Input, Kind, Options, OutColumn, Stage, What};
 use crate::dtype::DataType;
 use crate::error::{Error, Result};
 use crate::expr::{Expr, ExprKind};
-use crate::functions::FunctionId;
+use crate::functions::{FunctionId, NullRule};
 use crate::plan::{MAX_STEPS, Plan};
 use crate::schema::Schema;
-use crate::typing::sum_type;
 
 /// Cuts a plan into stages; the last one gives the result.
 pub(crate) fn build(plan: &Plan, schema: &Schema, options: &Options<'_>) -> Result<Vec<Stage>> {
@@ -248,44 +247,7 @@ impl<'a> Planner<'a> {
         let mut aggs = Vec::with_capacity(split.calls.len());
         for (call, _) in &split.calls {
             let ExprKind::Call(f, args) = call.kind() else { continue };
-            let mut arg = match args.first() {
-                Some(a) => Some(self.lower(b, a)?),
-                None => None,
-            };
-            if let Some(a) = arg.as_mut().filter(|a| a.dtype == DataType::Null) {
-                // A column of nulls has no bitmap that says so.
-                a.valid = Some(b.graph.boolean(false));
-            }
-            let t = arg.as_ref().map_or(DataType::Int64, |a| a.dtype.clone());
-            let wrong = || {
-                Error::TypeMismatch(format!(
-                    "{call}: {} is {t}, which has no {}; it needs {}",
-                    args.first().map(Expr::to_string).unwrap_or_default(),
-                    f.name,
-                    if f.id == FunctionId::Mean { "numbers" } else { "numbers or times" }
-                ))
-            };
-            let dtype = match f.id {
-                FunctionId::Sum => sum_type(&t).ok_or_else(wrong)?,
-                FunctionId::Mean => match t {
-                    DataType::Bool => DataType::Float64,
-                    _ if t.is_numeric() => DataType::Float64,
-                    _ => return Err(wrong()),
-                },
-                FunctionId::Min | FunctionId::Max => match t {
-                    DataType::Bool => t.clone(),
-                    _ if t.is_numeric() || t.is_temporal() => t.clone(),
-                    _ if t.is_string() => {
-                        return Err(Error::Unsupported(format!(
-                            "{call}: {} of strings is not implemented yet",
-                            f.name
-                        )));
-                    }
-                    _ => return Err(wrong()),
-                },
-                _ => DataType::Int64,
-            };
-            aggs.push(Agg { function: f.id, arg, dtype, text: call.to_string() });
+            aggs.push(self.agg(b, call, f, args)?);
         }
         Ok(aggs)
     }
@@ -510,7 +472,11 @@ fn agg_outputs(aggs: &[Agg], split: &Split) -> Vec<OutColumn> {
         .map(|(i, (a, (_, name)))| OutColumn {
             name: name.clone(),
             dtype: a.dtype.clone(),
-            nullable: matches!(a.function, FunctionId::Mean | FunctionId::Min | FunctionId::Max),
+            nullable: match a.function.function().nulls {
+                NullRule::SkipToNull => true,
+                NullRule::Take => a.function != FunctionId::NUnique,
+                _ => false,
+            },
             what: What::Agg(i),
             nodes: None,
         })

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use insitu_kernels::group::Aggregate;
+
 use crate::compile::graph::{Graph, Id, Op};
 use crate::compile::lower::{Check, Named, SetRows, Text, Typed, Value};
 use crate::compile::program::Action;
@@ -23,6 +25,8 @@ pub(crate) enum Input {
 #[derive(Clone, Debug)]
 pub(crate) struct Agg {
     pub(crate) function: FunctionId,
+    /// The same with its settings.
+    pub(crate) aggregate: Aggregate,
     /// What is aggregated; none for `len`.
     pub(crate) arg: Option<Typed>,
     pub(crate) dtype: DataType,

@@ -5,19 +5,17 @@
 
 use std::sync::OnceLock;
 
-use insitu_kernels::group::{
-    Accumulator, Aggregate, GroupError, KeyDst, KeyInput, KeyKind, Keys, Lanes,
-};
-use insitu_kernels::level::Level;
+use insitu_kernels::group::{Accumulator, Aggregate, GroupError, KeyDst, Keys, Lanes};
 use insitu_kernels::prim::Prim;
 use insitu_kernels::tile::{TILE_MAX, prim_to_bool};
 use insitu_kernels::view::Layout;
 
-use crate::compile::graph::{Id, Op, Repr};
-use crate::compile::lower::{Named, Value};
+use crate::compile::graph::{Id, Repr};
+use crate::compile::lower::{Named, Typed, Value};
 use crate::compile::stage::{Agg, Stage, What};
 use crate::dtype::DataType;
 use crate::error::{Error, Result};
+use crate::exec::keys::{Ids, Numbering};
 use crate::exec::map::frame;
 use crate::exec::output::{Buffer, Column, Rows, finish, finish_validity};
 use crate::exec::reduce::{Places, overflow, place, places, repr_of};
@@ -25,7 +23,7 @@ use crate::exec::run::{Job, MORSEL, columns, lost};
 use crate::exec::sort::gather;
 use crate::exec::tile::{Failed, Frame, Worker};
 use crate::functions::FunctionId;
-use crate::memory::NewColumn;
+use crate::memory::{Memory, NewColumn};
 
 /// Tiles that are sampled to estimate the number of groups.
 const SAMPLE_TILES: usize = 16;
@@ -45,7 +43,17 @@ pub(crate) fn roots(keys: &[Named], aggs: &[Agg]) -> (Vec<Id>, Vec<Places>, Vec<
 /// The groups of a range of rows.
 struct Part {
     keys: Keys,
-    accumulators: Vec<Accumulator>,
+    states: Vec<State>,
+}
+
+/// An aggregate of the groups of a range of rows.
+enum State {
+    Accumulated(Accumulator),
+    /// Different values: each with the number of its group.
+    Unique {
+        keys: Keys,
+        groups: Vec<u32>,
+    },
 }
 
 struct Plan<'a> {
@@ -53,9 +61,10 @@ struct Plan<'a> {
     frame: &'a Frame<'a>,
     keys: &'a [Named],
     aggs: &'a [Agg],
-    key_places: Vec<Places>,
     arg_places: Vec<Places>,
-    kinds: Vec<KeyKind>,
+    numbering: Numbering<'a>,
+    /// Of the aggregates that count different values: the keys, and the value as one more.
+    uniques: Vec<Option<Numbering<'a>>>,
     lanes: Lanes,
 }
 
@@ -64,9 +73,22 @@ pub(crate) fn run<'a>(job: &Job<'_, 'a>, keys: &[Named], aggs: &[Agg]) -> Result
     let rows = job.source.rows;
     let frame = frame(job, program, &[]);
     let (_, key_places, arg_places) = roots(keys, aggs);
-    let kinds: Vec<KeyKind> = keys.iter().map(|k| kind(job, k)).collect();
-    let mut plan =
-        Plan { stage, frame: &frame, keys, aggs, key_places, arg_places, kinds, lanes: Lanes::One };
+    let names: Vec<&str> = keys.iter().map(|k| &*k.name).collect();
+    let typed: Vec<&Typed> = keys.iter().map(|k| &k.typed).collect();
+    let uniques = aggs
+        .iter()
+        .zip(&arg_places)
+        .map(|(a, place)| {
+            let arg = a.arg.as_ref().filter(|_| a.aggregate == Aggregate::NUnique)?;
+            let typed = typed.iter().copied().chain([arg]).collect();
+            let places = key_places.iter().copied().chain([*place]).collect();
+            Some(Numbering::new(job, &frame, typed, places, a.text.clone()))
+        })
+        .collect();
+    let what = format!("group_by {}", names.join(", "));
+    let numbering = Numbering::new(job, &frame, typed, key_places, what);
+    let lanes = Lanes::One;
+    let mut plan = Plan { stage, frame: &frame, keys, aggs, arg_places, numbering, uniques, lanes };
     let mut ranges = 1;
     if rows > 2 * MORSEL {
         let estimate = plan.estimate(rows)?;
@@ -99,79 +121,73 @@ pub(crate) fn run<'a>(job: &Job<'_, 'a>, keys: &[Named], aggs: &[Agg]) -> Result
         None => plan.empty(0)?,
     };
     for part in parts {
-        let mapping = total.keys.merge(&part.keys).map_err(|e| plan.error(e))?;
-        for (a, b) in total.accumulators.iter_mut().zip(&part.accumulators) {
-            a.merge(b, &mapping).map_err(|e| plan.error(e))?;
-        }
+        plan.merge(&mut total, &part).map_err(|e| plan.numbering.error(e))?;
     }
     let groups = total.keys.groups();
     let columns = columns(stage, |_, what| match what {
         What::Key(i) => plan.key_column(job, &total.keys, *i, groups).map(Column::New),
         What::Agg(i) => {
-            let (a, agg) = (total.accumulators.get(*i), aggs.get(*i));
-            let (Some(a), Some(agg)) = (a, agg) else { return Err(lost()) };
-            agg_column(job, a, agg, groups, program.level).map(Column::New)
+            let (state, agg) = (total.states.get(*i), aggs.get(*i));
+            let (Some(state), Some(agg)) = (state, agg) else { return Err(lost()) };
+            plan.agg_column(job, state, agg, groups).map(Column::New)
         }
         _ => Err(lost()),
     })?;
     Ok(Rows { rows: groups, columns })
 }
 
-/// What the table of a key column is made for.
-fn kind(job: &Job<'_, '_>, key: &Named) -> KeyKind {
-    let t = &key.typed;
-    let Value::Node(v) = t.value else { return KeyKind::Str };
-    let node = job.compiled.stage.graph.node(v);
-    match node.repr {
-        Repr::Bits => KeyKind::Bool,
-        Repr::Num(prim) => {
-            let stats = match node.op {
-                Op::Values(c) => job.source.columns.get(c as usize).and_then(|c| c.stats),
-                _ => None,
-            };
-            // 64-bit unsigned statistics may have wrapped.
-            let range = stats
-                .filter(|_| prim.is_integer() && prim != Prim::U64)
-                .and_then(|s| Some((i128::from(s.min?), i128::from(s.max?))));
-            KeyKind::Prim { prim, range }
-        }
-    }
-}
-
 impl Plan<'_> {
-    fn error(&self, e: GroupError) -> Error {
-        match e {
-            GroupError::TooManyGroups => Error::LimitExceeded(format!("group_by: {e}")),
-            GroupError::OutOfMemory { bytes } => Error::OutOfMemory { bytes },
-            GroupError::Corrupt(c) => {
-                let names: Vec<&str> = self.keys.iter().map(|k| &*k.name).collect();
-                Error::InvalidData(format!("group_by {}: {c}", names.join(", ")))
-            }
-            _ => Error::Unsupported(format!("group_by: {e}")),
-        }
-    }
-
     fn empty(&self, rows: usize) -> Result<Part> {
-        let accumulators: Result<Vec<Accumulator>> = self
+        let states: Result<Vec<State>> = self
             .aggs
             .iter()
-            .map(|a| {
+            .zip(&self.uniques)
+            .map(|(a, unique)| {
+                if let Some(n) = unique {
+                    let keys = Keys::new(&n.kinds, rows as u64);
+                    return Ok(State::Unique { keys, groups: Vec::new() });
+                }
                 let layout = match repr_of(&self.stage.graph, a) {
                     Some(Repr::Num(p)) => Layout::Prim(p),
                     Some(Repr::Bits) => Layout::Bool,
                     None => Layout::Opaque,
                 };
-                Accumulator::new(aggregate(a.function)?, layout, self.lanes).ok_or_else(|| {
+                let made = Accumulator::new(a.aggregate, layout, self.lanes);
+                made.map(State::Accumulated).ok_or_else(|| {
                     Error::Unsupported(format!("{}: not implemented per group", a.text))
                 })
             })
             .collect();
-        Ok(Part { keys: Keys::new(&self.kinds, rows as u64), accumulators: accumulators? })
+        Ok(Part { keys: Keys::new(&self.numbering.kinds, rows as u64), states: states? })
+    }
+
+    /// Adds the groups of the next range.
+    fn merge(&self, total: &mut Part, part: &Part) -> Result<(), GroupError> {
+        let mapping = total.keys.merge(&part.keys)?;
+        for (mine, theirs) in total.states.iter_mut().zip(&part.states) {
+            match (mine, theirs) {
+                (State::Accumulated(a), State::Accumulated(b)) => a.merge(b, &mapping)?,
+                (
+                    State::Unique { keys, groups },
+                    State::Unique { keys: other, groups: their_groups },
+                ) => {
+                    let pairs = keys.merge(other)?;
+                    resize(groups, keys.groups())?;
+                    for (pair, group) in pairs.iter().zip(their_groups) {
+                        let to = groups.get_mut(*pair as usize);
+                        let group = mapping.get(*group as usize);
+                        *to.ok_or(GroupError::Mismatch)? = *group.ok_or(GroupError::Mismatch)?;
+                    }
+                }
+                _ => return Err(GroupError::Mismatch),
+            }
+        }
+        Ok(())
     }
 
     /// An estimate of the number of groups: a function of the rows alone.
     fn estimate(&self, rows: usize) -> Result<u64> {
-        let mut keys = Keys::new(&self.kinds, rows as u64);
+        let mut keys = Keys::new(&self.numbering.kinds, rows as u64);
         let mut worker = Worker::new(self.frame)?;
         let mut ids = Ids([0; TILE_MAX]);
         let step = (rows / SAMPLE_TILES) & !63;
@@ -180,7 +196,8 @@ impl Plan<'_> {
             let tile = self.frame.program.tile_rows.min(256);
             // A row that fails here fails again in its turn, if no earlier one does.
             if worker.run(i * step, tile).unwrap_or(false) {
-                self.number(&worker, &mut keys, i * step, tile, &mut ids).map_err(|f| f.error)?;
+                let numbered = self.numbering.number(&worker, &mut keys, i * step, tile, &mut ids);
+                numbered.map_err(|f| f.error)?;
                 seen += tile;
             }
         }
@@ -189,121 +206,34 @@ impl Plan<'_> {
         Ok(if found * 2 > seen { (rows / 2) as u64 } else { found as u64 })
     }
 
-    /// Group numbers of a tile.
-    fn number(
-        &self,
-        worker: &Worker<'_>,
-        keys: &mut Keys,
-        row: usize,
-        rows: usize,
-        ids: &mut Ids,
-    ) -> Result<(), Failed> {
-        let source = self.frame.source;
-        let mut done = 0;
-        // String keys are read chunk by chunk.
-        while done < rows {
-            let mut n = rows - done;
-            let mut views = Vec::new();
-            for key in self.keys {
-                if let Value::Column(c) = key.typed.value {
-                    let column = source.columns.get(c as usize);
-                    let found = column.and_then(|c| {
-                        c.locate(row + done + source.offset, &mut 0).map(|(v, at)| (*v, at))
-                    });
-                    let Some((view, at)) = found else {
-                        return Err(Failed::at(row, lost()));
-                    };
-                    n = n.min(view.len - at);
-                    views.push((view, at));
-                }
-            }
-            let mut masks = Vec::with_capacity(self.keys.len() + 1);
-            for p in &self.key_places {
-                masks.push(p.valid.map_or(std::ptr::null(), |r| worker.root(r)));
-            }
-            masks.push(worker.mask());
-            // A tile of two chunks: bitmaps are moved to the piece's first bit.
-            let mut moved = Vec::new();
-            if done > 0 || n < rows {
-                for m in &mut masks {
-                    if !m.is_null() {
-                        let mut bits = Box::new([0u64; TILE_MAX / 64]);
-                        // SAFETY: the bitmap holds the tile's rows.
-                        unsafe {
-                            insitu_kernels::copy::copy_bits(self.frame.program.level)(
-                                bits.as_mut_ptr().cast(),
-                                *m,
-                                done,
-                                n,
-                            );
-                        }
-                        *m = bits.as_ptr().cast();
-                        moved.push(bits);
-                    }
-                }
-            }
-            let mask = masks.last().copied().unwrap_or(std::ptr::null());
-            let mut strings = views.iter();
-            let mut bools = Vec::new();
-            let mut inputs = Vec::with_capacity(self.keys.len());
-            for ((k, kind), p) in self.kinds.iter().enumerate().zip(&self.key_places) {
-                let validity = masks.get(k).copied().unwrap_or(std::ptr::null());
-                let value = p.value.map_or(std::ptr::null(), |r| worker.root(r));
-                inputs.push(match kind {
-                    KeyKind::Prim { prim, .. } => KeyInput::Prim {
-                        // SAFETY: the root holds the tile's rows.
-                        values: unsafe { value.add(done * prim.width()) },
-                        validity,
-                    },
-                    KeyKind::Bool => {
-                        let mut bits = Box::new([0u64; TILE_MAX / 64]);
-                        // SAFETY: the root holds the tile's bits.
-                        unsafe {
-                            insitu_kernels::copy::copy_bits(self.frame.program.level)(
-                                bits.as_mut_ptr().cast(),
-                                value,
-                                done,
-                                n,
-                            );
-                        }
-                        let bits_at = bits.as_ptr().cast();
-                        bools.push(bits);
-                        KeyInput::Bool { bits: bits_at, validity }
-                    }
-                    KeyKind::Str => match strings.next() {
-                        Some((view, start)) => {
-                            KeyInput::Str { column: view, start: *start, validity }
-                        }
-                        None => return Err(Failed::at(row, lost())),
-                    },
-                });
-            }
-            // SAFETY: the inputs hold `n` rows, the ids have room for the tile's.
-            unsafe {
-                let to = ids.0.as_mut_ptr().add(done);
-                keys.assign(&inputs, mask, n, (row + done) as u64, to)
-                    .map_err(|e| Failed::at(row, self.error(e)))?;
-            }
-            done += n;
-        }
-        Ok(())
-    }
-
     fn range(&self, start: usize, n: usize, rows: usize) -> Result<Part, Failed> {
         let fail = |e| Failed::at(start, e);
         let mut part = self.empty(rows).map_err(fail)?;
         let mut worker = Worker::new(self.frame).map_err(fail)?;
-        let mut ids = Ids([0; TILE_MAX]);
+        let (mut ids, mut pairs) = (Ids([0; TILE_MAX]), Ids([0; TILE_MAX]));
         let tile_rows = self.frame.program.tile_rows;
         let mut at = start;
         while at < start + n {
             let tile = tile_rows.min(start + n - at);
             if worker.run(at, tile)? {
-                self.number(&worker, &mut part.keys, at, tile, &mut ids)?;
+                self.numbering.number(&worker, &mut part.keys, at, tile, &mut ids)?;
                 let groups = part.keys.groups();
                 let mask = worker.mask();
-                for (a, p) in part.accumulators.iter_mut().zip(&self.arg_places) {
-                    a.resize(groups).map_err(|e| fail(self.error(e)))?;
+                let aggs = part.states.iter_mut().zip(&self.arg_places).zip(&self.uniques);
+                for ((state, p), unique) in aggs {
+                    let a = match (state, unique) {
+                        (State::Accumulated(a), _) => a,
+                        (State::Unique { keys, groups }, Some(n)) => {
+                            n.number(&worker, keys, at, tile, &mut pairs)?;
+                            let known = groups.len();
+                            resize(groups, keys.groups()).map_err(|e| fail(n.error(e)))?;
+                            // SAFETY: the mask is null or holds the tile's bits.
+                            unsafe { name_new(groups, known, mask, &ids, &pairs, tile) };
+                            continue;
+                        }
+                        _ => return Err(fail(lost())),
+                    };
+                    a.resize(groups).map_err(|e| fail(self.numbering.error(e)))?;
                     let values = p.value.map_or(std::ptr::null(), |r| worker.root(r));
                     let valid = p.valid.map_or(std::ptr::null(), |r| worker.root(r));
                     // SAFETY: roots and mask hold the tile's rows; numbers are below `groups`.
@@ -352,7 +282,7 @@ impl Plan<'_> {
             validity: validity.ptr.as_ptr(),
         };
         // SAFETY: the buffers were just made for `groups` groups; bits in whole words.
-        unsafe { keys.write_key(i, &dst) }.map_err(|e| self.error(e))?;
+        unsafe { keys.write_key(i, &dst) }.map_err(|e| self.numbering.error(e))?;
         let (validity, null_count) = finish_validity(Some(validity), groups, level);
         Ok(NewColumn {
             null_count,
@@ -362,55 +292,106 @@ impl Plan<'_> {
             variadic: Vec::new(),
         })
     }
+
+    fn agg_column(
+        &self,
+        job: &Job<'_, '_>,
+        state: &State,
+        agg: &Agg,
+        groups: usize,
+    ) -> Result<NewColumn> {
+        let level = self.frame.program.level;
+        let a = match state {
+            State::Accumulated(a) => a,
+            State::Unique { groups: of, .. } => {
+                let counts = Buffer::of(job.memory, Repr::Num(Prim::I64), groups)?.zeroed();
+                for group in of.iter().filter(|g| (**g as usize) < groups) {
+                    // SAFETY: below `groups`, for which the buffer was made.
+                    unsafe { *counts.ptr.as_ptr().cast::<i64>().add(*group as usize) += 1 };
+                }
+                return Ok(finish(counts, None, groups, level));
+            }
+        };
+        let validity = Buffer::of(job.memory, Repr::Bits, groups)?;
+        let out = a.output();
+        let is_bool = agg.dtype == DataType::Bool;
+        // The numbers of rows, of what cannot be accumulated.
+        let picked = agg.dtype.is_string();
+        let aside = is_bool || picked;
+        let memory = if aside { job.run.heap as &dyn Memory } else { job.memory };
+        let values = Buffer::of(memory, Repr::Num(out), groups)?;
+        // SAFETY: the buffers were just made for `groups` results; bits in whole words.
+        let finished = unsafe { a.finish(groups, values.ptr.as_ptr(), validity.ptr.as_ptr()) };
+        finished.map_err(|e| match e {
+            GroupError::Overflow(e) => overflow(&agg.text, e.sum, &agg.dtype),
+            e => self.numbering.error(e),
+        })?;
+        if matches!(agg.function, FunctionId::Min | FunctionId::Max) {
+            // SAFETY: the results were just written.
+            unsafe { positive_zeros(out, values.ptr.as_ptr(), groups) };
+        }
+        if picked {
+            let Some(Value::Column(c)) = agg.arg.as_ref().map(|a| &a.value) else {
+                return Err(lost());
+            };
+            let offset = job.source.offset as u64;
+            let rows: Vec<u64> = (0..groups)
+                // SAFETY: g < groups, of which each has a row.
+                .map(|g| unsafe { values.ptr.as_ptr().cast::<u64>().add(g).read() } + offset)
+                .collect();
+            let column = job.source.column(*c as usize)?;
+            return gather(job.memory, column, &rows, &agg.dtype, &agg.text);
+        }
+        if !is_bool {
+            return Ok(finish(values, Some(validity), groups, level));
+        }
+        let bits = Buffer::of(job.memory, Repr::Bits, groups)?;
+        let kernel = prim_to_bool(out, level);
+        for start in (0..groups).step_by(TILE_MAX) {
+            let n = TILE_MAX.min(groups - start);
+            let src = [(values.base() + start * out.width()) as *const u8; 4];
+            // SAFETY: n values from `start` on, and their bits in whole words.
+            unsafe { kernel((bits.base() + start / 8) as *mut u8, &src, n) };
+        }
+        Ok(finish(bits, Some(validity), groups, level))
+    }
 }
 
-/// A tile's group numbers.
-#[repr(align(64))]
-struct Ids([u32; TILE_MAX]);
-
-fn aggregate(f: FunctionId) -> Result<Aggregate> {
-    Ok(match f {
-        FunctionId::Sum => Aggregate::Sum,
-        FunctionId::Mean => Aggregate::Mean,
-        FunctionId::Min => Aggregate::Min,
-        FunctionId::Max => Aggregate::Max,
-        FunctionId::Count => Aggregate::Count,
-        FunctionId::Len => Aggregate::Len,
-        _ => return Err(lost()),
-    })
+/// Makes room for the groups of `n` pairs.
+fn resize(groups: &mut Vec<u32>, n: usize) -> Result<(), GroupError> {
+    let more = n.saturating_sub(groups.len());
+    groups
+        .try_reserve(more)
+        .map_err(|_| GroupError::OutOfMemory { bytes: more * size_of::<u32>() })?;
+    groups.resize(n, 0);
+    Ok(())
 }
 
-fn agg_column(
-    job: &Job<'_, '_>,
-    a: &Accumulator,
-    agg: &Agg,
-    groups: usize,
-    level: Level,
-) -> Result<NewColumn> {
-    let validity = Buffer::of(job.memory, Repr::Bits, groups)?;
-    let out = a.output();
-    let is_bool = agg.dtype == DataType::Bool;
-    let memory = if is_bool { job.run.heap as &dyn crate::memory::Memory } else { job.memory };
-    let values = Buffer::of(memory, Repr::Num(out), groups)?;
-    // SAFETY: the buffers were just made for `groups` results; bits in whole words.
-    unsafe { a.finish(groups, values.ptr.as_ptr(), validity.ptr.as_ptr()) }
-        .map_err(|e| overflow(&agg.text, e.sum, &agg.dtype))?;
-    if matches!(agg.function, FunctionId::Min | FunctionId::Max) {
-        // SAFETY: the results were just written.
-        unsafe { positive_zeros(out, values.ptr.as_ptr(), groups) };
+/// Notes the groups of the pairs from number `known` on, which a tile brought.
+///
+/// # Safety
+/// `mask` is null or holds `rows` bits.
+unsafe fn name_new(
+    groups: &mut [u32],
+    known: usize,
+    mask: *const u8,
+    ids: &Ids,
+    pairs: &Ids,
+    rows: usize,
+) {
+    if groups.len() == known {
+        return;
     }
-    if !is_bool {
-        return Ok(finish(values, Some(validity), groups, level));
+    for (i, (pair, id)) in pairs.0.iter().zip(&ids.0).enumerate().take(rows) {
+        // SAFETY: i < rows.
+        let selected = mask.is_null() || unsafe { mask.add(i / 8).read() } >> (i % 8) & 1 != 0;
+        if selected
+            && *pair as usize >= known
+            && let Some(group) = groups.get_mut(*pair as usize)
+        {
+            *group = *id;
+        }
     }
-    let bits = Buffer::of(job.memory, Repr::Bits, groups)?;
-    let kernel = prim_to_bool(out, level);
-    for start in (0..groups).step_by(TILE_MAX) {
-        let n = TILE_MAX.min(groups - start);
-        let src = [(values.base() + start * out.width()) as *const u8; 4];
-        // SAFETY: n values from `start` on, and their bits in whole words.
-        unsafe { kernel((bits.base() + start / 8) as *mut u8, &src, n) };
-    }
-    Ok(finish(bits, Some(validity), groups, level))
 }
 
 /// Writes +0.0 for -0.0, as the reductions of whole columns do: which of two equal zeros a group

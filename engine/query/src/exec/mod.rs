@@ -3,8 +3,10 @@
 pub(crate) mod assign;
 pub(crate) mod given;
 pub(crate) mod group;
+pub(crate) mod keys;
 pub(crate) mod map;
 pub(crate) mod output;
+pub(crate) mod quantile;
 pub(crate) mod reduce;
 pub(crate) mod run;
 pub(crate) mod sort;
