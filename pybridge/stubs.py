@@ -19,16 +19,22 @@ STUB = Path(__file__).parent / "python" / "insitu" / "_native.pyi"
 def functions() -> list[str]:
     lines = []
     for method, arguments, _, doc in _native._functions():
-        rest = "".join(f", {argument}: _Operand" for argument in arguments)
+        rest = parameters(arguments, "_Operand")
         lines += [f"    def {method}(self{rest}) -> Expr:", f'        """{doc}"""', ""]
     return lines[:-1]
+
+
+def parameters(arguments: tuple[str, ...], kind: str) -> str:
+    """As they are declared: options have a type of their own."""
+    return "".join(f", {a}" if ":" in a else f", {a}: {kind}" for a in arguments)
 
 
 def reductions() -> list[str]:
     lines = []
     for method, arguments, kind, doc in _native._functions():
-        if kind == "aggregate" and not arguments:
-            lines += [f"    def {method}(self) -> Any:", f'        """{doc}"""', ""]
+        if kind == "aggregate":
+            rest = parameters(arguments, "float")
+            lines += [f"    def {method}(self{rest}) -> Any:", f'        """{doc}"""', ""]
     return lines[:-1]
 
 

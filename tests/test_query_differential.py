@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import insitu as ins
@@ -192,6 +193,59 @@ def extreme(best: Callable[[Any], Any]) -> Callable[[pa.Array], Any]:
     return reference
 
 
+def product(array: pa.Array) -> Any:
+    kept = [v for v in array.to_pylist() if v is not None]
+    return math.prod(kept, start=1.0 if pa.types.is_floating(array.type) else 1)
+
+
+def variance(array: pa.Array) -> Any:
+    values = array.drop_null().to_numpy(zero_copy_only=False).astype("f8")
+    if len(values) < 2:
+        return None
+    with np.errstate(all="ignore"):
+        return float(values.var(ddof=1))
+
+
+def deviation(array: pa.Array) -> Any:
+    value = variance(array)
+    return None if value is None else math.sqrt(value)
+
+
+def row_of(best: Callable[[Any], Any]) -> Callable[[pa.Array], Any]:
+    def reference(array: pa.Array) -> Any:
+        values = plain(array)
+        kept = [v for v in values if v is not None and v == v]
+        return values.index(best(kept)) if kept else None
+
+    return reference
+
+
+def plain(array: pa.Array) -> list[Any]:
+    """Python values; times as their numbers."""
+    counted = pa.types.is_duration(array.type) or pa.types.is_timestamp(array.type)
+    return array.cast("int64").to_pylist() if counted else array.to_pylist()
+
+
+def different(array: pa.Array) -> int:
+    return len({"NaN" if v != v else v for v in plain(array)})
+
+
+def quantile(q: float) -> Callable[[pa.Array], Any]:
+    """Linear, NaN the largest."""
+
+    def reference(array: pa.Array) -> Any:
+        kept = [float(v) for v in array.to_pylist() if v is not None]
+        kept.sort(key=rank)
+        if not kept:
+            return None
+        at = q * (len(kept) - 1)
+        low, high = kept[math.floor(at)], kept[math.ceil(at)]
+        part = at - math.floor(at)
+        return low if part == 0 or low == high else low + (high - low) * part
+
+    return reference
+
+
 ELEMENTWISE: dict[str, tuple[list[str], Callable[..., pa.Array]]] = {
     "add": (NUMBERS, pc.add),
     "sub": (NUMBERS, pc.subtract),
@@ -272,7 +326,22 @@ REDUCTIONS: dict[str, tuple[list[str], Callable[[pa.Array], Any]]] = {
     "min": ([*NUMBERS, "bool", *TIMES], extreme(min)),
     "max": ([*NUMBERS, "bool", *TIMES], extreme(max)),
     "count": (ORDERED, lambda array: len(array) - array.null_count),
+    "product": (NUMBERS, product),
+    "var": ([*NUMBERS, "bool"], variance),
+    "std": ([*NUMBERS, "bool"], deviation),
+    "any": (["bool"], lambda array: any(array.drop_null().to_pylist())),
+    "all": (["bool"], lambda array: all(array.drop_null().to_pylist())),
+    "first": (ORDERED, lambda array: array[0].as_py() if len(array) else None),
+    "last": (ORDERED, lambda array: array[-1].as_py() if len(array) else None),
+    "arg_min": ([*NUMBERS, "bool", *TIMES], row_of(min)),
+    "arg_max": ([*NUMBERS, "bool", *TIMES], row_of(max)),
+    "n_unique": (ORDERED, different),
+    "median": ([*NUMBERS, "bool"], quantile(0.5)),
+    "quantile": ([*NUMBERS, "bool"], quantile(0.3)),
 }
+
+# What a reduction must be given.
+SETTINGS = {"quantile": [0.3]}
 
 
 def test_every_function_of_the_table_has_a_reference() -> None:
@@ -387,24 +456,117 @@ def test_reductions(region: ins.Region, method: str, kind: str) -> None:
             array = random_array(kind, rows, rng, nulls)
             if method == "sum" and kind in ("int64", "uint64"):
                 array = pc.divide(array, pa.scalar(1 << 20, array.type))  # so that it fits
+            if method == "product":
+                array = near_one(array)
+            if method in ("var", "std") and nulls and kind in FLOATS:
+                # With NaN or infinities among them there is little to compare.
+                array = pc.if_else(pc.is_finite(array), array, pa.scalar(None, array.type))
             t = put(region, a=array)
-            got, expected = getattr(t["a"], method)(), REDUCTIONS[method][1](array)
-            selected = t.filter(col("a").is_not_null()).select(apply(method, [col("a")])).item()
-            for value in (got, selected):
+            settings = SETTINGS.get(method, [])
+            reference = REDUCTIONS[method][1]
+            got = getattr(t["a"], method)(*settings)
+            some = t.filter(col("a").is_not_null())
+            selected = some.select(apply(method, [col("a"), *settings])).item()
+            for value, rows_of in ((got, array), (selected, array.drop_null())):
+                expected = reference(rows_of)
                 if isinstance(expected, float):
-                    tolerance = 1e-6 if kind == "float32" and method == "sum" else 1e-12
+                    rough = kind == "float32" and method in ("sum", "product")
+                    tolerance = 1e-6 if rough else 1e-10 if method == "product" else 1e-12
                     scale = sum(
                         abs(v) for v in array.to_pylist() if v is not None and math.isfinite(v)
                     )
                     assert value == pytest.approx(
                         expected,
                         rel=tolerance,
-                        abs=scale * 1e-13 if method != "min" else 0,
+                        abs=scale * 1e-13 if method in ("sum", "mean") else 0,
                         nan_ok=True,
                     )
                 else:
                     assert value == expected
                 assert type(value) is type(expected)
+
+
+def near_one(array: pa.Array) -> pa.Array:
+    """Values whose product stays small."""
+    if pa.types.is_floating(array.type):
+        values = 1 + np.sin(np.arange(len(array))) / 100
+    else:
+        values = np.ones(len(array))
+        values[1:40:3] = 3
+        values[2:9:2] = -1 if pa.types.is_signed_integer(array.type) else 2
+    return pa.array(
+        values.astype(str(array.type).replace("float", "f4").replace("double", "f8")),
+        mask=array.is_null().to_numpy(zero_copy_only=False),
+    )
+
+
+@pytest.mark.parametrize("kind", [*NUMBERS, "bool"])
+@pytest.mark.parametrize("groups", [1, 30, 3000])
+def test_grouped_reductions_are_those_of_polars(
+    region: ins.Region, kind: str, groups: int
+) -> None:
+    polars = pytest.importorskip("polars")
+    rng = np.random.default_rng([groups, len(kind)])
+    for rows in (1, 1000, 70_000):
+        array = random_array(kind, rows, rng)
+        if kind in FLOATS:
+            # Polars finds NaN in places of its own.
+            array = pc.if_else(pc.is_finite(array), array, pa.scalar(None, array.type))
+        keys = rng.integers(0, groups, rows)
+        t = put(region, k=pa.array(keys), a=array)
+
+        def aggregates(a: Any) -> dict[str, Any]:
+            named = {
+                "var": a.var(),
+                "std": a.std(ddof=0),
+                "first": a.first(),
+                "last": a.last(),
+                "arg_min": a.arg_min(),
+                "arg_max": a.arg_max(),
+                "n_unique": a.n_unique(),
+                "median": a.median(),
+                "quantile": a.quantile(0.3, interpolation="linear"),
+                "nearest": a.quantile(0.77, interpolation="nearest"),
+                "lower": a.quantile(0.77, interpolation="lower"),
+                "higher": a.quantile(0.77, interpolation="higher"),
+                "midpoint": a.quantile(0.77, interpolation="midpoint"),
+            }
+            return named | ({"any": a.any(), "all": a.all()} if kind == "bool" else {})
+
+        got = t.group_by("k").agg(**aggregates(col("a"))).to_arrow().to_pydict()
+        frame = polars.DataFrame({"k": keys, "a": polars.from_arrow(array)})
+        if kind == "float32":
+            wide = frame.with_columns(polars.col("a").cast(polars.Float64))
+        elif kind == "bool":
+            wide = frame.with_columns(polars.col("a").cast(polars.Int8))
+        else:
+            wide = frame
+        grouped = wide.group_by("k", maintain_order=True)
+        named = aggregates(polars.col("a"))
+        boolean = {n: named.pop(n) for n in ("any", "all") if n in named}
+        expected = grouped.agg(**named).to_dict(as_series=False)
+        expected |= (
+            frame.group_by("k", maintain_order=True).agg(**boolean).to_dict(as_series=False)
+        )
+        for name, values in got.items():
+            for value, other in zip(values, expected[name], strict=True):
+                if isinstance(value, float):
+                    assert value == pytest.approx(other, rel=1e-9), name
+                else:
+                    assert value == other, name
+
+
+def test_variances_keep_their_digits_far_from_zero(region: ins.Region) -> None:
+    rng = np.random.default_rng(16)
+    deviations = rng.integers(-(2**20), 2**20, 200_000) / 2.0**20
+    t = region.put("t", {"v": deviations + 1e9, "k": np.arange(200_000) % 10})
+    values = [int(v) for v in deviations * 2**20]
+    mean = Fraction(sum(values), len(values))
+    exact = float(sum((v - mean) ** 2 for v in values) / (len(values) - 1) / 2**40)
+    assert t["v"].var() == pytest.approx(exact, rel=4e-16)
+    grouped = t.group_by("k").agg(col("v").var()).to_arrow()["v"].to_pylist()
+    for k, value in enumerate(grouped):
+        assert value == pytest.approx((deviations[k::10]).var(ddof=1), rel=1e-13)
 
 
 @pytest.mark.parametrize("method", ["add", "sub", "mul", "truediv", "lt", "eq"])
@@ -452,6 +614,13 @@ def test_chunks_and_slices_change_nothing(region: ins.Region) -> None:
                 rest.to_arrow(),
                 rest.group_by("s").agg(col("g").sum(), n=ins.len()).to_arrow(),
                 t.select(col("f").sum(), m=col("f").mean(), n=col("s").count()).to_arrow(),
+                t.select(
+                    col("f").var(), s=col("s").first(), n=col("s").n_unique(), k=col("k").arg_max(),
+                    p=col("f").is_null().any(), m=col("f").median(), l=col("s").last(),
+                ).to_arrow(),
+                rest.group_by("s").agg(
+                    col("f").std(), b=col("b").last(), n=col("k").n_unique(), m=col("f").median(),
+                ).to_arrow(),
                 t.sort("k", "s").to_arrow(),
             ]
         )

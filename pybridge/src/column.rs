@@ -391,10 +391,16 @@ impl Column {
 }
 
 impl Column {
-    /// One aggregate of the column, as a Python scalar.
-    pub fn reduce<'py>(&self, py: Python<'py>, function: &str) -> PyResult<Bound<'py, PyAny>> {
+    /// One aggregate of the column with its settings, as a Python scalar.
+    pub fn reduce<'py>(
+        &self,
+        py: Python<'py>,
+        function: &str,
+        settings: Vec<insitu_query::Expr>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let column = insitu_query::Expr::column(self.name());
-        let aggregate = expr::call(py, function, vec![column])?;
+        let arguments = std::iter::once(column).chain(settings).collect();
+        let aggregate = expr::call(py, function, arguments)?;
         let query = Query(self.table.query().select(vec![aggregate.0]));
         let result = query.collect(py, None, false, false, None)?;
         Table::item(&Bound::new(py, result)?)

@@ -5,27 +5,46 @@
 // our code. There is no `unsafe` of our own here.
 #![allow(unsafe_op_in_unsafe_fn)]
 
+use insitu_query::Expr as Tree;
 use pyo3::prelude::*;
 
 use crate::column::Column;
 use crate::errors;
 use crate::expr::{Expr, Operand, call, operand};
 
+/// An option that is a word.
+type Text<'a> = &'a str;
+
 /// One method for each function of the engine's table that has a receiver.
 macro_rules! methods {
     ($($id:ident $method:ident $name:literal $args:tt $kind:ident $rule:ident $nulls:ident $failure:ident $doc:literal;)*) => {
-        $(method! { $method $name $args $doc })*
+        $(method! { $kind $method $name $args $doc })*
     };
 }
 
 macro_rules! method {
-    ($method:ident $name:literal () $doc:literal) => {};
-    ($method:ident $name:literal ($receiver:ident $(, $arg:ident)*) $doc:literal) => {
+    ($kind:ident $method:ident $name:literal () $doc:literal) => {};
+    ($kind:ident $method:ident $name:literal ($receiver:ident $(, $arg:ident)*) $doc:literal) => {
         #[pymethods]
         impl Expr {
             #[doc = $doc]
             fn $method(&self, py: Python<'_> $(, $arg: Operand)*) -> PyResult<Expr> {
                 call(py, $name, vec![self.0.clone() $(, $arg.0)*])
+            }
+        }
+    };
+    ($kind:ident $method:ident $name:literal (
+        $receiver:ident $(, $arg:ident)*; $($option:ident : $t:ident = $default:tt),+
+    ) $doc:literal) => {
+        #[pymethods]
+        impl Expr {
+            #[doc = $doc]
+            #[pyo3(signature = ($($arg,)* $($option = $default),+))]
+            fn $method(
+                &self, py: Python<'_> $(, $arg: Operand)* $(, $option: $t)+
+            ) -> PyResult<Expr> {
+                let options = [$(Tree::literal($option)),+];
+                call(py, $name, [self.0.clone() $(, $arg.0)*].into_iter().chain(options).collect())
             }
         }
     };
@@ -98,12 +117,18 @@ macro_rules! reductions {
 }
 
 macro_rules! reduction {
-    (Aggregate $method:ident $name:literal ($receiver:ident) $doc:literal) => {
+    (Aggregate $method:ident $name:literal (
+        $receiver:ident $(, $arg:ident)* $(; $($option:ident : $t:ident = $default:tt),+)?
+    ) $doc:literal) => {
         #[pymethods]
         impl Column {
             #[doc = $doc]
-            fn $method<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-                self.reduce(py, $name)
+            #[pyo3(signature = ($($arg,)* $($($option = $default),+)?))]
+            fn $method<'py>(
+                &self, py: Python<'py> $(, $arg: f64)* $($(, $option: $t)+)?
+            ) -> PyResult<Bound<'py, PyAny>> {
+                let settings = vec![$(Tree::literal($arg),)* $($(Tree::literal($option)),+)?];
+                self.reduce(py, $name, settings)
             }
         }
     };

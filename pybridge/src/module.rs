@@ -187,13 +187,26 @@ fn regions(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
 }
 
 /// The engine's function table, for the generated stubs and the tests: for each function its
-/// method, the arguments after the receiver, "operator", "method" or "aggregate", and the line of
-/// documentation; functions without a receiver are left out.
+/// method, the arguments after the receiver (options as Python writes them, "decimals: int = 0"),
+/// "operator", "method" or "aggregate", and the line of documentation; functions without a receiver
+/// are left out.
 #[pyfunction]
 fn _functions(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
     let list = PyList::empty(py);
     for function in insitu_query::functions() {
         let Some((_, rest)) = function.args.split_first() else { continue };
+        let plain = rest.len() - function.options.len();
+        let options = function.options.iter().map(|(kind, default)| {
+            let kind = match *kind {
+                "i64" => "int",
+                "f64" => "float",
+                "Text" => "str",
+                kind => kind,
+            };
+            format!(": {kind} = {default}")
+        });
+        let rest = rest.iter().zip(std::iter::repeat_n(String::new(), plain).chain(options));
+        let rest: Vec<String> = rest.map(|(name, option)| format!("{name}{option}")).collect();
         let kind = match function.kind {
             FunctionKind::Operator => "operator",
             FunctionKind::Method => "method",
