@@ -14,6 +14,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 ROWS = (
     "polynomial",
     "q6",
+    "reductions",
     "groups",
     "small",
     "update",

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use insitu_kernels::copy::copy_with_stats;
-use insitu_kernels::reduce::SumF64;
+use insitu_kernels::reduce::{MomentsF64, SumF64};
 use insitu_kernels::tile::{Arith, Chain, Compare, arith, chain3, compare};
 use insitu_kernels::{Level, Prim, TileFn};
 
@@ -130,6 +130,25 @@ fn compare_and_sum(c: &mut Criterion) -> Outcome {
                     // SAFETY: ZONE values, and a bit for each.
                     unsafe { sum.add(0, column.get(), mask, ZONE) };
                     sum.finish()
+                });
+            });
+        }
+    }
+    group.finish();
+
+    let mut group = c.benchmark_group("variance, one zone f64");
+    group.throughput(Throughput::Bytes(ZONE as u64 * 8));
+    for level in Level::available() {
+        for (what, mask) in
+            [("all rows", std::ptr::null()), ("every other row", mask.as_ptr().cast())]
+        {
+            let fresh = MomentsF64::new(Prim::F64, level).ok_or("no such kernel")?;
+            group.bench_function(BenchmarkId::new(what, format!("{level:?}")), |bench| {
+                bench.iter(|| {
+                    let mut moments = fresh.clone();
+                    // SAFETY: ZONE values, and a bit for each.
+                    unsafe { moments.add(0, column.get(), mask, ZONE) };
+                    moments.finish().variance(1)
                 });
             });
         }

@@ -1,10 +1,23 @@
 """One file per job; each has `rows(setting)`, which yields what to measure."""
 
-from . import build, groups, handles, opening, polynomial, put, q6, small, tables, update
+from . import (
+    build,
+    groups,
+    handles,
+    opening,
+    polynomial,
+    put,
+    q6,
+    reductions,
+    small,
+    tables,
+    update,
+)
 
 ALL = {
     "polynomial": polynomial.rows,
     "q6": q6.rows,
+    "reductions": reductions.rows,
     "groups": groups.rows,
     "small": small.rows,
     "update": update.rows,
