@@ -319,6 +319,42 @@ class Column:
     def count(self) -> Any:
         """The number of values that are not null."""
 
+    def product(self) -> Any:
+        """The product of the values that are not null; 1 of nothing."""
+
+    def var(self, ddof: int = 1) -> Any:
+        """The variance of the values that are not null: their squared deviations from the mean by their number less ddof; null of ddof values or fewer."""
+
+    def std(self, ddof: int = 1) -> Any:
+        """The standard deviation, the square root of the variance; null of ddof values or fewer."""
+
+    def any(self) -> Any:
+        """Whether any value is true, null left out; false of nothing."""
+
+    def all(self) -> Any:
+        """Whether all values are true, null left out; true of nothing."""
+
+    def first(self) -> Any:
+        """The value in the first row, null if that is null; null of nothing."""
+
+    def last(self) -> Any:
+        """The value in the last row, null if that is null; null of nothing."""
+
+    def arg_min(self) -> Any:
+        """The row of the smallest value, from 0, the first of equal ones; NaN and null are rows too, but never it; null of nothing."""
+
+    def arg_max(self) -> Any:
+        """The row of the largest value, from 0, the first of equal ones; NaN and null are rows too, but never it; null of nothing."""
+
+    def n_unique(self) -> Any:
+        """The number of different values; null is one, and NaN is one."""
+
+    def median(self) -> Any:
+        """The middle value, or the mean of the two in the middle, null left out, NaN the largest; null of nothing."""
+
+    def quantile(self, q: float, interpolation: str = "linear") -> Any:
+        """The value at the share q (0 to 1) of the sorted ones, null left out, NaN the largest; between two values by interpolation: linear, nearest, lower, higher or midpoint; null of nothing."""
+
     # end
 
 @final
@@ -596,6 +632,42 @@ class Expr:
 
     def count(self) -> Expr:
         """The number of values that are not null."""
+
+    def product(self) -> Expr:
+        """The product of the values that are not null; 1 of nothing."""
+
+    def var(self, ddof: int = 1) -> Expr:
+        """The variance of the values that are not null: their squared deviations from the mean by their number less ddof; null of ddof values or fewer."""
+
+    def std(self, ddof: int = 1) -> Expr:
+        """The standard deviation, the square root of the variance; null of ddof values or fewer."""
+
+    def any(self) -> Expr:
+        """Whether any value is true, null left out; false of nothing."""
+
+    def all(self) -> Expr:
+        """Whether all values are true, null left out; true of nothing."""
+
+    def first(self) -> Expr:
+        """The value in the first row, null if that is null; null of nothing."""
+
+    def last(self) -> Expr:
+        """The value in the last row, null if that is null; null of nothing."""
+
+    def arg_min(self) -> Expr:
+        """The row of the smallest value, from 0, the first of equal ones; NaN and null are rows too, but never it; null of nothing."""
+
+    def arg_max(self) -> Expr:
+        """The row of the largest value, from 0, the first of equal ones; NaN and null are rows too, but never it; null of nothing."""
+
+    def n_unique(self) -> Expr:
+        """The number of different values; null is one, and NaN is one."""
+
+    def median(self) -> Expr:
+        """The middle value, or the mean of the two in the middle, null left out, NaN the largest; null of nothing."""
+
+    def quantile(self, q: _Operand, interpolation: str = "linear") -> Expr:
+        """The value at the share q (0 to 1) of the sorted ones, null left out, NaN the largest; between two values by interpolation: linear, nearest, lower, higher or midpoint; null of nothing."""
 
     # end
 
