@@ -467,7 +467,9 @@ def test_reductions(region: ins.Region, method: str, kind: str) -> None:
             got = getattr(t["a"], method)(*settings)
             some = t.filter(col("a").is_not_null())
             selected = some.select(apply(method, [col("a"), *settings])).item()
-            for value, rows_of in ((got, array), (selected, array.drop_null())):
+            # pyarrow drops no nulls from string views.
+            kept = pa.array([v for v in array if v.is_valid], array.type)
+            for value, rows_of in ((got, array), (selected, kept)):
                 expected = reference(rows_of)
                 if isinstance(expected, float):
                     rough = kind == "float32" and method in ("sum", "product")
