@@ -13,8 +13,8 @@
 //! **Division.** `/` of integers is float64. `//` and `%` keep the common type and floor.
 //!
 //! **Powers.** An integer to a literal that is a whole number of at least 0 keeps the common type
-//! and wraps. Any other power of integers is float64, since exponents may be negative; with a float
-//! it has the common type.
+//! and wraps. Any other power of integers is float64, to a parameter too, since exponents may be
+//! negative; with a float it has the common type.
 //!
 //! **Transcendental functions** keep float32 and take integers as float64; those of two values have
 //! the common type if that is a float, else float64.

@@ -107,6 +107,14 @@ fn powers_of_integers_stay_integers_for_whole_literals() {
 }
 
 #[test]
+fn a_parameter_as_exponent_makes_a_float() {
+    let t = [ints("i", DataType::Int8, &[Some(3), None, Some(-2)])];
+    let plan = select(Plan::Scan, vec![c("i").pow(Expr::param("n")).alias("r")]);
+    let prepared = Prepared::compile(&plan, &Table::new(&t, &[]).schema).unwrap();
+    assert_eq!(*prepared.schema().fields()[0].dtype(), DataType::Float64);
+}
+
+#[test]
 fn checked_powers_of_integers_do_not_wrap() {
     let fine = [ints("i", DataType::Int8, &[Some(-5), None, Some(5)])];
     let over = [ints("i", DataType::Int8, &[Some(2), None, Some(6)])];

@@ -55,6 +55,11 @@ fn plans(x: &Expr) -> Vec<Plan> {
         plans.push(select(Plan::Scan, vec![(column() * x.clone() / 3).alias("v")]));
         plans.push(select(Plan::Scan, vec![column().rem(x.clone()).alias("v")]));
         plans.push(select(Plan::Scan, vec![column().floordiv(x.clone()).alias("v")]));
+        plans.push(select(Plan::Scan, vec![x.clone().pow(column()).alias("v")]));
+        // Of integers, the type of a power depends on whether the exponent is written in.
+        if name.starts_with('f') {
+            plans.push(select(Plan::Scan, vec![column().pow(x.clone()).alias("v")]));
+        }
         plans.push(select(Plan::Scan, vec![column().fill_null(x.clone()).alias("v")]));
         plans.push(select(Plan::Scan, vec![column().clip(x.clone(), 50).alias("v")]));
         plans.push(select(Plan::Scan, vec![column().is_between(-5, x.clone()).alias("v")]));

@@ -72,6 +72,12 @@ fn signed(x: f64, y: f64, of_size: f64) -> f64 {
     if (y == 0.0) | (x == 1.0) { 1.0 } else { value }
 }
 
+/// Squares are rounded correctly, so that a program may multiply instead where it knows the exponent.
+#[inline(always)]
+fn squared(x: f64, y: f64, power: f64) -> f64 {
+    if y == 2.0 { x * x } else { power }
+}
+
 /// log |x|, infinite where x is 0 or infinite.
 #[inline(always)]
 fn ended(size: f64, log: f64) -> f64 {
@@ -96,7 +102,7 @@ pub(super) fn pow<const FMA: bool>(x: f64, y: f64) -> f64 {
     // The rest may be hundreds of ulps of the result; not so when it is taken into r.
     let (r, rest) = fast_two_sum(r, rest + if inside { small } else { 0.0 });
     let s = fma::<FMA>(r * r, tail::<FMA>(r), fma::<FMA>(r, rest, rest));
-    signed(x, y, k.scale(1.0 + (r + s)))
+    squared(x, y, signed(x, y, k.scale(1.0 + (r + s))))
 }
 
 /// x^y of f32, in f64: half an ulp of the f32 and some hundredths.
@@ -107,5 +113,5 @@ pub(super) fn pow_f32<const FMA: bool>(x: f32, y: f32) -> f32 {
     let (e, part) = short_split::<FMA>(size);
     let log = ended(size, fma::<FMA>(part, std::f64::consts::LOG2_E, e));
     let (power, part) = short_power::<FMA>(clamp(clamp(y, -MOST, MOST) * log, -160.0, 160.0));
-    signed(x, y, fma::<FMA>(power, part, power)) as f32
+    squared(x, y, signed(x, y, fma::<FMA>(power, part, power))) as f32
 }

@@ -122,6 +122,7 @@ impl Lower<'_> {
         if common == DataType::Null {
             return Ok(a);
         }
+        // Not of a parameter: its values differ from run to run, and the type must not.
         let exponent = match &b.value {
             Value::Weak(Scalar::Bool(n)) => Some(u64::from(*n)),
             Value::Weak(Scalar::Int(n)) => u64::try_from(*n).ok(),
@@ -129,11 +130,10 @@ impl Lower<'_> {
             _ => None,
         };
         if common.is_integer() {
-            match (exponent, &b.value) {
-                (Some(n), _) => return self.whole_power(a, n, common, args, e),
-                (None, Value::Weak(Scalar::Null)) => {}
-                _ => common = DataType::Float64,
+            if let Some(n) = exponent {
+                return self.whole_power(a, n, common, args, e);
             }
+            common = DataType::Float64;
         }
         let square = matches!(b.value, Value::Weak(Scalar::Float(2.0))) || exponent == Some(2);
         let a = self.coerce(a, &common, &args[0])?;
@@ -142,13 +142,10 @@ impl Lower<'_> {
         let p = prim(&common)?;
         let (x, y) = (self.node_of(&a)?, self.node_of(&b)?);
         let value = if square {
-            // The same value, rounded correctly.
+            // As the kernel gives it, only faster.
             self.graph.arith(Arith::Mul, p, x, x)
-        } else if p.is_float() {
-            self.graph.add(Op::Math2(Math2::Pow), p, Repr::Num(p), &[x, y])
         } else {
-            // Null in every row.
-            y
+            self.graph.add(Op::Math2(Math2::Pow), p, Repr::Num(p), &[x, y])
         };
         Ok(node(common, value, valid))
     }
