@@ -132,7 +132,7 @@ macro_rules! function_table {
             Div truediv "div" (left, right) Operator Division Propagate Never "The quotient as a float, also of integers.";
             FloorDiv floordiv "floor_div" (left, right) Operator Arithmetic PropagateOrZeroDivisor OverflowWhenChecked "The quotient rounded down; null where an integer is divided by zero.";
             Mod rem "mod" (left, right) Operator Arithmetic PropagateOrZeroDivisor Never "The remainder, with the divisor's sign; null where an integer is divided by zero.";
-            Pow pow "pow" (left, right) Operator Power Propagate OverflowWhenChecked "The power; an integer, which wraps, of integers and a whole literal (not a parameter) of at least 0, else a float.";
+            Pow pow "pow" (left, right) Operator Power Propagate OverflowWhenChecked "The power; of an integer and a whole literal >= 0 an integer, which wraps.";
             Neg neg "neg" (value) Operator SameNumber Propagate OverflowWhenChecked "The negated value.";
             Eq eq "eq" (left, right) Operator Comparison Propagate Never "Whether both sides are equal.";
             Ne ne "ne" (left, right) Operator Comparison Propagate Never "Whether the sides differ.";

@@ -6,7 +6,7 @@
 mod common;
 
 use common::*;
-use insitu_query::{DataType, Error, Expr, Plan, Scalar};
+use insitu_query::{DataType, Error, Expr, Plan, Prepared, Scalar};
 
 fn one(e: Expr, t: &[Col]) -> (Vec<Val>, DataType) {
     let got = run(&select(Plan::Scan, vec![e.alias("r")]), t).unwrap();
@@ -111,7 +111,7 @@ fn a_parameter_as_exponent_makes_a_float() {
     let t = [ints("i", DataType::Int8, &[Some(3), None, Some(-2)])];
     let plan = select(Plan::Scan, vec![c("i").pow(Expr::param("n")).alias("r")]);
     let prepared = Prepared::compile(&plan, &Table::new(&t, &[]).schema).unwrap();
-    assert_eq!(*prepared.schema().fields()[0].dtype(), DataType::Float64);
+    assert_eq!(prepared.schema().fields()[0].dtype, DataType::Float64);
 }
 
 #[test]
