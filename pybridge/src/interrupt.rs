@@ -40,12 +40,18 @@ pub fn detached<T: Send>(
     let _inside = shutdown::enter();
     let outcome = site::detach(py, || {
         let raised: RefCell<Option<PyErr>> = RefCell::new(None);
-        let asked = Cell::new(Instant::now());
+        // From the first time on that it is asked: most calls are over before, and save the look.
+        let asked: Cell<Option<Instant>> = Cell::new(None);
         let interrupt = || {
-            if asked.get().elapsed() < PERIOD {
+            let now = Instant::now();
+            let Some(since) = asked.get() else {
+                asked.set(Some(now));
+                return false;
+            };
+            if now.duration_since(since) < PERIOD {
                 return false;
             }
-            asked.set(Instant::now());
+            asked.set(Some(now));
             // As the interpreter ends there is nobody left to work for.
             let Some(turn) = Python::try_attach(|py| {
                 py.check_signals()?;
