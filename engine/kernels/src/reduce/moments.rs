@@ -8,13 +8,15 @@
 //! two means is known to far more digits than either mean has, and the result is as good as that of
 //! two passes over the whole column, however far from zero the values are.
 
+#[cfg(target_arch = "x86_64")]
+use crate::level::V3;
 use crate::level::{Level, leveled};
 use crate::prim::Prim;
-use crate::reduce::sum::{BLOCK, Plus, Wide, dense, fold, load_block};
+#[cfg(target_arch = "x86_64")]
+use crate::reduce::sum::each_four;
+use crate::reduce::sum::{BLOCK, Plus, Wide, block_body as block_sum, fold, load_block};
 use crate::reduce::tree::{Joined, Tree};
 use crate::tile::mem::load;
-use crate::tile::select::blend;
-use std::mem::MaybeUninit;
 
 /// Number, mean and squared deviations of some values.
 #[derive(Clone, Copy, Debug)]
@@ -216,46 +218,85 @@ unsafe fn block_body<T: Wide, const L: u8>(values: *const u8, mask: &[u64; 4]) -
     if n == 0 {
         return Moments::EMPTY;
     }
-    let some = n as usize != BLOCK;
-    let mut scratch = MaybeUninit::<[T; BLOCK]>::uninit();
-    let piece = scratch.as_mut_ptr().cast::<u8>();
-    let bits = mask.map(u64::to_le);
-    let blend = blend::<T>(Level::of(L));
-    let skip = |x: T| {
-        let other = [x; 64];
-        // SAFETY: BLOCK values in the block and the scratch, BLOCK bits in the mask, and the 64
-        // values of which each word's rows take one.
-        unsafe { blend(piece, values, other.as_ptr().cast(), 0, bits.as_ptr().cast(), BLOCK) };
-    };
-    let mut at = values;
-    if some {
-        skip(T::narrow(-0.0));
-        at = piece;
-    }
-    // SAFETY: BLOCK values; the scratch was filled.
-    let sum = unsafe { dense::<T, Plus>(at) };
-    let mut mean = sum / f64::from(n);
-    if !mean.is_finite() {
+    // SAFETY: BLOCK values.
+    let sum = unsafe { block_sum::<T, Plus, L>(values, mask) };
+    let mut pivot = sum / f64::from(n);
+    if !pivot.is_finite() {
         // SAFETY: as above.
-        mean = unsafe { shares::<T>(at, f64::from(n)) };
+        pivot = unsafe { shares::<T>(values, mask, f64::from(n)) };
     }
-    // Rows that do not count are to be the pivot, so it is a value of the type.
-    let pivot = T::narrow(mean);
-    if some {
-        skip(pivot);
-    }
-    let pivot = pivot.wide();
+    // SAFETY: as above; V3 and V4 bodies run only where the CPU has AVX2.
+    let (sum, squares) = unsafe {
+        #[cfg(target_arch = "x86_64")]
+        if L >= V3 {
+            let (sum, squares) = deviations_v3::<T>(values, mask, pivot);
+            return Moments { n: u64::from(n), pivot, sum, squares };
+        }
+        deviations::<T>(values, mask, pivot)
+    };
+    Moments { n: u64::from(n), pivot, sum, squares }
+}
+
+/// The sums of the deviations from the pivot of the rows that count, and of their squares. Row r
+/// goes to lane r mod 16; of a row that does not count the deviation is zero.
+///
+/// # Safety
+/// `p` is readable for BLOCK values.
+#[inline(always)]
+unsafe fn deviations<T: Wide>(p: *const u8, mask: &[u64; 4], pivot: f64) -> (f64, f64) {
     let (mut sums, mut squares) = ([0.0; LANES], [0.0; LANES]);
-    for k in 0..BLOCK / LANES {
-        for (j, (sum, square)) in sums.iter_mut().zip(&mut squares).enumerate() {
-            // SAFETY: k * LANES + j < BLOCK.
-            let d = unsafe { load::<T>(at, k * LANES + j) }.wide() - pivot;
-            *sum += d;
-            *square += d * d;
+    if mask[0] & mask[1] & mask[2] & mask[3] == !0 {
+        for k in 0..BLOCK / LANES {
+            for (j, (sum, square)) in sums.iter_mut().zip(&mut squares).enumerate() {
+                // SAFETY: k * LANES + j < BLOCK.
+                let d = unsafe { load::<T>(p, k * LANES + j) }.wide() - pivot;
+                *sum += d;
+                *square += d * d;
+            }
+        }
+    } else {
+        for k in 0..BLOCK / LANES {
+            let rows = mask[k * LANES / 64] >> (k * LANES % 64);
+            for (j, (sum, square)) in sums.iter_mut().zip(&mut squares).enumerate() {
+                // SAFETY: k * LANES + j < BLOCK.
+                let x = unsafe { load::<T>(p, k * LANES + j) }.wide();
+                let d = if rows >> j & 1 != 0 { x - pivot } else { 0.0 };
+                *sum += d;
+                *square += d * d;
+            }
         }
     }
-    let (sum, squares) = (fold::<Plus, LANES>(&mut sums), fold::<Plus, LANES>(&mut squares));
-    Moments { n: u64::from(n), pivot, sum, squares }
+    (fold::<Plus, LANES>(&mut sums), fold::<Plus, LANES>(&mut squares))
+}
+
+/// [`deviations`] four rows at a time, in the same lanes; also where all rows count, of which LLVM
+/// makes slower code.
+///
+/// # Safety
+/// As there; the CPU has AVX2.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn deviations_v3<T: Wide>(p: *const u8, mask: &[u64; 4], pivot: f64) -> (f64, f64) {
+    use std::arch::x86_64::*;
+    // SAFETY: by contract. The lanes are four vectors of four.
+    unsafe {
+        let (zero, pivot) = (_mm256_setzero_pd(), _mm256_set1_pd(pivot));
+        let (mut sums, mut squares) = ([zero; LANES / 4], [zero; LANES / 4]);
+        each_four::<T>(p, mask, |row, x, counts| {
+            let v = row / 4 % (LANES / 4);
+            let d = _mm256_blendv_pd(zero, _mm256_sub_pd(x, pivot), counts);
+            sums[v] = _mm256_add_pd(sums[v], d);
+            squares[v] = _mm256_add_pd(squares[v], _mm256_mul_pd(d, d));
+        });
+        let folded = |vectors: [__m256d; LANES / 4]| {
+            let mut lanes = [0.0; LANES];
+            for (v, four) in vectors.iter().enumerate() {
+                _mm256_storeu_pd(lanes.as_mut_ptr().add(4 * v), *four);
+            }
+            fold::<Plus, LANES>(&mut lanes)
+        };
+        (folded(sums), folded(squares))
+    }
 }
 
 /// The mean of values whose sum is beyond the type, or of which some are not finite.
@@ -263,7 +304,8 @@ unsafe fn block_body<T: Wide, const L: u8>(values: *const u8, mask: &[u64; 4]) -
 /// # Safety
 /// `p` is readable for BLOCK values.
 #[inline(never)]
-unsafe fn shares<T: Wide>(p: *const u8, n: f64) -> f64 {
+unsafe fn shares<T: Wide>(p: *const u8, mask: &[u64; 4], n: f64) -> f64 {
+    let rows = (0..BLOCK).filter(|i| mask[i / 64] >> (i % 64) & 1 != 0);
     // SAFETY: i < BLOCK.
-    (0..BLOCK).map(|i| unsafe { load::<T>(p, i) }.wide() / n).sum()
+    rows.map(|i| unsafe { load::<T>(p, i) }.wide() / n).sum()
 }

@@ -10,7 +10,7 @@
 //! for every x, -0.0 included), so adding -0.0 *is* skipping, bit for bit: absent rows and absent
 //! blocks count as -0.0. Products go the same way, with 1.0 as the neutral element.
 
-use crate::level::{Level, V4, leveled};
+use crate::level::{Level, V3, V4, leveled};
 use crate::prim::{Native, Prim};
 use crate::reduce::tree::{Joined, Tree};
 use crate::tile::mem::{load, load_run};
@@ -225,7 +225,7 @@ leveled! {
 }
 
 #[inline(always)]
-unsafe fn block_body<T: Wide, O: Operation, const L: u8>(
+pub(super) unsafe fn block_body<T: Wide, O: Operation, const L: u8>(
     values: *const u8,
     mask: &[u64; 4],
 ) -> f64 {
@@ -240,6 +240,11 @@ unsafe fn block_body<T: Wide, O: Operation, const L: u8>(
     if L == V4 && O::NEUTRAL == 0.0 {
         // SAFETY: BLOCK values; V4 bodies run only where the CPU has AVX-512.
         return unsafe { T::masked_v4(values, mask) };
+    }
+    #[cfg(target_arch = "x86_64")]
+    if L == V3 && O::NEUTRAL == 0.0 {
+        // SAFETY: BLOCK values; V3 bodies run only where the CPU has AVX2.
+        return unsafe { masked_v3::<T>(values, mask) };
     }
     let mut scratch = MaybeUninit::<[T; BLOCK]>::uninit();
     let piece = scratch.as_mut_ptr().cast::<u8>();
@@ -257,7 +262,7 @@ unsafe fn block_body<T: Wide, O: Operation, const L: u8>(
 /// # Safety
 /// `p` is readable for BLOCK values.
 #[inline(always)]
-pub(super) unsafe fn dense<T: Wide, O: Operation>(p: *const u8) -> f64 {
+unsafe fn dense<T: Wide, O: Operation>(p: *const u8) -> f64 {
     // Row by row of lanes, so that memory is read in order: lane by lane, LLVM reads every other
     // line first and the rest after, which the prefetchers of the CPU do not follow.
     let mut lanes = [0.0; LANES];
@@ -307,11 +312,81 @@ unsafe fn part_body<T: Wide, O: Operation, const L: u8>(
     }
 }
 
+/// By how much a word of 64 rows is shifted for the bit of each row to be the sign.
+#[cfg(target_arch = "x86_64")]
+static TO_SIGN: [u64; 64] = {
+    let mut shifts = [0; 64];
+    let mut row = 0;
+    while row < 64 {
+        shifts[row] = 63 - row as u64;
+        row += 1;
+    }
+    shifts
+};
+
+/// Calls `f` for each four rows of a block, in order, with the number of the first, the rows, and
+/// whether they count as the signs of four lanes: what AVX2 blends by. Straight from memory and from
+/// the bits, where going through a blended copy costs several times the reduction itself.
+///
+/// # Safety
+/// `p` is readable for BLOCK values; the CPU has AVX2.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(super) unsafe fn each_four<T: Wide>(
+    p: *const u8,
+    mask: &[u64; 4],
+    mut f: impl FnMut(usize, std::arch::x86_64::__m256d, std::arch::x86_64::__m256d),
+) {
+    use std::arch::x86_64::*;
+    for (w, word) in mask.iter().enumerate() {
+        for k in 0..16 {
+            // SAFETY: the CPU has AVX2; 64 * w + 4 * k + 4 <= BLOCK, and 4 * k + 4 <= 64.
+            unsafe {
+                let shifts = _mm256_loadu_si256(TO_SIGN.as_ptr().add(4 * k).cast());
+                let signs = _mm256_sllv_epi64(_mm256_set1_epi64x(*word as i64), shifts);
+                let row = 64 * w + 4 * k;
+                f(row, T::load4(p, row), _mm256_castsi256_pd(signs));
+            }
+        }
+    }
+}
+
+/// The sum of the rows of a block whose bits are set.
+///
+/// # Safety
+/// As [`each_four`].
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn masked_v3<T: Wide>(p: *const u8, mask: &[u64; 4]) -> f64 {
+    use std::arch::x86_64::*;
+    // SAFETY: the caller says that the CPU has AVX2 and that BLOCK values are readable. The lanes
+    // are eight vectors of four.
+    unsafe {
+        let skip = _mm256_set1_pd(-0.0);
+        let mut sums = [skip; LANES / 4];
+        each_four::<T>(p, mask, |row, x, counts| {
+            let sum = &mut sums[row / 4 % (LANES / 4)];
+            *sum = _mm256_add_pd(*sum, _mm256_blendv_pd(skip, x, counts));
+        });
+        let mut lanes = [0.0; LANES];
+        for (v, sum) in sums.iter().enumerate() {
+            _mm256_storeu_pd(lanes.as_mut_ptr().add(4 * v), *sum);
+        }
+        fold::<Plus, LANES>(&mut lanes)
+    }
+}
+
 /// A float type that accumulates as f64.
 pub(super) trait Wide: Native {
     fn wide(self) -> f64;
     /// The nearest value of the type.
     fn narrow(x: f64) -> Self;
+    /// Four rows from `row` on, as f64.
+    ///
+    /// # Safety
+    /// `p` is readable for `row + 4` values; the CPU has AVX2.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn load4(p: *const u8, row: usize) -> std::arch::x86_64::__m256d;
 
     /// The sum of the rows of a block whose bits are set: masked additions straight from memory,
     /// where going through a blended copy costs as much as three comparisons.
@@ -359,6 +434,12 @@ impl Wide for f64 {
         x
     }
     #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn load4(p: *const u8, row: usize) -> std::arch::x86_64::__m256d {
+        // SAFETY: by contract.
+        unsafe { std::arch::x86_64::_mm256_loadu_pd(p.cast::<f64>().add(row)) }
+    }
+    #[cfg(target_arch = "x86_64")]
     masked_v4!(|p: *const u8, row: usize| _mm512_loadu_pd(p.cast::<f64>().add(row)));
 }
 impl Wide for f32 {
@@ -369,6 +450,13 @@ impl Wide for f32 {
     #[inline(always)]
     fn narrow(x: f64) -> f32 {
         x as f32
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn load4(p: *const u8, row: usize) -> std::arch::x86_64::__m256d {
+        use std::arch::x86_64::*;
+        // SAFETY: by contract.
+        unsafe { _mm256_cvtps_pd(_mm_loadu_ps(p.cast::<f32>().add(row))) }
     }
     #[cfg(target_arch = "x86_64")]
     masked_v4!(|p: *const u8, row: usize| _mm512_cvtps_pd(_mm256_loadu_ps(
