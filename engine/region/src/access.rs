@@ -3,7 +3,7 @@
 //! Another process may write any byte at any time, so nothing here ever makes a `&[u8]` or a
 //! `&mut [u8]` of shared memory. What is read is a copy, to be checked after it was copied.
 
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 
@@ -63,13 +63,34 @@ impl Bytes {
         Ok(unsafe { AtomicU32::from_ptr(self.base.add(offset as usize).cast()) })
     }
 
-    /// Copies `len` bytes at `offset` out.
+    /// Copies `len` bytes at `offset` out. Somebody may be writing them: then the copy is of no one
+    /// moment, and whoever wants to believe it looks afterwards whether it still stands.
     pub(crate) fn read(&self, offset: u64, len: u64) -> Result<Vec<u8>> {
         let from = self.range(offset, len)?;
-        let mut out = Vec::new();
-        if out.try_reserve_exact(len as usize).is_err() {
-            return Err(Error::corrupt(format!("{len} bytes are more than can be copied"), offset));
+        let mut out = room(offset, len)?;
+        let to: *mut u8 = out.as_mut_ptr();
+        // SAFETY: `range` checked the source, and `each` gives places within it; the words are
+        // aligned, and the destination has room for as much. All `len` bytes are written.
+        unsafe {
+            each(
+                from,
+                len as usize,
+                |at| *to.add(at) = AtomicU8::from_ptr(from.add(at)).load(Ordering::Relaxed),
+                |at| {
+                    let word = AtomicU64::from_ptr(from.add(at).cast()).load(Ordering::Relaxed);
+                    to.add(at).cast::<u64>().write_unaligned(word);
+                },
+            );
+            out.set_len(len as usize);
         }
+        Ok(out)
+    }
+
+    /// Copies `len` bytes at `offset` out, of content that a lease keeps: faster than [`Bytes::read`]
+    /// where there is much of it.
+    pub(crate) fn read_content(&self, offset: u64, len: u64) -> Result<Vec<u8>> {
+        let from = self.range(offset, len)?;
+        let mut out = room(offset, len)?;
         // SAFETY: `range` checked the source; the destination has room for `len` bytes and is
         // fresh, so it cannot overlap. Bytes are copied, and any bytes are valid `u8`s.
         unsafe {
@@ -79,11 +100,23 @@ impl Bytes {
         Ok(out)
     }
 
-    /// Copies `bytes` in at `offset`.
+    /// Copies `bytes` in at `offset`. Somebody may be reading what is there.
     pub(crate) fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let to = self.range(offset, bytes.len() as u64)?;
-        // SAFETY: `range` checked the destination; a private slice cannot overlap the mapping.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+        let from = bytes.as_ptr();
+        // SAFETY: `range` checked the destination, and `each` gives places within it and within
+        // `bytes`; the words are aligned.
+        unsafe {
+            each(
+                to,
+                bytes.len(),
+                |at| AtomicU8::from_ptr(to.add(at)).store(*from.add(at), Ordering::Relaxed),
+                |at| {
+                    let word = from.add(at).cast::<u64>().read_unaligned();
+                    AtomicU64::from_ptr(to.add(at).cast()).store(word, Ordering::Relaxed);
+                },
+            );
+        }
         Ok(())
     }
 
@@ -94,6 +127,26 @@ impl Bytes {
         unsafe { std::ptr::write_bytes(to, 0, len as usize) };
         Ok(())
     }
+}
+
+/// Room for a copy of `len` bytes at `offset`.
+fn room(offset: u64, len: u64) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    match out.try_reserve_exact(len as usize) {
+        Ok(()) => Ok(out),
+        Err(_) => Err(Error::corrupt(format!("{len} bytes are more than can be copied"), offset)),
+    }
+}
+
+/// Calls `word` with the places of all whole words in `len` bytes of shared memory, and `byte` with
+/// those of the bytes before and after them: where threads meet without a lock, every access is
+/// atomic.
+#[inline(always)]
+fn each(shared: *mut u8, len: usize, byte: impl Fn(usize), word: impl Fn(usize)) {
+    let first = shared.align_offset(8).min(len);
+    let last = first + (len - first) / 8 * 8;
+    (0..first).chain(last..len).for_each(byte);
+    (first..last).step_by(8).for_each(word);
 }
 
 #[cold]
@@ -118,5 +171,22 @@ mod tests {
         assert!(bytes.write(31, b"ab").is_err());
         bytes.write(8, b"x").unwrap();
         assert_eq!(bytes.read(8, 2).unwrap(), b"x\0");
+    }
+
+    #[test]
+    fn pieces_of_any_place_and_length_are_copied() {
+        let mut memory = [0_u64; 8];
+        // SAFETY: the array outlives `bytes`.
+        let bytes = unsafe { Bytes::new(memory.as_mut_ptr().cast(), 64) };
+        let mut expected = [0_u8; 64];
+        for at in 0..20 {
+            for len in 0..40 {
+                let piece: Vec<u8> = (0..len).map(|i| (at * 41 + i) as u8).collect();
+                expected[at..at + len].copy_from_slice(&piece);
+                bytes.write(at as u64, &piece).unwrap();
+                assert_eq!(bytes.read(at as u64, len as u64).unwrap(), piece);
+                assert_eq!(bytes.read(0, 64).unwrap(), expected);
+            }
+        }
     }
 }

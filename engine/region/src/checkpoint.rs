@@ -198,7 +198,7 @@ impl Session {
             }
             let step = (bytes - done).min(STRIDE);
             // Copied first: nobody makes a slice of memory that others may write.
-            hash.update(&self.bytes.read(offset + done, step)?);
+            hash.update(&self.bytes.read_content(offset + done, step)?);
             done += step;
         }
         Ok(Some(hash.digest()))
