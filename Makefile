@@ -8,7 +8,10 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
 CRATES := --workspace --exclude insitu-pybridge
 RUST := $(shell git ls-files --cached --others --exclude-standard '*.rs' '*Cargo.toml' Cargo.lock)
 
-.PHONY: demo test test-rust test-loom test-deaths test-python torture fuzz bench lint format docs clean
+# The host, as rustc names it: with --target, build scripts and macros are not instrumented.
+HOST = $(shell rustc --version --verbose | sed -n 's/^host: //p')
+
+.PHONY: demo test test-rust test-loom test-deaths test-python torture fuzz miri asan tsan bench lint format docs clean
 
 demo: $(VENV)/demo $(VENV)/package          ## the main job on real data
 	$(BIN)/python examples/flights.py
@@ -29,6 +32,23 @@ torture:                                    ## the same for long: KILLS=10000
 
 fuzz:                                       ## many damaged regions: IMAGES=20000 SEED=1
 	IMAGES=$(or $(IMAGES),20000) cargo test --locked --release --package insitu --test fuzz -- --nocapture
+
+# What no test sees by its answers. These need the nightly toolchain:
+# rustup toolchain install nightly --component miri,rust-src
+
+# The pool's helpers outlive its tests; weak memory is not emulated for accesses of several widths.
+miri:                                       ## undefined behaviour, where no shared memory is needed
+	MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-tree-borrows -Zmiri-strict-provenance" cargo +nightly miri test --locked --target-dir target/miri --package insitu-kernels --lib
+	MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-tree-borrows -Zmiri-strict-provenance -Zmiri-ignore-leaks" cargo +nightly miri test --locked --target-dir target/miri --package insitu-query --lib -- pool::tests::a_job pool::tests::every pool::tests::two
+	MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-tree-borrows -Zmiri-disable-weak-memory-emulation" cargo +nightly miri test --locked --target-dir target/miri --package insitu-region --lib -- access:: layout:: state:: roots:: nearest:: site:: masks_cut entries_are
+
+# Left out: two tests that limit the address space, of which a sanitizer takes terabytes.
+asan:                                       ## accesses outside, and after the end, of what was allocated
+	RUSTFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks=0 cargo +nightly test --locked --target $(HOST) --target-dir target/asan $(CRATES) --lib --tests -- --skip a_limit_of_address_space --skip damaged_regions_do_no_harm
+
+# Of system calls made without libc the sanitizer knows nothing.
+tsan:                                       ## races between the threads of a process
+	RUSTFLAGS="-Zsanitizer=thread --cfg rustix_use_libc" TSAN_OPTIONS=die_after_fork=0 cargo +nightly test --locked -Zbuild-std --target $(HOST) --target-dir target/tsan --package insitu-region --package insitu-query --package insitu --lib --tests -- --skip a_limit_of_address_space --skip damaged_regions_do_no_harm
 
 test-python: $(VENV)/test $(VENV)/package
 	$(BIN)/pytest tests

@@ -129,6 +129,7 @@ mod tests {
     #[test]
     fn equality_and_order_are_those_of_slices() {
         let all: Vec<Vec<u8>> = (0..20usize)
+            .step_by(if cfg!(miri) { 4 } else { 1 })
             .flat_map(|len| {
                 (0..=len).map(move |at| {
                     let mut v = vec![b'm'; len];

@@ -44,7 +44,8 @@ pub fn stream_fence() {
 /// Orders streaming stores before later stores.
 #[inline(always)]
 fn fence() {
-    #[cfg(target_arch = "x86_64")]
+    // (Miri knows neither streaming stores nor their fence.)
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: SSE is part of x86-64.
     unsafe {
         std::arch::x86_64::_mm_sfence()
@@ -58,7 +59,7 @@ fn fence() {
 /// As for [`StreamCopyFn`]; the level is one the CPU has.
 #[inline(always)]
 unsafe fn stream<const L: u8>(dst: *mut u8, src: *const u8, bytes: usize) {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
         use std::arch::x86_64::*;
         let head = dst.align_offset(64).min(bytes);
@@ -87,7 +88,7 @@ unsafe fn stream<const L: u8>(dst: *mut u8, src: *const u8, bytes: usize) {
                 .copy_from_nonoverlapping(s.add(64 * lines), bytes - head - 64 * lines);
         }
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(any(not(target_arch = "x86_64"), miri))]
     // SAFETY: passed on as it is.
     unsafe {
         let _ = (L == V3, L == V4);

@@ -317,6 +317,7 @@ mod tests {
     use super::*;
     use crate::prim::Prim;
     use crate::strings::tests::{LAYOUTS, Owned, Random};
+    use crate::testing::many;
 
     /// Order of two nullable values under a key's rules.
     fn naive<T>(
@@ -347,7 +348,7 @@ mod tests {
     #[test]
     fn floats_sort_with_nan_last_and_zeros_equal() {
         let mut r = Random(21);
-        for rows in [0usize, 1, 7, 1000, 20_000] {
+        for rows in [0usize, 1, 7, many(1000), many(20_000)] {
             let data: Vec<Option<f64>> = (0..rows)
                 .map(|_| match r.below(12) {
                     0 => None,
@@ -388,7 +389,7 @@ mod tests {
         let mut r = Random(22);
         for p in Prim::ALL.into_iter().filter(|p| p.is_integer()) {
             with_prim!(p, T => {
-                for rows in [300usize, 9000] {
+                for rows in [300, 9000].map(many) {
                     let data: Vec<T> = (0..rows).map(|_| T::from_bits64(r.next())).collect();
                     // SAFETY: the vector outlives the view.
                     let view = unsafe {
@@ -410,7 +411,7 @@ mod tests {
     #[test]
     fn strings_sort_by_bytes_with_nul_and_shared_prefixes() {
         let mut r = Random(23);
-        for (rows, max) in [(50usize, 3), (3000, 9), (6000, 14), (5000, 30)] {
+        for (rows, max) in [(50, 3), (many(3000), 9), (many(6000), 14), (many(5000), 30)] {
             let mut data = r.strings(rows, max, 9);
             for row in data.iter_mut().flatten() {
                 if r.below(2) == 0 {
@@ -438,7 +439,7 @@ mod tests {
     #[test]
     fn several_keys_sort_from_the_first_on_and_ties_keep_their_order() {
         let mut r = Random(24);
-        let rows = 5000;
+        let rows = many(5000);
         let names = r.strings(rows, 2, 6);
         let bits: Vec<bool> = (0..rows).map(|_| r.below(2) == 0).collect();
         let numbers: Vec<i16> = (0..rows).map(|_| r.below(5) as i16 - 2).collect();

@@ -26,8 +26,17 @@ impl Rng {
 }
 
 /// Lengths around whole words and vectors.
+#[cfg(not(miri))]
 pub(crate) const LENGTHS: [usize; 22] =
     [0, 1, 2, 7, 8, 9, 31, 32, 33, 63, 64, 65, 127, 128, 200, 255, 256, 257, 512, 1000, 1023, 1024];
+/// Those of them that differ in what they read.
+#[cfg(miri)]
+pub(crate) const LENGTHS: [usize; 8] = [0, 1, 7, 9, 64, 65, 200, 257];
+
+/// So many rows or rounds, of which Miri, a thousand times slower, does a few.
+pub(crate) const fn many(n: usize) -> usize {
+    if cfg!(miri) { n / 40 } else { n }
+}
 
 /// A value that tests can draw.
 pub(crate) trait Draw: Native {

@@ -79,13 +79,13 @@ fn allowed_cpus() -> Vec<usize> {
     (0..std::thread::available_parallelism().map_or(1, |n| n.get())).collect()
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(miri)))]
 fn current_cpu() -> Option<usize> {
     // SAFETY: no arguments, no memory.
     usize::try_from(unsafe { libc::sched_getcpu() }).ok()
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(not(target_os = "linux"), miri))]
 fn current_cpu() -> Option<usize> {
     None
 }
@@ -129,10 +129,18 @@ impl Job<'_> {
     }
 }
 
+/// Where a job lies. (A pointer, whose permission to reach the job a number would lose.)
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Address(*const Job<'static>);
+
+// SAFETY: only an address; jobs themselves are shared between threads (`Job` is `Sync`), and who
+// follows the address says why the job still lives.
+unsafe impl Send for Address {}
+
 /// A helper's mailbox: the address of a job, present from posting until joined or withdrawn.
 struct Helper {
     cpu: Option<usize>,
-    slot: Mutex<Option<usize>>,
+    slot: Mutex<Option<Address>>,
     wake: Condvar,
 }
 
@@ -225,7 +233,7 @@ fn help(pool: &'static Pool, me: &Helper) {
         };
         // SAFETY: the address was posted by `run`, whose frame outlives this: it waits until
         // `inside` is zero, and we are inside.
-        let job = unsafe { &*(job as *const Job<'_>) };
+        let job: &Job<'_> = unsafe { &*job.0 };
         let _leave = Leave(pool);
         let worked = std::panic::catch_unwind(AssertUnwindSafe(|| {
             while let Some(m) = job.take() {
@@ -257,7 +265,7 @@ impl Drop for Leave {
 struct Posted<'a> {
     pool: &'static Pool,
     helpers: &'a [Arc<Helper>],
-    address: usize,
+    address: Address,
 }
 
 impl Drop for Posted<'_> {
@@ -283,7 +291,8 @@ impl Drop for Posted<'_> {
 
 /// Signals (Ctrl-C) belong to the program's own threads.
 fn block_signals() {
-    #[cfg(unix)]
+    // (Miri knows no signals.)
+    #[cfg(all(unix, not(miri)))]
     // SAFETY: the set is plain data, filled before use; only this thread's mask changes.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
@@ -357,7 +366,7 @@ pub(crate) fn run(
         return drive(&job, watch);
     };
     let helpers = pool.helpers(wanted - 1);
-    let address = std::ptr::from_ref(&job) as usize;
+    let address = Address(std::ptr::from_ref(&job).cast());
     let _posted = Posted { pool, helpers: &helpers, address };
     IN_POOL.set(true);
     for helper in &helpers {
@@ -408,7 +417,7 @@ mod tests {
     #[test]
     fn every_morsel_is_worked_on_once_with_more_threads_than_cpus() {
         set_threads(7);
-        for round in 0..200usize {
+        for round in 0..if cfg!(miri) { 20 } else { 200usize } {
             let n = round % 50;
             let seen: Vec<AtomicU64> = (0..n).map(|_| AtomicU64::new(0)).collect();
             let cancelled = AtomicBool::new(false);
@@ -427,7 +436,7 @@ mod tests {
         std::thread::scope(|s| {
             for _ in 0..4 {
                 s.spawn(|| {
-                    for _ in 0..100 {
+                    for _ in 0..if cfg!(miri) { 3 } else { 100 } {
                         let sum = AtomicU64::new(0);
                         let cancelled = AtomicBool::new(false);
                         let watch = Watch { interrupt: &never, cancelled: &cancelled };

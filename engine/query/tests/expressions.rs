@@ -320,7 +320,7 @@ fn table(rows: &[Row]) -> Vec<Col> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 120, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 120 }, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn expressions_agree_with_the_scalar_evaluator(

@@ -11,7 +11,7 @@ fn streaming_copies_every_byte_and_no_other() {
     let mut rng = Rng(70);
     let src: Vec<u8> = (0..5000).map(|_| rng.next() as u8).collect();
     for level in Level::available() {
-        for _ in 0..300 {
+        for _ in 0..many(300) {
             let (from, to, n) = (rng.below(200), rng.below(200), rng.below(4500));
             let mut dst = vec![7u8; 5000];
             // SAFETY: 200 + 4500 < 5000.
@@ -129,7 +129,7 @@ fn a_copy_with_statistics_copies_and_leaks_nothing_under_nulls() {
     for p in Prim::ALL {
         with_prim!(p, T => {
             let mut rng = Rng(80 + p as u64);
-            for rows in LENGTHS.into_iter().chain([2048, 2049, 6000]) {
+            for rows in LENGTHS.into_iter().chain([2048, 2049, 6000].map(many)) {
                 for shape in 0..5 {
                     let mut a = column::<T>(&mut rng, rows);
                     if shape > 0 {
@@ -182,7 +182,7 @@ fn a_copy_with_statistics_copies_and_leaks_nothing_under_nulls() {
 fn statistics_of_neighbours_merge_to_those_of_both() {
     let mut rng = Rng(90);
     let f = copy_with_stats(Prim::F64, Level::best());
-    for round in 0..200 {
+    for round in 0..many(200) {
         let rows = 1 + rng.below(300);
         let mut a = column::<f64>(&mut rng, rows);
         if round % 2 == 0 {

@@ -4,6 +4,7 @@ use super::*;
 use crate::prim::Native;
 use crate::reduce::{Interpolation, Quantile};
 use crate::strings::tests::{LAYOUTS, Owned, Random};
+use crate::testing::many;
 use crate::view::Layout;
 use std::collections::HashMap;
 
@@ -211,9 +212,12 @@ fn ints(r: &mut Random, rows: usize, distinct: u64, step: i64, nulls: u64) -> Da
 #[test]
 fn integers_are_numbered_whatever_the_hint_says() {
     let mut r = Random(31);
-    for (rows, distinct, step, nulls) in
-        [(0, 1, 1, 0), (5000, 100, 1, 0), (20_000, 9000, 1 << 40, 7), (3000, 100, 1, 3)]
-    {
+    for (rows, distinct, step, nulls) in [
+        (0, 1, 1, 0),
+        (many(5000), 100, 1, 0),
+        (many(20_000), 9000, 1 << 40, 7),
+        (many(3000), 100, 1, 3),
+    ] {
         let data = ints(&mut r, rows, distinct, step, nulls);
         let exact = (-50i128, i128::from(distinct) - 51);
         let lies = [Some((0, 3)), Some((-60, 0)), Some((5, 4)), Some((i128::MIN, i128::MAX))];
@@ -262,8 +266,9 @@ fn the_ends_of_the_integers_are_keys_like_others() {
 fn nan_is_one_group_and_minus_zero_is_zero() {
     let mut r = Random(32);
     let some = [f64::NAN, -f64::NAN, f64::from_bits(0x7ff0_0000_0000_0001), 0.0, -0.0, 1.5, -1.5];
-    let v: Vec<Option<f64>> = (0..3000).map(|_| some.get(r.below(8) as usize).copied()).collect();
-    check(&[Data::F64(v)], &[None], None, 3000);
+    let v: Vec<Option<f64>> =
+        (0..many(3000)).map(|_| some.get(r.below(8) as usize).copied()).collect();
+    check(&[Data::F64(v)], &[None], None, many(3000));
 }
 
 #[test]
@@ -271,11 +276,12 @@ fn strings_short_long_and_in_between_are_numbered() {
     let mut r = Random(33);
     for layout in LAYOUTS {
         for (rows, max, nulls) in [(0, 1, 0), (4000, 3, 5), (6000, 17, 9), (3000, 60, 0)] {
+            let rows = many(rows);
             let v = r.strings(rows, max, nulls);
             check(&[Data::Str(layout, v)], &[None], None, rows);
         }
         // More than the first table holds, of both kinds.
-        let v = (0..20_000)
+        let v = (0..many(20_000))
             .map(|_| {
                 let n = r.below(12_000);
                 Some(if n.is_multiple_of(2) {
@@ -286,14 +292,14 @@ fn strings_short_long_and_in_between_are_numbered() {
             })
             .map(|s| s.map(String::into_bytes))
             .collect();
-        check(&[Data::Str(layout, v)], &[None], None, 20_000);
+        check(&[Data::Str(layout, v)], &[None], None, many(20_000));
     }
 }
 
 #[test]
 fn several_columns_are_numbered_by_their_combinations() {
     let mut r = Random(34);
-    let rows = 9000;
+    let rows = many(9000);
     let bools = |r: &mut Random| {
         Data::Bool(
             (0..rows).map(|_| [None, Some(true), Some(false)][r.below(3) as usize]).collect(),
@@ -316,7 +322,7 @@ fn several_columns_are_numbered_by_their_combinations() {
 #[test]
 fn rows_left_out_make_no_groups() {
     let mut r = Random(35);
-    for rows in [10usize, 3000] {
+    for rows in [10, many(3000)] {
         let columns =
             [ints(&mut r, rows, 500, 7, 4), Data::Str(Layout::Utf8View, r.strings(rows, 20, 4))];
         for odds in [1u64, 2, 50] {
@@ -588,7 +594,7 @@ fn aggregates_are_those_of_plain_loops() {
     let mut r = Random(36);
     for p in Prim::ALL {
         with_prim!(p, T => {
-            for (rows, groups, masked) in [(5000usize, 7u64, false), (4000, 900, true), (1, 1, false)] {
+            for (rows, groups, masked) in [(many(5000), 7u64, false), (many(4000), many(900) as u64, true), (1, 1, false)] {
                 let value = |r: &mut Random| {
                     if !T::PRIM.is_float() {
                         // Small enough for sums of 64-bit values to fit.
@@ -647,7 +653,7 @@ fn integer_sums_are_exact_on_the_way_and_checked_at_the_end() {
 #[test]
 fn medium_values_pass_from_narrow_to_wide_sums() {
     // 2^50 × 8192 rows reach 2^63: the 64-bit sums must be emptied several times.
-    let rows = 100_000usize;
+    let rows = if cfg!(miri) { 10_000 } else { 100_000 };
     let mut r = Random(37);
     let values: Vec<i64> = (0..rows).map(|_| (r.below(1 << 50) as i64) + (1 << 50)).collect();
     let want: i128 = values.iter().map(|v| i128::from(*v)).sum();

@@ -104,7 +104,7 @@ fn sum(values: &[f64], mask: Option<&[u8]>, first_row: u64, level: Level) -> f64
 #[test]
 fn float_sums_are_as_defined_at_every_level() {
     let mut rng = Rng(40);
-    for rows in LENGTHS.into_iter().chain([2000, 5000, 70_000]) {
+    for rows in LENGTHS.into_iter().chain([2000, 5000, 70_000].map(many)) {
         for first_row in [0, 1, 100, 255, 256, 1000] {
             let v = mixed(&mut rng, rows);
             let m = bitmap(&mut rng, rows, 200);
@@ -138,20 +138,20 @@ fn masked_rows_are_skipped_whatever_they_hold() {
 #[test]
 fn float_sums_do_not_depend_on_the_split() {
     let mut rng = Rng(42);
-    let rows = 300_000;
+    let rows = many(300_000);
     let v = mixed(&mut rng, rows);
     let m = bitmap(&mut rng, rows, 240);
     for level in Level::available() {
         for mask in [None, Some(&m)] {
             let expected = sum(&v, mask.map(|m| &m[..]), 0, level);
-            for _ in 0..20 {
+            for _ in 0..if cfg!(miri) { 2 } else { 20 } {
                 // Morsels of any number of blocks, dealt to four threads in any order.
                 let mut parts: Vec<SumF64> =
                     (0..4).map(|_| SumF64::new(Prim::F64, level).unwrap()).collect();
                 let mut morsels = Vec::new();
                 let mut at = 0;
                 while at < rows {
-                    let n = (BLOCK * (1 + rng.below(300))).min(rows - at);
+                    let n = (BLOCK * (1 + rng.below(many(300)))).min(rows - at);
                     morsels.push((at, n));
                     at += n;
                 }
@@ -201,7 +201,7 @@ fn float_sums_do_not_depend_on_chunks() {
 #[test]
 fn float_sums_are_as_accurate_as_pairwise_ones() {
     let mut rng = Rng(44);
-    let v: Vec<f64> = (0..1_000_000).map(|_| rng.unit()).collect();
+    let v: Vec<f64> = (0..many(1_000_000)).map(|_| rng.unit()).collect();
     // Neumaier's compensated sum.
     let (mut s, mut c) = (0.0f64, 0.0f64);
     for x in &v {
@@ -227,12 +227,12 @@ fn special_sums() {
         v[3] = -f64::NAN;
         assert_eq!(sum(&v, None, 0, level).to_bits(), f64::NAN.to_bits());
         // f32 accumulates in f64.
-        let f = vec![0.1f32; 100_000];
+        let f = vec![0.1f32; many(100_000)];
         let mut s = SumF64::new(Prim::F32, level).unwrap();
         // SAFETY: as many values as rows.
         unsafe { s.add(0, bytes(&f), null(), f.len()) };
         let got = s.finish();
-        assert!((got - 100_000.0 * f64::from(0.1f32)).abs() < 1e-9, "{got}");
+        assert!((got - f.len() as f64 * f64::from(0.1f32)).abs() < 1e-9, "{got}");
         assert!(SumF64::new(Prim::I32, level).is_none());
     }
 }
@@ -241,7 +241,7 @@ fn special_sums() {
 fn integer_sums_are_exact() {
     fn check<T: Draw + Into<i128>>(p: Prim) {
         let mut rng = Rng(50 + p as u64);
-        for rows in LENGTHS.into_iter().chain([3000]) {
+        for rows in LENGTHS.into_iter().chain([many(3000)]) {
             let a = column::<T>(&mut rng, rows);
             let m = bitmap(&mut rng, rows, 170);
             let all: i128 = a.iter().map(|v| (*v).into()).sum();
@@ -272,7 +272,7 @@ fn extremes_skip_nan_and_masked_rows_and_merge_in_any_order() {
     for p in Prim::ALL {
         with_prim!(p, T => {
             let mut rng = Rng(60 + p as u64);
-            for rows in LENGTHS.into_iter().chain([5000]) {
+            for rows in LENGTHS.into_iter().chain([many(5000)]) {
                 let a = column::<T>(&mut rng, rows);
                 let m = bitmap(&mut rng, rows, 40);
                 let naive = |keep: &dyn Fn(usize) -> bool| {

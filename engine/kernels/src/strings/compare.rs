@@ -401,6 +401,7 @@ pub unsafe fn lengths(
 mod tests {
     use super::super::tests::{LAYOUTS, Owned, Random};
     use super::*;
+    use crate::testing::many;
 
     const OPS: [Compare; 6] =
         [Compare::Eq, Compare::Ne, Compare::Lt, Compare::Le, Compare::Gt, Compare::Ge];
@@ -431,7 +432,7 @@ mod tests {
             for layout in LAYOUTS {
                 let owned = Owned::new(layout, &data);
                 let view = owned.view();
-                for round in 0..12 {
+                for round in 0..if cfg!(miri) { 2 } else { 12 } {
                     let lit = if round % 2 == 0 {
                         r.string(max)
                     } else {
@@ -519,7 +520,7 @@ mod tests {
         let data = r.strings(256, 12, 6);
         let hostile = [-1, i64::from(i32::MIN), i64::MIN, 1 << 20, i64::MAX, 3, 0];
         for layout in [Layout::Utf8, Layout::LargeUtf8] {
-            for round in 0..300 {
+            for round in 0..many(300) {
                 let mut owned = Owned::new(layout, &data);
                 let at = r.below(257) as usize;
                 owned.set_offset(at, hostile[round % hostile.len()]);
