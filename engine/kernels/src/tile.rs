@@ -21,7 +21,9 @@ mod bits;
 mod cast;
 mod chain;
 mod compare;
+mod half;
 pub(crate) mod mem;
+mod pair;
 pub(crate) mod select;
 mod unary;
 
@@ -33,6 +35,8 @@ pub use bits::{BitOp, any_bit, bits, count_bits, store_bits};
 pub use cast::{bool_to_prim, cast, cast_fits, prim_to_bool};
 pub use chain::{Chain, chain2, chain3};
 pub use compare::{Compare, compare};
+pub use half::{f64_to_half, half_to_f32};
+pub use pair::{Pair, pair, round_overflows};
 pub use select::{fill, fill_bits, select, select_bits};
 pub use unary::{Unary, unary};
 

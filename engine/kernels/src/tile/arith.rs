@@ -89,7 +89,7 @@ trait Checked<T> {
 }
 
 /// The kernel of a [`Binary`].
-struct Map<O, T>(PhantomData<(O, T)>);
+pub(super) struct Map<O, T>(PhantomData<(O, T)>);
 
 impl<O: Binary<T>, T: Native> Kernel for Map<O, T> {
     #[inline(always)]
@@ -127,7 +127,7 @@ pub(super) struct Sub;
 pub(super) struct RSub;
 pub(super) struct Mul;
 struct Div;
-struct FloorDiv;
+pub(super) struct FloorDiv;
 struct Mod;
 
 macro_rules! wrapping {

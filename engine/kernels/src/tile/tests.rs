@@ -55,6 +55,7 @@ trait Naive: Draw {
     fn overflows(op: Arith, a: Self, b: Self) -> bool;
     fn unary(op: Unary, a: Self) -> Option<Self>;
     fn ask(op: Unary, a: Self) -> Option<bool>;
+    fn pair(op: Pair, a: Self, b: Self) -> Option<Self>;
 }
 
 macro_rules! naive_int {
@@ -100,6 +101,13 @@ macro_rules! naive_int {
                     Unary::Abs => if a < 0 { (0 as $t).wrapping_sub(a) } else { a },
                     Unary::Sign => if a == 0 { 0 } else if a < 0 { (0 as $t).wrapping_sub(1) } else { 1 },
                     Unary::Invert => a ^ (0 as $t).wrapping_sub(1),
+                    Unary::CountOnes => (0..<$t>::BITS).filter(|i| a >> i & 1 == 1).count() as $t,
+                    Unary::LeadingZeros => {
+                        (0..<$t>::BITS).rev().take_while(|i| a >> i & 1 == 0).count() as $t
+                    }
+                    Unary::TrailingZeros => {
+                        (0..<$t>::BITS).take_while(|i| a >> i & 1 == 0).count() as $t
+                    }
                     _ => return None,
                 })
             }
@@ -110,6 +118,21 @@ macro_rules! naive_int {
                     Unary::AbsOverflows if <$t>::MIN != 0 => Some(!fits((a as i128).abs())),
                     _ => None,
                 }
+            }
+            #[allow(unused_comparisons)]
+            fn pair(op: Pair, a: $t, b: $t) -> Option<$t> {
+                let within = b >= 0 && b < <$t>::BITS as $t;
+                Some(match op {
+                    Pair::Min => if b < a { b } else { a },
+                    Pair::Max => if b > a { b } else { a },
+                    Pair::BitAnd => !(!a | !b),
+                    Pair::BitOr => !(!a & !b),
+                    Pair::BitXor => (a | b) & !(a & b),
+                    Pair::ShiftLeft => if within { ((a as i128) << b) as $t } else { 0 },
+                    Pair::ShiftRight => ((a as i128) >> if within { b as u32 } else { 100 }) as $t,
+                    Pair::RoundToMultiple => nearest(a as i128, b as i128) as $t,
+                    Pair::RoundToFraction => return None,
+                })
             }
         }
     )*};
@@ -172,10 +195,27 @@ macro_rules! naive_float {
                     _ => None,
                 }
             }
+            fn pair(op: Pair, a: $t, b: $t) -> Option<$t> {
+                let finite = |near: $t| if near - near == 0.0 { near } else { a };
+                Some(match op {
+                    Pair::Min => if a != a || b < a { b } else { a },
+                    Pair::Max => if a != a || b > a { b } else { a },
+                    Pair::RoundToFraction => finite((a * b).round_ties_even() / b),
+                    Pair::RoundToMultiple => finite((a / b).round_ties_even() * b),
+                    _ => return None,
+                })
+            }
         }
     )*};
 }
 naive_float!(f32, f64);
+
+/// The nearest multiple of a step, of two the even one.
+fn nearest(a: i128, step: i128) -> i128 {
+    let below = a.div_euclid(step);
+    let twice = 2 * a.rem_euclid(step);
+    (below + i128::from(twice > step || twice == step && below % 2 != 0)) * step
+}
 
 #[test]
 fn arithmetic_is_that_of_single_values() {
@@ -273,6 +313,56 @@ fn unary_functions_are_those_of_single_values() {
             }
         }
     });
+}
+
+#[test]
+fn functions_of_pairs_are_those_of_single_values() {
+    for_columns!(|T, level, rows, a, b| {
+        for op in Pair::ALL {
+            // Counts around the width, steps of powers of ten; else anything.
+            let b: Vec<T> = match op {
+                Pair::ShiftLeft | Pair::ShiftRight => {
+                    b.iter().enumerate().map(|(i, v)| if i % 3 == 0 { *v } else { small(i % 67) })
+                }
+                .collect(),
+                Pair::RoundToFraction | Pair::RoundToMultiple => {
+                    (0..rows).map(|i| if i % 2 == 0 { small(10) } else { small(100) }).collect()
+                }
+                _ => b.clone(),
+            };
+            let src = [bytes(&a), bytes(&b), null(), null()];
+            let Some(f) = pair(op, T::PRIM, level) else {
+                assert!(
+                    T::pair(op, T::ONE, T::ONE).is_none(),
+                    "{op:?} of {:?} is missing",
+                    T::PRIM
+                );
+                continue;
+            };
+            let got = values::<T>(f, src, rows);
+            assert_same(
+                &got,
+                |i| T::pair(op, a[i], b[i]).unwrap(),
+                &format!("{op:?} {:?}", T::PRIM),
+            );
+            let overflows = round_overflows(T::PRIM, level).filter(|_| op == Pair::RoundToMultiple);
+            if let (Some(f), Number::Int(_)) = (overflows, Number::of(T::ONE)) {
+                let fits = |i: usize| {
+                    let exact = |v: T| Number::of(v).exact().unwrap();
+                    nearest(exact(a[i]), exact(b[i])) == exact(got[i])
+                };
+                assert_eq!(answer(f, src, rows), words(rows, |i| !fits(i)));
+            }
+        }
+    });
+}
+
+/// A small number in any type.
+fn small<T: Native>(v: usize) -> T {
+    match T::PRIM.is_float() {
+        true => T::from_bits64((v as f64).to_bits()),
+        false => T::from_bits64(v as u64),
+    }
 }
 
 #[test]

@@ -28,6 +28,12 @@ pub enum Unary {
     Round,
     /// Bitwise complement; integers only.
     Invert,
+    /// How many bits are set; integers only.
+    CountOnes,
+    /// How many bits are zero above the highest one set; integers only.
+    LeadingZeros,
+    /// How many bits are zero below the lowest one set; integers only.
+    TrailingZeros,
     /// x is NaN; floats only.
     IsNan,
     /// x is neither NaN nor infinite; floats only.
@@ -42,7 +48,7 @@ pub enum Unary {
 
 impl Unary {
     /// Every function.
-    pub const ALL: [Unary; 14] = [
+    pub const ALL: [Unary; 17] = [
         Unary::Neg,
         Unary::Abs,
         Unary::Sign,
@@ -52,6 +58,9 @@ impl Unary {
         Unary::Trunc,
         Unary::Round,
         Unary::Invert,
+        Unary::CountOnes,
+        Unary::LeadingZeros,
+        Unary::TrailingZeros,
         Unary::IsNan,
         Unary::IsFinite,
         Unary::IsInfinite,
@@ -85,6 +94,9 @@ pub fn unary(op: Unary, p: Prim, level: Level) -> Option<TileFn> {
         Unary::Trunc => with_float!(p, T => tile_fn::<Map<Trunc, T>>(level)),
         Unary::Round => with_float!(p, T => tile_fn::<Map<Round, T>>(level)),
         Unary::Invert => with_int!(p, T => tile_fn::<Map<Invert, T>>(level)),
+        Unary::CountOnes => with_int!(p, T => tile_fn::<Map<CountOnes, T>>(level)),
+        Unary::LeadingZeros => with_int!(p, T => tile_fn::<Map<LeadingZeros, T>>(level)),
+        Unary::TrailingZeros => with_int!(p, T => tile_fn::<Map<TrailingZeros, T>>(level)),
         Unary::IsNan => with_float!(p, T => bitmap_fn::<Is<IsNan, T>>(level)),
         Unary::IsFinite => with_float!(p, T => bitmap_fn::<Is<IsFinite, T>>(level)),
         Unary::IsInfinite => with_float!(p, T => bitmap_fn::<Is<IsInfinite, T>>(level)),
@@ -154,6 +166,9 @@ struct Ceil;
 struct Trunc;
 struct Round;
 struct Invert;
+struct CountOnes;
+struct LeadingZeros;
+struct TrailingZeros;
 struct IsNan;
 struct IsFinite;
 struct IsInfinite;
@@ -175,6 +190,9 @@ function!(Ceil for f32, f64: x => x.ceil());
 function!(Trunc for f32, f64: x => x.trunc());
 function!(Round for f32, f64: x => x.round_ties_even());
 function!(Invert for i8, i16, i32, i64, u8, u16, u32, u64: x => !x);
+function!(CountOnes for i8, i16, i32, i64, u8, u16, u32, u64: x => x.count_ones() as _);
+function!(LeadingZeros for i8, i16, i32, i64, u8, u16, u32, u64: x => x.leading_zeros() as _);
+function!(TrailingZeros for i8, i16, i32, i64, u8, u16, u32, u64: x => x.trailing_zeros() as _);
 question!(IsNan for f32, f64: x => x.is_nan());
 question!(IsFinite for f32, f64: x => x.is_finite());
 question!(IsInfinite for f32, f64: x => x.is_infinite());
