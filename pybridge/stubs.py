@@ -18,9 +18,19 @@ STUB = Path(__file__).parent / "python" / "insitu" / "_native.pyi"
 
 def functions() -> list[str]:
     lines = []
-    for method, arguments, _, doc in _native._functions():
+    for method, arguments, kind, doc in _native._functions():
+        if kind in ("horizontal", "window"):
+            continue
         rest = parameters(arguments, "_Operand")
         lines += [f"    def {method}(self{rest}) -> Expr:", f'        """{doc}"""', ""]
+    return lines[:-1]
+
+
+def horizontals() -> list[str]:
+    lines = []
+    for method, _, kind, doc in _native._functions():
+        if kind == "horizontal":
+            lines += [f"def {method}(*exprs: _Columns) -> Expr:", f'    """{doc}"""', ""]
     return lines[:-1]
 
 
@@ -66,7 +76,12 @@ def exceptions() -> list[str]:
 
 
 def generate(text: str) -> str:
-    sections = {"functions": functions, "reductions": reductions, "exceptions": exceptions}
+    sections = {
+        "functions": functions,
+        "horizontals": horizontals,
+        "reductions": reductions,
+        "exceptions": exceptions,
+    }
     for name, lines in sections.items():
         pattern = rf"^( *)# generated: {name}\n(?s:.*?)^ *# end$"
         assert re.search(pattern, text, re.MULTILINE), f"no mark for {name} in {STUB}"

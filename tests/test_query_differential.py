@@ -4,6 +4,7 @@ that are empty, sliced, chunked, and longer than a block, a tile and a morsel.""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from fractions import Fraction
@@ -167,6 +168,47 @@ def whole(function: Callable[[Any], Any]) -> Callable[[pa.Array], pa.Array]:
     return reference
 
 
+def on_kind(boolean: Any, integer: Any) -> Callable[..., pa.Array]:
+    """One reference for booleans, and a NumPy function for integers."""
+
+    def reference(*arrays: pa.Array) -> pa.Array:
+        logic = pa.types.is_boolean(arrays[0].type)
+        return boolean(*arrays) if logic else on_numpy(integer)(*arrays)
+
+    return reference
+
+
+def equal_missing(same: bool) -> Callable[[pa.Array, pa.Array], pa.Array]:
+    def reference(left: pa.Array, right: pa.Array) -> pa.Array:
+        both_null = pc.and_(pc.is_null(left), pc.is_null(right))
+        equal = pc.or_(pc.fill_null(pc.equal(left, right), False), both_null)
+        return equal if same else pc.invert(equal)
+
+    return reference
+
+
+def fill_nan(values: pa.Array, replacement: pa.Array) -> pa.Array:
+    if not pa.types.is_floating(values.type):
+        return values
+    return pc.if_else(pc.fill_null(pc.is_nan(values), False), replacement, values)
+
+
+def counted(count: Callable[[str], int]) -> Callable[[pa.Array], pa.Array]:
+    """What is counted in the binary digits of an integer, the highest first."""
+
+    def reference(array: pa.Array) -> pa.Array:
+        width = array.type.bit_width
+        return pa.array(
+            [
+                None if v is None else count(format(v % 2**width, f"0{width}b"))
+                for v in array.to_pylist()
+            ],
+            pa.uint32(),
+        )
+
+    return reference
+
+
 def total(array: pa.Array) -> Any:
     if pa.types.is_floating(array.type):
         values = array.drop_null().to_numpy(zero_copy_only=False).astype("f8")
@@ -260,10 +302,18 @@ ELEMENTWISE: dict[str, tuple[list[str], Callable[..., pa.Array]]] = {
     "le": (ORDERED, pc.less_equal),
     "gt": (ORDERED, pc.greater),
     "ge": (ORDERED, pc.greater_equal),
-    "and_": (["bool"], pc.and_kleene),
-    "or_": (["bool"], pc.or_kleene),
-    "xor": (["bool"], pc.xor),
-    "not_": (["bool"], pc.invert),
+    "and_": (["bool", *INTEGERS], on_kind(pc.and_kleene, np.bitwise_and)),
+    "or_": (["bool", *INTEGERS], on_kind(pc.or_kleene, np.bitwise_or)),
+    "xor": (["bool", *INTEGERS], on_kind(pc.xor, np.bitwise_xor)),
+    "not_": (["bool", *INTEGERS], on_kind(pc.invert, np.invert)),
+    "lshift": (INTEGERS, on_numpy(np.left_shift)),
+    "rshift": (INTEGERS, on_numpy(np.right_shift)),
+    "bitwise_count_ones": (INTEGERS, counted(lambda digits: digits.count("1"))),
+    "bitwise_count_zeros": (INTEGERS, counted(lambda digits: digits.count("0"))),
+    "bitwise_leading_ones": (INTEGERS, counted(lambda d: len(d) - len(d.lstrip("1")))),
+    "bitwise_leading_zeros": (INTEGERS, counted(lambda d: len(d) - len(d.lstrip("0")))),
+    "bitwise_trailing_ones": (INTEGERS, counted(lambda d: len(d) - len(d.rstrip("1")))),
+    "bitwise_trailing_zeros": (INTEGERS, counted(lambda d: len(d) - len(d.rstrip("0")))),
     "abs": (NUMBERS, pc.abs),
     "sqrt": (NUMBERS, as_float(np.sqrt)),
     "exp": (NUMBERS, transcendental(np.exp)),
@@ -293,11 +343,18 @@ ELEMENTWISE: dict[str, tuple[list[str], Callable[..., pa.Array]]] = {
     "pow": (NUMBERS, transcendental(np.power)),
     "floor": (NUMBERS, whole(np.floor)),
     "ceil": (NUMBERS, whole(np.ceil)),
+    "trunc": (NUMBERS, whole(np.trunc)),
+    "round": (NUMBERS, whole(np.round)),
+    "sign": (NUMBERS, on_numpy(np.sign)),
     "is_null": (ORDERED, pc.is_null),
     "is_not_null": (ORDERED, pc.is_valid),
     "is_nan": (NUMBERS, on_numpy(lambda v: v != v, "bool")),
     "is_not_nan": (NUMBERS, on_numpy(lambda v: v == v, "bool")),
     "is_finite": (NUMBERS, on_numpy(np.isfinite, "bool")),
+    "is_infinite": (NUMBERS, on_numpy(np.isinf, "bool")),
+    "eq_missing": (ORDERED, equal_missing(True)),
+    "ne_missing": (ORDERED, equal_missing(False)),
+    "fill_nan": (NUMBERS, fill_nan),
     "fill_null": ([*NUMBERS, "bool", *TIMES], pc.coalesce),
     "is_between": (
         [*NUMBERS, *TIMES],
@@ -344,13 +401,74 @@ REDUCTIONS: dict[str, tuple[list[str], Callable[[pa.Array], Any]]] = {
 SETTINGS = {"quantile": [0.3]}
 
 
+def in_each_row(function: Callable[[list[Any]], Any], to: Any = None) -> Callable[..., pa.Array]:
+    """A function of a row's values that are not null; `to`: the result's type, if not theirs."""
+
+    def reference(*arrays: pa.Array) -> pa.Array:
+        kind = to or arrays[0].type
+        times = pa.types.is_temporal(kind)
+        storage = pa.int32() if pa.types.is_date32(kind) else pa.int64()
+        lists = [(a.cast(storage) if times else a).to_pylist() for a in arrays]
+        rows = [function([v for v in row if v is not None]) for row in zip(*lists, strict=True)]
+        return pa.array(rows, storage).cast(kind) if times else pa.array(rows, kind)
+
+    return reference
+
+
+def best(better: Callable[[Any, Any], bool]) -> Callable[[list[Any]], Any]:
+    """The best of the values, NaN only where there is nothing else."""
+
+    def choose(values: list[Any]) -> Any:
+        numbers = [v for v in values if v == v] or values
+        chosen = numbers[0] if numbers else None
+        for value in numbers:
+            chosen = value if better(value, chosen) else chosen
+        return chosen
+
+    return choose
+
+
+def sum_in_row(*arrays: pa.Array) -> pa.Array:
+    kind = pa.int64() if pa.types.is_boolean(arrays[0].type) else arrays[0].type
+    if pa.types.is_duration(kind):
+        return sum_in_row(*(a.cast("int64") for a in arrays)).cast(kind)
+    zeros = [a.cast(kind).fill_null(pa.scalar(0, kind)) for a in arrays]
+    result = zeros[0]
+    for value in zeros[1:]:
+        result = pc.add(result, value)
+    return result
+
+
+def mean_in_row(*arrays: pa.Array) -> pa.Array:
+    kind = pa.float32() if pa.types.is_float32(arrays[0].type) else pa.float64()
+    sums = sum_in_row(*(a.cast(pa.uint8() if pa.types.is_boolean(a.type) else a.type)
+                        .cast(kind, safe=False) for a in arrays))  # fmt: skip
+    counts = sum_in_row(*(a.is_valid().cast(pa.uint8()) for a in arrays))
+    counts = pc.if_else(pc.equal(counts, 0), None, counts)
+    return pc.divide(sums, counts.cast(kind))
+
+
+HORIZONTAL: dict[str, tuple[list[str], Callable[..., pa.Array]]] = {
+    "coalesce": ([*NUMBERS, "bool", *TIMES], pc.coalesce),
+    "min_horizontal": ([*NUMBERS, "bool", *TIMES], in_each_row(best(lambda a, b: a < b))),
+    "max_horizontal": ([*NUMBERS, "bool", *TIMES], in_each_row(best(lambda a, b: a > b))),
+    "sum_horizontal": ([*NUMBERS, "bool", "duration[ms]"], sum_in_row),
+    "mean_horizontal": ([*NUMBERS, "bool"], mean_in_row),
+    "all_horizontal": (["bool"], lambda *a: functools.reduce(pc.and_kleene, a)),
+    "any_horizontal": (["bool"], lambda *a: functools.reduce(pc.or_kleene, a)),
+}
+
+
 def test_every_function_of_the_table_has_a_reference() -> None:
-    functions = {method for method, *_ in ins._native._functions()}
-    assert functions == ELEMENTWISE.keys() | REDUCTIONS.keys()
+    # Those that read other rows are in test_rows.py.
+    functions = {method for method, _, kind, _ in ins._native._functions() if kind != "window"}
+    assert functions == ELEMENTWISE.keys() | REDUCTIONS.keys() | HORIZONTAL.keys()
 
 
 def arity(method: str) -> int:
-    return next(1 + len(arguments) for m, arguments, *_ in ins._native._functions() if m == method)
+    """How many expressions a method takes, the receiver among them; options are none."""
+    arguments = next(arguments for m, arguments, *_ in ins._native._functions() if m == method)
+    return 1 + sum(":" not in argument for argument in arguments)
 
 
 def apply(method: str, arguments: list[Any]) -> ins.Expr:
@@ -374,8 +492,28 @@ def test_functions(region: ins.Region, method: str, kind: str) -> None:
             expected = reference(*arrays)
             if expected.type == pa.string_view():
                 expected = expected.cast(got.type)
-            # Which of two equal zeros is the larger is nobody's business.
-            close(got, expected, signed_zeros=method != "clip", ulps=ULPS.get(method, 0))
+            # Which of two equal zeros is the larger is nobody's business; of signs NumPy forgets
+            # that of zero.
+            signed_zeros = method not in ("clip", "sign")
+            close(got, expected, signed_zeros=signed_zeros, ulps=ULPS.get(method, 0))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+@pytest.mark.parametrize(
+    ("method", "kind"), [(m, k) for m, (kinds, _) in HORIZONTAL.items() for k in kinds]
+)
+def test_horizontal_functions(region: ins.Region, method: str, kind: str, count: int) -> None:
+    rng = np.random.default_rng([len(method), len(kind), count])
+    for rows in (0, 1, 64, 257, 3000):
+        for nulls in (0.0, 0.5):
+            arrays = [random_array(kind, rows, rng, nulls) for _ in range(count)]
+            if nulls:  # one of them without
+                arrays[-1] = random_array(kind, rows, rng, float(rng.integers(2)) / 2)
+            names = [f"c{i}" for i in range(count)]
+            t = put(region, **dict(zip(names, arrays, strict=True)))
+            got = t.select(r=getattr(ins, method)(*names)).to_arrow()["r"]
+            got.validate(full=True)
+            close(got, HORIZONTAL[method][1](*arrays), signed_zeros=False)
 
 
 OPERATORS = ["add", "sub", "mul", "truediv", "floordiv", "rem", "eq", "ne", "lt", "le", "gt", "ge"]

@@ -184,6 +184,25 @@ impl Expr {
         Ok(Expr(self.0.is_in(set)))
     }
 
+    /// The value `n` rows before, after if `n` is negative; `fill_value` where there is no such row.
+    ///
+    /// Rows are counted where the step stands: after a filter those that it left. In `agg` of a
+    /// group and in `update` this is `Unsupported`.
+    #[pyo3(signature = (n=1, *, fill_value=None))]
+    fn shift(&self, py: Python<'_>, n: i64, fill_value: Option<Operand>) -> PyResult<Expr> {
+        let fill = fill_value.map_or(Tree::literal(Scalar::Null), |fill| fill.0);
+        call(py, "shift", vec![self.0.clone(), fill, Tree::literal(n)])
+    }
+
+    /// The value minus that `n` rows before; null where there is no such row.
+    ///
+    /// As in NumPy the type stays, so that differences of unsigned integers wrap; two points in time
+    /// give a duration. Rows are counted as in `shift`.
+    #[pyo3(signature = (n=1))]
+    fn diff(&self, py: Python<'_>, n: i64) -> PyResult<Expr> {
+        call(py, "diff", vec![self.0.clone(), Tree::literal(n)])
+    }
+
     fn __repr__(&self) -> String {
         self.0.to_string()
     }

@@ -1,5 +1,5 @@
-//! The methods of expressions and columns that come from the engine's one function table, and
-//! Python's operators.
+//! The methods of expressions and columns and the free functions that come from the engine's one
+//! function table, and Python's operators.
 
 // pyo3 writes unsafe wrappers around each method; inside a macro of ours the lint takes them for
 // our code. There is no `unsafe` of our own here.
@@ -7,10 +7,11 @@
 
 use insitu_query::Expr as Tree;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use crate::column::Column;
 use crate::errors;
-use crate::expr::{Expr, Operand, call, operand};
+use crate::expr::{self, Expr, Operand, call, operand};
 
 /// An option that is a word.
 type Text<'a> = &'a str;
@@ -24,6 +25,8 @@ macro_rules! methods {
 
 macro_rules! method {
     ($kind:ident $method:ident $name:literal () $doc:literal) => {};
+    (Horizontal $method:ident $name:literal $args:tt $doc:literal) => {};
+    (Window $method:ident $name:literal $args:tt $doc:literal) => {};
     ($kind:ident $method:ident $name:literal ($receiver:ident $(, $arg:ident)*) $doc:literal) => {
         #[pymethods]
         impl Expr {
@@ -51,6 +54,40 @@ macro_rules! method {
 }
 
 insitu_query::function_table!(methods);
+
+/// One free function for each of the table that takes any number of expressions.
+macro_rules! horizontals {
+    ($($id:ident $method:ident $name:literal $args:tt $kind:ident $rule:ident $nulls:ident $failure:ident $doc:literal;)*) => {
+        $(horizontal! { $kind $method $name $doc })*
+
+        /// Adds the free functions to the module.
+        pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+            $(registered! { module $kind $method })*
+            Ok(())
+        }
+    };
+}
+
+macro_rules! horizontal {
+    (Horizontal $method:ident $name:literal $doc:literal) => {
+        #[doc = $doc]
+        #[pyfunction]
+        #[pyo3(signature = (*exprs))]
+        fn $method(exprs: &Bound<'_, PyTuple>) -> PyResult<Expr> {
+            call(exprs.py(), $name, expr::columns(exprs, None)?)
+        }
+    };
+    ($kind:ident $method:ident $name:literal $doc:literal) => {};
+}
+
+macro_rules! registered {
+    ($module:ident Horizontal $method:ident) => {
+        $module.add_function(wrap_pyfunction!($method, $module)?)?;
+    };
+    ($module:ident $kind:ident $method:ident) => {};
+}
+
+insitu_query::function_table!(horizontals);
 
 /// Python's operators, by the function each one calls. An argument that is no operand raises,
 /// where pyo3 would return `NotImplemented` if it converted it: Python would then try other ways,
@@ -82,6 +119,8 @@ operators! {
     __and__ __rand__ "and";
     __or__ __ror__ "or";
     __xor__ __rxor__ "xor";
+    __lshift__ __rlshift__ "shift_left";
+    __rshift__ __rrshift__ "shift_right";
 }
 
 #[pymethods]

@@ -17,7 +17,7 @@ use crate::region::{Region, Report};
 use crate::table::Table;
 use crate::update::Exclusive;
 use crate::writable::Writable;
-use crate::{errors, given, look, pickle, shutdown, site};
+use crate::{errors, functions, given, look, pickle, shutdown, site};
 
 /// Bytes, or a size such as "8GiB".
 enum Capacity {
@@ -188,8 +188,8 @@ fn regions(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
 
 /// The engine's function table, for the generated stubs and the tests: for each function its
 /// method, the arguments after the receiver (options as Python writes them, "decimals: int = 0"),
-/// "operator", "method" or "aggregate", and the line of documentation; functions without a receiver
-/// are left out.
+/// "operator", "method", "horizontal" (a free function of any number of expressions) or "aggregate",
+/// and the line of documentation; functions without arguments are left out.
 #[pyfunction]
 fn _functions(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
     let list = PyList::empty(py);
@@ -210,6 +210,8 @@ fn _functions(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
         let kind = match function.kind {
             FunctionKind::Operator => "operator",
             FunctionKind::Method => "method",
+            FunctionKind::Horizontal => "horizontal",
+            FunctionKind::Window => "window",
             FunctionKind::Aggregate => "aggregate",
         };
         list.append((function.method, PyTuple::new(py, rest)?, kind, function.doc))?;
@@ -242,6 +244,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(expr::lit, module)?)?;
     module.add_function(wrap_pyfunction!(expr::param, module)?)?;
     module.add_function(wrap_pyfunction!(expr::when, module)?)?;
+    functions::register(module)?;
     module.add_function(wrap_pyfunction!(create, module)?)?;
     module.add_function(wrap_pyfunction!(open, module)?)?;
     module.add_function(wrap_pyfunction!(remove, module)?)?;

@@ -33,7 +33,9 @@ const NOTHING: ZoneStats = ZoneStats { flags: 0, ..ZoneStats::EMPTY };
 
 /// The number type that a column's values are, if they are numbers.
 pub(crate) fn physical_type(dtype: &DataType) -> Option<Prim> {
-    types::from_arrow(dtype).prim()
+    let dtype = types::from_arrow(dtype);
+    // Half precision is not the number that its bits are.
+    dtype.prim().filter(|_| dtype != insitu_query::DataType::Float16)
 }
 
 /// Zones of a table whose chunks have that many rows.

@@ -64,7 +64,7 @@ pub enum DataType {
     UInt32,
     /// Unsigned, 64 bits.
     UInt64,
-    /// IEEE half precision; passed through only.
+    /// IEEE half precision; stored, moved and cast, not computed on.
     Float16,
     /// IEEE single precision.
     Float32,
@@ -93,7 +93,8 @@ pub enum DataType {
 }
 
 impl DataType {
-    /// The fixed-width type that loops see, if the values are fixed-width numbers.
+    /// The fixed-width type that loops see, if the values are fixed-width numbers. Half precision
+    /// is seen as its 16 bits.
     pub fn prim(&self) -> Option<Prim> {
         Some(match self {
             DataType::Int8 => Prim::I8,
@@ -105,7 +106,7 @@ impl DataType {
             | DataType::Timestamp(..)
             | DataType::Duration(_) => Prim::I64,
             DataType::UInt8 => Prim::U8,
-            DataType::UInt16 => Prim::U16,
+            DataType::UInt16 | DataType::Float16 => Prim::U16,
             DataType::UInt32 => Prim::U32,
             DataType::UInt64 => Prim::U64,
             DataType::Float32 => Prim::F32,
@@ -145,7 +146,7 @@ impl DataType {
         matches!(self, DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64)
     }
 
-    /// Float32 or Float64 (Float16 is passed through only).
+    /// Float32 or Float64 (Float16 is not computed on).
     pub fn is_float(&self) -> bool {
         matches!(self, DataType::Float32 | DataType::Float64)
     }
@@ -175,7 +176,12 @@ impl DataType {
 
     /// Whether operators may move rows of it (filter, sort, slice).
     pub fn is_movable(&self) -> bool {
-        !matches!(self, DataType::Float16 | DataType::Opaque(_))
+        !matches!(self, DataType::Opaque(_))
+    }
+
+    /// Whether rows can be compared by it, to group or to sort them.
+    pub fn is_key(&self) -> bool {
+        self.is_movable() && !matches!(self, DataType::Float16)
     }
 }
 

@@ -26,6 +26,7 @@ pub(crate) struct Node {
     depth: u32,
     size: u32,
     has_aggregate: bool,
+    has_window: bool,
     /// Of all that is below too.
     hash: u64,
 }
@@ -154,14 +155,17 @@ impl Expr {
     }
 
     fn new(kind: ExprKind) -> Expr {
-        let (mut depth, mut size, mut has_aggregate) = (1u32, 1u32, false);
+        let (mut depth, mut size) = (1u32, 1u32);
+        let (mut has_aggregate, mut has_window) = (false, false);
         for child in kind.children() {
             depth = depth.max(child.0.depth.saturating_add(1));
             size = size.saturating_add(child.0.size);
             has_aggregate |= child.0.has_aggregate;
+            has_window |= child.0.has_window;
         }
         if let ExprKind::Call(f, _) = &kind {
             has_aggregate |= f.kind == FunctionKind::Aggregate;
+            has_window |= f.kind == FunctionKind::Window;
         }
         let hash = kind.hash();
         if depth > MAX_DEPTH || size > MAX_SIZE {
@@ -170,10 +174,11 @@ impl Expr {
                 depth: MAX_DEPTH,
                 size: MAX_SIZE,
                 has_aggregate: false,
+                has_window: false,
                 hash,
             }));
         }
-        Expr(Arc::new(Node { kind, depth, size, has_aggregate, hash }))
+        Expr(Arc::new(Node { kind, depth, size, has_aggregate, has_window, hash }))
     }
 
     /// The column of that name.
@@ -204,9 +209,10 @@ impl Expr {
     pub fn call(function: &str, args: Vec<Expr>) -> Result<Expr> {
         let f = Function::by_name(function)
             .ok_or_else(|| Error::InvalidArgument(format!("no function named {function:?}")))?;
-        if args.len() != f.arity() {
+        if !f.takes(args.len()) {
+            let least = if f.kind == FunctionKind::Horizontal { "at least " } else { "" };
             return Err(Error::InvalidArgument(format!(
-                "{f} takes {} arguments, {} were given",
+                "{f} takes {least}{} arguments, {} were given",
                 f.arity(),
                 args.len()
             )));
@@ -251,6 +257,11 @@ impl Expr {
     /// Whether an aggregate is called anywhere in it.
     pub fn has_aggregate(&self) -> bool {
         self.0.has_aggregate
+    }
+
+    /// Whether a row's value depends on other rows, too.
+    pub fn has_window(&self) -> bool {
+        self.0.has_window
     }
 
     /// The name of the column it makes: the alias, else the name of the leftmost column, else
@@ -306,6 +317,12 @@ macro_rules! methods {
 
 macro_rules! method {
     ($kind:ident $id:ident $method:ident () $doc:literal) => {};
+    (Horizontal $id:ident $method:ident ($args:ident) $doc:literal) => {
+        #[doc = $doc]
+        pub fn $method($args: Vec<Expr>) -> Expr {
+            Expr::of(FunctionId::$id, $args)
+        }
+    };
     ($kind:ident $id:ident $method:ident (
         $receiver:ident $(, $arg:ident)* $(; $($option:ident : $t:ident = $default:tt),+)?
     ) $doc:literal) => {
@@ -360,7 +377,8 @@ macro_rules! operators {
 
 operators!(
     Add add Add, Sub sub Sub, Mul mul Mul, Div div Div, Rem rem Mod,
-    BitAnd bitand And, BitOr bitor Or, BitXor bitxor Xor
+    BitAnd bitand And, BitOr bitor Or, BitXor bitxor Xor,
+    Shl shl ShiftLeft, Shr shr ShiftRight
 );
 
 impl std::ops::Neg for Expr {
@@ -377,6 +395,16 @@ impl std::ops::Not for Expr {
     }
 }
 
+fn list(f: &mut fmt::Formatter<'_>, exprs: &[Expr]) -> fmt::Result {
+    for (i, e) in exprs.iter().enumerate() {
+        if i > 0 {
+            f.write_str(", ")?;
+        }
+        write!(f, "{e}")?;
+    }
+    Ok(())
+}
+
 impl fmt::Display for Expr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind() {
@@ -387,14 +415,14 @@ impl fmt::Display for Expr {
                 (Some(s), [a]) => write!(f, "{s}{a}"),
                 (Some(s), [a, b]) => write!(f, "({a} {s} {b})"),
                 (_, []) => write!(f, "{}()", function.name),
+                (_, args) if function.kind == FunctionKind::Horizontal => {
+                    write!(f, "{}(", function.name)?;
+                    list(f, args)?;
+                    f.write_str(")")
+                }
                 (_, [first, rest @ ..]) => {
                     write!(f, "{first}.{}(", function.name)?;
-                    for (i, a) in rest.iter().enumerate() {
-                        if i > 0 {
-                            f.write_str(", ")?;
-                        }
-                        write!(f, "{a}")?;
-                    }
+                    list(f, rest)?;
                     f.write_str(")")
                 }
             },

@@ -8,6 +8,8 @@
 
 use std::fmt;
 
+use crate::scalar::Scalar;
+
 /// How a function is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FunctionKind {
@@ -15,6 +17,12 @@ pub enum FunctionKind {
     Operator,
     /// A method, row by row.
     Method,
+    /// A method whose result in a row depends on other rows, too, and so on their order. Its Python
+    /// method is written by hand.
+    Window,
+    /// A free function of any number of expressions, row by row; the row of the table names one
+    /// argument for all of them.
+    Horizontal,
     /// An aggregate: many rows to one.
     Aggregate,
 }
@@ -28,8 +36,12 @@ pub enum TypeRule {
     Division,
     /// Bool, from two arguments of a common type.
     Comparison,
-    /// Bool from Bool; integers bit by bit is not offered.
+    /// Bool from Bool; of integers their common type, bit by bit.
     Logic,
+    /// The common integer type.
+    Integer,
+    /// UInt32 from integers.
+    IntegerToCount,
     /// The argument's own number or duration type.
     SameNumber,
     /// The argument's float type; Float64 from integers.
@@ -140,10 +152,10 @@ macro_rules! function_table {
             Le le "le" (left, right) Operator Comparison Propagate Never "Whether left is at most right.";
             Gt gt "gt" (left, right) Operator Comparison Propagate Never "Whether left is greater than right.";
             Ge ge "ge" (left, right) Operator Comparison Propagate Never "Whether left is at least right.";
-            And and_ "and" (left, right) Operator Logic Kleene Never "Both; false and null is false.";
-            Or or_ "or" (left, right) Operator Logic Kleene Never "Either; true or null is true.";
-            Xor xor "xor" (left, right) Operator Logic Propagate Never "Exactly one.";
-            Not not_ "not" (value) Operator Logic Propagate Never "The opposite.";
+            And and_ "and" (left, right) Operator Logic Kleene Never "Both; false and null is false; of integers bit by bit.";
+            Or or_ "or" (left, right) Operator Logic Kleene Never "Either; true or null is true; of integers bit by bit.";
+            Xor xor "xor" (left, right) Operator Logic Propagate Never "Exactly one; of integers bit by bit.";
+            Not not_ "not" (value) Operator Logic Propagate Never "The opposite; of integers bit by bit.";
             Abs abs "abs" (value) Method SameNumber Propagate OverflowWhenChecked "The absolute value.";
             Sqrt sqrt "sqrt" (value) Method Float Propagate Never "The square root; NaN of negative values.";
             Cbrt cbrt "cbrt" (value) Method Float Propagate Never "The cube root.";
@@ -172,14 +184,38 @@ macro_rules! function_table {
             Radians radians "radians" (value) Method Float Propagate Never "An angle in degrees, in radians.";
             Floor floor "floor" (value) Method SameNumber Propagate Never "Rounded down to a whole number.";
             Ceil ceil "ceil" (value) Method SameNumber Propagate Never "Rounded up to a whole number.";
+            Trunc trunc "trunc" (value) Method SameNumber Propagate Never "Rounded towards zero to a whole number.";
+            Round round "round" (value; decimals: i64 = 0) Method SameNumber Propagate OverflowWhenChecked "As numpy.round: halves to even, negative decimals round to tens (Polars: an error).";
+            Sign sign "sign" (value) Method SameNumber Propagate Never "-1, 0 or 1 in the value's type; zeros keep their sign, NaN stays NaN.";
             IsNull is_null "is_null" (value) Method AnyToBool Never Never "Whether the value is null.";
             IsNotNull is_not_null "is_not_null" (value) Method AnyToBool Never Never "Whether the value is not null.";
             IsNan is_nan "is_nan" (value) Method NumberToBool Propagate Never "Whether the value is NaN.";
             IsNotNan is_not_nan "is_not_nan" (value) Method NumberToBool Propagate Never "Whether the value is not NaN.";
             IsFinite is_finite "is_finite" (value) Method NumberToBool Propagate Never "Whether the value is neither NaN nor infinite.";
+            IsInfinite is_infinite "is_infinite" (value) Method NumberToBool Propagate Never "Whether the value is infinite.";
+            EqMissing eq_missing "eq_missing" (left, right) Method Comparison Never Never "Whether both sides are equal, or both null.";
+            NeMissing ne_missing "ne_missing" (left, right) Method Comparison Never Never "Whether the sides differ, null only from what is not null.";
             FillNull fill_null "fill_null" (value, replacement) Method Common Fill Never "The value, or the replacement where it is null.";
+            FillNan fill_nan "fill_nan" (value, replacement) Method Common Propagate Never "The value, or the replacement where it is NaN; integers stay as they are.";
             IsBetween is_between "is_between" (value, lower, upper) Method Comparison Kleene Never "Whether lower <= value <= upper.";
             Clip clip "clip" (value, lower, upper) Method Common Propagate Never "The value, but at least lower and at most upper; NaN stays NaN.";
+            ShiftLeft lshift "shift_left" (left, right) Operator Integer Propagate Never "The bits moved up; 0 for counts that are negative or not below the width.";
+            ShiftRight rshift "shift_right" (left, right) Operator Integer Propagate Never "The bits moved down, the sign kept also by counts negative or not below the width.";
+            CountOnes bitwise_count_ones "bitwise_count_ones" (value) Method IntegerToCount Propagate Never "How many bits are set.";
+            CountZeros bitwise_count_zeros "bitwise_count_zeros" (value) Method IntegerToCount Propagate Never "How many bits are not set.";
+            LeadingOnes bitwise_leading_ones "bitwise_leading_ones" (value) Method IntegerToCount Propagate Never "How many bits are set above the highest that is not.";
+            LeadingZeros bitwise_leading_zeros "bitwise_leading_zeros" (value) Method IntegerToCount Propagate Never "How many bits are not set above the highest that is.";
+            TrailingOnes bitwise_trailing_ones "bitwise_trailing_ones" (value) Method IntegerToCount Propagate Never "How many bits are set below the lowest that is not.";
+            TrailingZeros bitwise_trailing_zeros "bitwise_trailing_zeros" (value) Method IntegerToCount Propagate Never "How many bits are not set below the lowest that is.";
+            Shift shift "shift" (value, fill_value; n: i64 = 1) Window Common Propagate Never "The value so many rows before, or after if n is negative; else fill_value.";
+            Diff diff "diff" (value; n: i64 = 1) Window Arithmetic Propagate OverflowWhenChecked "The value minus that so many rows before, by the rules of -; null where there is no such row.";
+            Coalesce coalesce "coalesce" (exprs) Horizontal Common Fill Never "The first value in each row that is not null; a string names a column.";
+            MinHorizontal min_horizontal "min_horizontal" (exprs) Horizontal Ordered SkipToNull Never "The smallest value in each row, NaN and null left out; a string names a column.";
+            MaxHorizontal max_horizontal "max_horizontal" (exprs) Horizontal Ordered SkipToNull Never "The largest value in each row, NaN and null left out; a string names a column.";
+            SumHorizontal sum_horizontal "sum_horizontal" (exprs) Horizontal Arithmetic SkipToZero OverflowWhenChecked "The sum of each row's values that are not null, in the type that + gives; 0 of none.";
+            MeanHorizontal mean_horizontal "mean_horizontal" (exprs) Horizontal Float SkipToNull Never "The mean of each row's values that are not null; null of none.";
+            AllHorizontal all_horizontal "all_horizontal" (exprs) Horizontal Logic Kleene Never "Whether all values in a row are true; null if one is null and none is false.";
+            AnyHorizontal any_horizontal "any_horizontal" (exprs) Horizontal Logic Kleene Never "Whether any value in a row is true; null if one is null and none is true.";
             Sum sum "sum" (value) Aggregate Sum SkipToZero Overflow "The sum of the values that are not null; 0 of nothing.";
             Mean mean "mean" (value) Aggregate Mean SkipToNull Never "The arithmetic mean of the values that are not null; null of nothing.";
             Min min "min" (value) Aggregate Ordered SkipToNull Never "The smallest value, NaN and null left out; null of nothing.";
@@ -266,9 +302,28 @@ impl Function {
         FUNCTIONS.iter().find(|f| f.name == name)
     }
 
-    /// The number of arguments.
+    /// The number of arguments; of a horizontal function the least.
     pub fn arity(&self) -> usize {
         self.args.len()
+    }
+
+    /// The defaults of its options.
+    pub fn defaults(&self) -> Vec<Scalar> {
+        let value = |(kind, text): &(&str, &str)| match *kind {
+            "i64" => text.parse().map_or(Scalar::Null, Scalar::Int),
+            "f64" => text.parse().map_or(Scalar::Null, Scalar::Float),
+            "Text" => Scalar::Str(text.trim_matches('"').into()),
+            _ => text.parse().map_or(Scalar::Null, Scalar::Bool),
+        };
+        self.options.iter().map(value).collect()
+    }
+
+    /// Whether it takes so many arguments.
+    pub fn takes(&self, arguments: usize) -> bool {
+        match self.kind {
+            FunctionKind::Horizontal => arguments >= self.arity(),
+            _ => arguments == self.arity(),
+        }
     }
 
     /// The operator's symbol in Python and Rust expressions, for operators.
@@ -291,6 +346,8 @@ impl Function {
             And => "&",
             Or => "|",
             Xor => "^",
+            ShiftLeft => "<<",
+            ShiftRight => ">>",
             Not => "~",
             _ => return None,
         })
@@ -323,6 +380,15 @@ mod tests {
                 assert_ne!(f.method, g.method);
             }
         }
+    }
+
+    #[test]
+    fn options_have_defaults() {
+        for f in functions() {
+            assert!(f.options.len() < f.args.len().max(1), "{f}");
+            assert!(!f.defaults().contains(&Scalar::Null), "{f}");
+        }
+        assert_eq!(Function::by_name("round").unwrap().defaults(), [Scalar::Int(0)]);
     }
 
     #[test]

@@ -18,6 +18,10 @@ enum Int {
     Neg(Box<Int>),
     When(Box<Bool>, Box<Int>, Box<Int>),
     Fill(Box<Int>, Box<Int>),
+    Not(Box<Int>),
+    Sign(Box<Int>),
+    Round(Box<Int>, u32),
+    Many(&'static str, Vec<Int>),
 }
 
 #[derive(Clone, Debug)]
@@ -29,6 +33,10 @@ enum Float {
     Ratio(Box<Int>, Box<Int>),
     Sqrt(Box<Float>),
     When(Box<Bool>, Box<Float>, Box<Float>),
+    Trunc(Box<Float>),
+    Round(Box<Float>, i64),
+    FillNan(Box<Float>, Box<Float>),
+    Many(&'static str, Vec<Float>),
 }
 
 #[derive(Clone, Debug)]
@@ -40,7 +48,10 @@ enum Bool {
     Not(Box<Bool>),
     IntIsNull(Box<Int>),
     IsNan(Box<Float>),
+    IsInfinite(Box<Float>),
     IsIn(Box<Int>, Vec<i64>),
+    Same(bool, Box<Float>, Box<Float>),
+    Many(&'static str, Vec<Bool>),
 }
 
 fn call(name: &str, args: Vec<Expr>) -> Expr {
@@ -56,6 +67,10 @@ impl Int {
             Int::Neg(a) => -a.expr(),
             Int::When(p, a, b) => Expr::when(p.expr(), a.expr(), b.expr()),
             Int::Fill(a, b) => a.expr().fill_null(b.expr()),
+            Int::Not(a) => !a.expr(),
+            Int::Sign(a) => a.expr().sign(),
+            Int::Round(a, digits) => a.expr().round(-i64::from(*digits)),
+            Int::Many(name, all) => call(name, all.iter().map(Int::expr).collect()),
         }
     }
 
@@ -75,6 +90,11 @@ impl Int {
                     "add" => Some(a.wrapping_add(b)),
                     "sub" => Some(a.wrapping_sub(b)),
                     "mul" => Some(a.wrapping_mul(b)),
+                    "and" => Some(a & b),
+                    "or" => Some(a | b),
+                    "xor" => Some(a ^ b),
+                    "shift_left" => Some(if (0..64).contains(&b) { a << b } else { 0 }),
+                    "shift_right" => Some(if (0..64).contains(&b) { a >> b } else { a >> 63 }),
                     _ if b == 0 => None,
                     "floor_div" => {
                         let q = a.wrapping_div(b);
@@ -95,6 +115,23 @@ impl Int {
                 }
             }
             Int::Fill(a, b) => a.eval(row).or_else(|| b.eval(row)),
+            Int::Not(a) => a.eval(row).map(|v| !v),
+            Int::Sign(a) => a.eval(row).map(i64::signum),
+            Int::Round(a, digits) => {
+                let (v, step) = (i128::from(a.eval(row)?), 10i128.pow(*digits));
+                let (below, twice) = (v.div_euclid(step), 2 * v.rem_euclid(step));
+                let up = twice > step || twice == step && below % 2 != 0;
+                Some(((below + i128::from(up)) * step) as i64)
+            }
+            Int::Many(name, all) => {
+                let mut known = all.iter().filter_map(|a| a.eval(row));
+                match *name {
+                    "coalesce" => known.next(),
+                    "min_horizontal" => known.min(),
+                    "max_horizontal" => known.max(),
+                    _ => Some(known.fold(0, i64::wrapping_add)),
+                }
+            }
         }
     }
 }
@@ -109,6 +146,10 @@ impl Float {
             Float::Ratio(a, b) => a.expr() / b.expr(),
             Float::Sqrt(a) => a.expr().sqrt(),
             Float::When(p, a, b) => Expr::when(p.expr(), a.expr(), b.expr()),
+            Float::Trunc(a) => a.expr().trunc(),
+            Float::Round(a, decimals) => a.expr().round(*decimals),
+            Float::FillNan(a, b) => a.expr().fill_nan(b.expr()),
+            Float::Many(name, all) => call(name, all.iter().map(Float::expr).collect()),
         }
     }
 
@@ -141,6 +182,44 @@ impl Float {
                     b.eval(row)
                 }
             }
+            Float::Trunc(a) => Some(a.eval(row)?.trunc()),
+            Float::Round(a, decimals) => {
+                let (v, power) = (a.eval(row)?, 10f64.powi(decimals.unsigned_abs() as i32));
+                let near = match decimals {
+                    0 => return Some(v.round_ties_even()),
+                    1.. => (v * power).round_ties_even() / power,
+                    _ => (v / power).round_ties_even() * power,
+                };
+                Some(if near.is_finite() { near } else { v })
+            }
+            Float::FillNan(a, b) => match a.eval(row)? {
+                v if v.is_nan() => b.eval(row),
+                v => Some(v),
+            },
+            Float::Many(name, all) => {
+                let mut known = all.iter().filter_map(|a| a.eval(row));
+                let count = all.iter().filter(|a| a.eval(row).is_some()).count();
+                // Of two equal zeros, and of nothing but NaN, the first.
+                let best = |known: &mut dyn Iterator<Item = f64>, better: fn(f64, f64) -> bool| {
+                    known.reduce(|a, b| if better(b, a) || a.is_nan() { b } else { a })
+                };
+                match *name {
+                    "coalesce" => known.next(),
+                    "min_horizontal" => best(&mut known, |b, a| b < a),
+                    "max_horizontal" => best(&mut known, |b, a| b > a),
+                    _ => {
+                        let sum = all
+                            .iter()
+                            .map(|a| a.eval(row).unwrap_or(0.0))
+                            .reduce(|a, b| a + b)
+                            .unwrap_or(0.0);
+                        match *name {
+                            "sum_horizontal" => Some(sum),
+                            _ => (count > 0).then(|| sum / count as f64),
+                        }
+                    }
+                }
+            }
         }
     }
 }
@@ -166,7 +245,11 @@ impl Bool {
             Bool::Not(a) => !a.expr(),
             Bool::IntIsNull(a) => a.expr().is_null(),
             Bool::IsNan(a) => a.expr().is_nan(),
+            Bool::IsInfinite(a) => a.expr().is_infinite(),
             Bool::IsIn(a, set) => a.expr().is_in(set.iter().map(|v| (*v).into()).collect()),
+            Bool::Same(true, a, b) => a.expr().eq_missing(b.expr()),
+            Bool::Same(false, a, b) => a.expr().ne_missing(b.expr()),
+            Bool::Many(name, all) => call(name, all.iter().map(Bool::expr).collect()),
         }
     }
 
@@ -195,7 +278,17 @@ impl Bool {
             Bool::Not(a) => Some(!a.eval(row)?),
             Bool::IntIsNull(a) => Some(a.eval(row).is_none()),
             Bool::IsNan(a) => Some(a.eval(row)?.is_nan()),
+            Bool::IsInfinite(a) => Some(a.eval(row)?.is_infinite()),
             Bool::IsIn(a, set) => Some(set.contains(&a.eval(row)?)),
+            Bool::Same(yes, a, b) => Some((a.eval(row) == b.eval(row)) == *yes),
+            Bool::Many(name, all) => {
+                let decides = *name == "any_horizontal";
+                let values: Vec<Option<bool>> = all.iter().map(|a| a.eval(row)).collect();
+                if values.contains(&Some(decides)) {
+                    return Some(decides);
+                }
+                (!values.contains(&None)).then_some(!decides)
+            }
         }
     }
 }
@@ -244,7 +337,13 @@ fn int(depth: u32) -> BoxedStrategy<Int> {
     if depth == 0 {
         return leaf.boxed();
     }
-    let op = proptest::sample::select(&["add", "sub", "mul", "floor_div", "mod"][..]);
+    let op = proptest::sample::select(
+        &["add", "sub", "mul", "floor_div", "mod", "and", "or", "xor", "shift_left", "shift_right"]
+            [..],
+    );
+    let many = proptest::sample::select(
+        &["coalesce", "min_horizontal", "max_horizontal", "sum_horizontal"][..],
+    );
     let below = move || int(depth - 1).prop_map(Box::new);
     prop_oneof![
         1 => leaf,
@@ -253,6 +352,11 @@ fn int(depth: u32) -> BoxedStrategy<Int> {
         1 => (boolean(depth - 1), below(), below())
             .prop_map(|(p, a, b)| Int::When(Box::new(p), a, b)),
         1 => (below(), below()).prop_map(|(a, b)| Int::Fill(a, b)),
+        1 => below().prop_map(Int::Not),
+        1 => below().prop_map(Int::Sign),
+        1 => (below(), 1..19u32).prop_map(|(a, digits)| Int::Round(a, digits)),
+        2 => (many, proptest::collection::vec(int(depth - 1), 1..4))
+            .prop_map(|(name, all)| Int::Many(name, all)),
     ]
     .boxed()
 }
@@ -264,6 +368,9 @@ fn float(depth: u32) -> BoxedStrategy<Float> {
         return leaf.boxed();
     }
     let op = proptest::sample::select(&["add", "sub", "mul", "div"][..]);
+    let many = proptest::sample::select(
+        &["coalesce", "min_horizontal", "max_horizontal", "sum_horizontal", "mean_horizontal"][..],
+    );
     let below = move || float(depth - 1).prop_map(Box::new);
     let ints = move || int(depth - 1).prop_map(Box::new);
     prop_oneof![
@@ -274,6 +381,11 @@ fn float(depth: u32) -> BoxedStrategy<Float> {
         1 => below().prop_map(Float::Sqrt),
         1 => (boolean(depth - 1), below(), below())
             .prop_map(|(p, a, b)| Float::When(Box::new(p), a, b)),
+        1 => below().prop_map(Float::Trunc),
+        1 => (below(), -3..4i64).prop_map(|(a, decimals)| Float::Round(a, decimals)),
+        1 => (below(), below()).prop_map(|(a, b)| Float::FillNan(a, b)),
+        2 => (many, proptest::collection::vec(float(depth - 1), 1..4))
+            .prop_map(|(name, all)| Float::Many(name, all)),
     ]
     .boxed()
 }
@@ -297,6 +409,13 @@ fn boolean(depth: u32) -> BoxedStrategy<Bool> {
         1 => below().prop_map(Bool::Not),
         1 => ints().prop_map(Bool::IntIsNull),
         1 => floats().prop_map(Bool::IsNan),
+        1 => floats().prop_map(Bool::IsInfinite),
+        1 => (any::<bool>(), floats(), floats()).prop_map(|(y, a, b)| Bool::Same(y, a, b)),
+        1 => (
+            proptest::sample::select(&["all_horizontal", "any_horizontal"][..]),
+            proptest::collection::vec(boolean(depth - 1), 1..4),
+        )
+            .prop_map(|(name, all)| Bool::Many(name, all)),
         1 => (ints(), proptest::collection::vec(any_int(), 0..20))
             .prop_map(|(a, set)| Bool::IsIn(a, set)),
     ]

@@ -42,6 +42,30 @@ def lit(value: _Operand) -> Expr: ...
 def param(name: str) -> Expr: ...
 def when(condition: _Operand) -> When: ...
 def len() -> Expr: ...
+
+# generated: horizontals
+def coalesce(*exprs: _Columns) -> Expr:
+    """The first value in each row that is not null; a string names a column."""
+
+def min_horizontal(*exprs: _Columns) -> Expr:
+    """The smallest value in each row, NaN and null left out; a string names a column."""
+
+def max_horizontal(*exprs: _Columns) -> Expr:
+    """The largest value in each row, NaN and null left out; a string names a column."""
+
+def sum_horizontal(*exprs: _Columns) -> Expr:
+    """The sum of each row's values that are not null, in the type that + gives; 0 of none."""
+
+def mean_horizontal(*exprs: _Columns) -> Expr:
+    """The mean of each row's values that are not null; null of none."""
+
+def all_horizontal(*exprs: _Columns) -> Expr:
+    """Whether all values in a row are true; null if one is null and none is false."""
+
+def any_horizontal(*exprs: _Columns) -> Expr:
+    """Whether any value in a row is true; null if one is null and none is true."""
+
+# end
 def create(
     name: str | None = None,
     *,
@@ -424,6 +448,8 @@ class Expr:
     def alias(self, name: str) -> Expr: ...
     def cast(self, dtype: _DataType, *, strict: bool = True) -> Expr: ...
     def is_in(self, values: Iterable[_Scalar]) -> Expr: ...
+    def shift(self, n: int = 1, *, fill_value: _Operand = None) -> Expr: ...
+    def diff(self, n: int = 1) -> Expr: ...
     def __bool__(self) -> NoReturn: ...
     def __abs__(self) -> Expr: ...
     def __neg__(self) -> Expr: ...
@@ -448,6 +474,10 @@ class Expr:
     def __ror__(self, other: _Operand, /) -> Expr: ...
     def __xor__(self, other: _Operand, /) -> Expr: ...
     def __rxor__(self, other: _Operand, /) -> Expr: ...
+    def __lshift__(self, other: _Operand, /) -> Expr: ...
+    def __rlshift__(self, other: _Operand, /) -> Expr: ...
+    def __rshift__(self, other: _Operand, /) -> Expr: ...
+    def __rrshift__(self, other: _Operand, /) -> Expr: ...
     def __eq__(self, other: _Operand, /) -> Expr: ...  # type: ignore[override]
     def __ne__(self, other: _Operand, /) -> Expr: ...  # type: ignore[override]
     def __lt__(self, other: _Operand, /) -> Expr: ...
@@ -499,16 +529,16 @@ class Expr:
         """Whether left is at least right."""
 
     def and_(self, right: _Operand) -> Expr:
-        """Both; false and null is false."""
+        """Both; false and null is false; of integers bit by bit."""
 
     def or_(self, right: _Operand) -> Expr:
-        """Either; true or null is true."""
+        """Either; true or null is true; of integers bit by bit."""
 
     def xor(self, right: _Operand) -> Expr:
-        """Exactly one."""
+        """Exactly one; of integers bit by bit."""
 
     def not_(self) -> Expr:
-        """The opposite."""
+        """The opposite; of integers bit by bit."""
 
     def abs(self) -> Expr:
         """The absolute value."""
@@ -594,6 +624,15 @@ class Expr:
     def ceil(self) -> Expr:
         """Rounded up to a whole number."""
 
+    def trunc(self) -> Expr:
+        """Rounded towards zero to a whole number."""
+
+    def round(self, decimals: int = 0) -> Expr:
+        """As numpy.round: halves to even, negative decimals round to tens (Polars: an error)."""
+
+    def sign(self) -> Expr:
+        """-1, 0 or 1 in the value's type; zeros keep their sign, NaN stays NaN."""
+
     def is_null(self) -> Expr:
         """Whether the value is null."""
 
@@ -609,14 +648,50 @@ class Expr:
     def is_finite(self) -> Expr:
         """Whether the value is neither NaN nor infinite."""
 
+    def is_infinite(self) -> Expr:
+        """Whether the value is infinite."""
+
+    def eq_missing(self, right: _Operand) -> Expr:
+        """Whether both sides are equal, or both null."""
+
+    def ne_missing(self, right: _Operand) -> Expr:
+        """Whether the sides differ, null only from what is not null."""
+
     def fill_null(self, replacement: _Operand) -> Expr:
         """The value, or the replacement where it is null."""
+
+    def fill_nan(self, replacement: _Operand) -> Expr:
+        """The value, or the replacement where it is NaN; integers stay as they are."""
 
     def is_between(self, lower: _Operand, upper: _Operand) -> Expr:
         """Whether lower <= value <= upper."""
 
     def clip(self, lower: _Operand, upper: _Operand) -> Expr:
         """The value, but at least lower and at most upper; NaN stays NaN."""
+
+    def lshift(self, right: _Operand) -> Expr:
+        """The bits moved up; 0 for counts that are negative or not below the width."""
+
+    def rshift(self, right: _Operand) -> Expr:
+        """The bits moved down, the sign kept also by counts negative or not below the width."""
+
+    def bitwise_count_ones(self) -> Expr:
+        """How many bits are set."""
+
+    def bitwise_count_zeros(self) -> Expr:
+        """How many bits are not set."""
+
+    def bitwise_leading_ones(self) -> Expr:
+        """How many bits are set above the highest that is not."""
+
+    def bitwise_leading_zeros(self) -> Expr:
+        """How many bits are not set above the highest that is."""
+
+    def bitwise_trailing_ones(self) -> Expr:
+        """How many bits are set below the lowest that is not."""
+
+    def bitwise_trailing_zeros(self) -> Expr:
+        """How many bits are not set below the lowest that is."""
 
     def sum(self) -> Expr:
         """The sum of the values that are not null; 0 of nothing."""

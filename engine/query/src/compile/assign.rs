@@ -65,6 +65,11 @@ pub(crate) fn build(
     let shown = b.columns.len();
     let mut exprs: Vec<Expr> =
         condition.into_iter().chain(sets.iter().map(|(_, e)| e)).cloned().collect();
+    if let Some(e) = exprs.iter().find(|e| e.has_window()) {
+        return Err(Error::Unsupported(format!(
+            "update: {e} reads other rows than its own, which may have been written over by then; make a new table with with_columns"
+        )));
+    }
     // Aggregates are of all rows, and of the old values: computed before anything else.
     if exprs.iter().any(Expr::has_aggregate) {
         (b, exprs) = p.broadcast(b, &exprs, aggregates_null)?;

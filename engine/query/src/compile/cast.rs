@@ -115,18 +115,31 @@ impl Lower<'_> {
         if t.dtype == Null {
             return self.null_of(to);
         }
+        if t.dtype == Float16 {
+            let half = self.node_of(&t)?;
+            let value = self.graph.add(Op::FromHalf, Prim::U16, Repr::Num(Prim::F32), &[half]);
+            return self.cast(node(Float32, value, t.valid), to, strict, input);
+        }
         let number = |d: &DataType| d.is_numeric() || *d == Bool;
+        if *to == Float16 && number(&t.dtype) {
+            // By way of float64, which has them all or is further from the limits than float16.
+            let t = self.convert(t, &Float64)?;
+            let v = self.node_of(&t)?;
+            let value = self.graph.add(Op::ToHalf, Prim::F64, Repr::Num(Prim::U16), &[v]);
+            return Ok(node(Float16, value, t.valid));
+        }
         let time = |d: &DataType| matches!(d, Date32 | Date64 | Timestamp(..));
         let possible = match (&t.dtype, to) {
             (a, b) if number(a) && number(b) => true,
-            (a, b) if a.is_temporal() && b.is_integer() => true,
-            (a, b) if a.is_integer() && b.is_temporal() => true,
+            (a, b) if a.is_temporal() && number(b) => true,
+            (a, b) if number(a) && b.is_temporal() => true,
             (Timestamp(_, a), Timestamp(_, b)) => a.is_some() == b.is_some(),
             (Timestamp(_, tz), Date32 | Date64) | (Date32 | Date64, Timestamp(_, tz)) => {
                 tz.is_none()
             }
             (a, b) if time(a) && time(b) => true,
             (Duration(_), Duration(_)) => true,
+            (Time32(_) | Time64(_), Time32(_) | Time64(_)) => true,
             _ => false,
         };
         if !possible {
@@ -142,7 +155,7 @@ impl Lower<'_> {
                 }
             )));
         }
-        // Integers and times meet at their own bits.
+        // Numbers and times meet at the times' own integers.
         let (from, target) = (physical(&t.dtype, to), physical(to, &t.dtype));
         let t = Typed { dtype: from.clone(), ..t };
         let v = self.node_of(&t)?;
@@ -161,6 +174,11 @@ impl Lower<'_> {
             (Date64, Date32) => {
                 let days = self.scale_down(v, 86_400_000);
                 Some(self.graph.add(Op::Fits(Prim::I32), Prim::I64, Repr::Bits, &[days]))
+            }
+            (Time32(u) | Time64(u), Time32(w)) => {
+                let wide = self.graph.cast(prim(&from)?, Prim::I64, v);
+                let there = self.rescaled(wide, *u, *w);
+                Some(self.graph.add(Op::Fits(Prim::I32), Prim::I64, Repr::Bits, &[there]))
             }
             (a, b) => self.finer_fits(v, a, b),
         }
@@ -190,7 +208,11 @@ impl Lower<'_> {
     pub(super) fn finer_fits(&mut self, v: Id, from: &DataType, to: &DataType) -> Option<Id> {
         use DataType::*;
         match (from, to) {
-            (Timestamp(u, _), Timestamp(w, _)) | (Duration(u), Duration(w)) if w > u => {
+            (Timestamp(u, _), Timestamp(w, _))
+            | (Duration(u), Duration(w))
+            | (Time64(u), Time64(w))
+                if w > u =>
+            {
                 Some(self.mul_fits(v, w.per_second() / u.per_second()))
             }
             (Date32, Timestamp(u, _)) => {

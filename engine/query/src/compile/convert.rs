@@ -121,6 +121,11 @@ impl Lower<'_> {
             (Timestamp(a, _), Timestamp(b, _)) | (Duration(a), Duration(b)) => {
                 self.rescaled(v, *a, *b)
             }
+            (a @ (Time32(u) | Time64(u)), b @ (Time32(w) | Time64(w))) => {
+                let wide = self.graph.cast(prim(a)?, Prim::I64, v);
+                let there = self.rescaled(wide, *u, *w);
+                self.graph.cast(Prim::I64, prim(b)?, there)
+            }
             (a, b) => self.graph.cast(prim(a)?, prim(b)?, v),
         };
         Ok(node(to.clone(), value, t.valid))
@@ -238,9 +243,9 @@ pub(super) fn no_strings(t: &DataType, e: &Expr) -> Result<()> {
     )))
 }
 
-/// Numbers as the time's own integers, when a time is cast to or from integers.
+/// Numbers as the time's own integers, when a time is cast to or from numbers.
 pub(super) fn physical(t: &DataType, other: &DataType) -> DataType {
-    if t.is_temporal() && (other.is_integer() || *other == DataType::Bool) {
+    if t.is_temporal() && (other.is_numeric() || *other == DataType::Bool) {
         t.prim().map_or(DataType::Int64, DataType::of_prim)
     } else {
         t.clone()
@@ -278,9 +283,10 @@ pub(super) fn advice(a: &DataType, b: &DataType) -> &'static str {
         (s, t) | (t, s) if s.is_string() && t.is_numeric() => {
             "compare strings with strings and numbers with numbers"
         }
-        (Opaque(_) | Float16, _) | (_, Opaque(_) | Float16) => {
-            "insitu stores that type but does not compute on it"
+        (Float16, _) | (_, Float16) => {
+            "insitu does not compute on float16: cast it to float32, and back if need be"
         }
+        (Opaque(_), _) | (_, Opaque(_)) => "insitu stores that type but does not compute on it",
         _ => "cast one side",
     }
 }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use insitu_kernels::level::Level;
 use insitu_kernels::prim::Prim;
 use insitu_kernels::tile::{
-    Arith, BitOp, Compare, Math, Math2, TileFn, Unary, arith, bits, bool_to_prim, cast, cast_fits,
-    compare, div_valid, math, math2, overflows, prim_to_bool, select, select_bits, unary,
+    Arith, BitOp, Compare, Math, Math2, Pair, TileFn, Unary, arith, bits, bool_to_prim, cast,
+    cast_fits, compare, div_valid, f64_to_half, half_to_f32, math, math2, overflows, pair,
+    prim_to_bool, round_overflows, select, select_bits, unary,
 };
 use rustc_hash::FxHashMap;
 
@@ -45,6 +46,12 @@ pub(crate) enum Op {
     Values(u32),
     /// The validity bitmap of a source column.
     Validity(u32),
+    /// The values of a source column, so many rows before; beyond its ends arbitrary.
+    ShiftedValues(u32, i64),
+    /// The validity bitmap of a source column, so many rows before.
+    ShiftedValidity(u32, i64),
+    /// Rows for which the source has one so many rows before.
+    InRange(i64),
     /// A constant: the number's own bits, or 0 and 1 for booleans.
     Const(u64),
     /// A number given when the query runs: [`Graph::params`] says which, and as what.
@@ -65,10 +72,18 @@ pub(crate) enum Op {
     Math(Math),
     /// A transcendental function of two floats.
     Math2(Math2),
+    /// A function of two numbers of one type, beside arithmetic.
+    Pair(Pair),
+    /// Rows for which rounding to a multiple leaves its type.
+    RoundOverflows,
     /// Two numbers to a bit.
     Compare(Compare),
     /// Number to number, as Rust's `as`.
     Cast,
+    /// Half precision, as its 16 bits, to f32.
+    FromHalf,
+    /// f64 to half precision, as its 16 bits.
+    ToHalf,
     /// Rows whose value a strict cast to this type accepts.
     Fits(Prim),
     /// Bit to number.
@@ -117,11 +132,15 @@ impl Node {
             Op::Unary(op) => unary(op, self.prim, level),
             Op::Math(op) => math(op, self.prim, level),
             Op::Math2(op) => math2(op, self.prim, level),
+            Op::Pair(op) => pair(op, self.prim, level),
+            Op::RoundOverflows => round_overflows(self.prim, level),
             Op::Compare(op) => Some(compare(op, self.prim, level)),
             Op::Cast => match self.repr {
                 Repr::Num(to) => Some(cast(self.prim, to, level)),
                 Repr::Bits => None,
             },
+            Op::FromHalf => Some(half_to_f32(level)),
+            Op::ToHalf => Some(f64_to_half(level)),
             Op::Fits(to) => cast_fits(self.prim, to, level),
             Op::BoolToNum => Some(bool_to_prim(self.prim, level)),
             Op::NumToBool => Some(prim_to_bool(self.prim, level)),
@@ -142,11 +161,15 @@ impl Node {
             Op::Unary(op) => format!("{op:?}.{p}").to_lowercase(),
             Op::Math(op) => format!("{op:?}.{p}").to_lowercase(),
             Op::Math2(op) => format!("{op:?}.{p}").to_lowercase(),
+            Op::Pair(op) => format!("{op:?}.{p}").to_lowercase(),
+            Op::RoundOverflows => format!("overflows.round.{p}"),
             Op::Compare(op) => format!("{op:?}.{p}").to_lowercase(),
             Op::Cast => match self.repr {
                 Repr::Num(to) => format!("cast.{p}.{}", to.name()),
                 Repr::Bits => "cast".into(),
             },
+            Op::FromHalf => "cast.float16.float32".into(),
+            Op::ToHalf => "cast.float64.float16".into(),
             Op::Fits(to) => format!("fits.{p}.{}", to.name()),
             Op::BoolToNum => format!("from_bool.{p}"),
             Op::NumToBool => format!("to_bool.{p}"),
@@ -159,6 +182,9 @@ impl Node {
             Op::NumIn(_) => format!("is_in.{p}"),
             Op::Values(c) => format!("column {c}"),
             Op::Validity(c) => format!("validity {c}"),
+            Op::ShiftedValues(c, n) => format!("column {c} shifted by {n}"),
+            Op::ShiftedValidity(c, n) => format!("validity {c} shifted by {n}"),
+            Op::InRange(n) => format!("rows shifted by {n}"),
             Op::Const(v) => format!("const {v:#x}"),
             Op::Param(i) => format!("param {i}"),
             Op::Given(i) => format!("given {i}"),
@@ -252,6 +278,40 @@ impl Graph {
         })
     }
 
+    /// The node's values `n` rows before. None: it depends on strings, which are only read in
+    /// their own row.
+    pub(crate) fn shifted(&mut self, root: Id, n: i64) -> Option<Id> {
+        let count = root as usize + 1;
+        let mut needed = vec![false; count];
+        needed[root as usize] = true;
+        for id in (0..=root).rev() {
+            if needed[id as usize] {
+                self.node(id).args().iter().for_each(|a| needed[*a as usize] = true);
+            }
+        }
+        let mut there: Vec<Id> = vec![0; count];
+        for id in (0..=root).filter(|id| needed[*id as usize]) {
+            let node = self.node(id);
+            let op = match node.op {
+                Op::Values(c) => Op::ShiftedValues(c, n),
+                Op::Validity(c) => Op::ShiftedValidity(c, n),
+                Op::ShiftedValues(c, m) => Op::ShiftedValues(c, m.saturating_add(n)),
+                Op::ShiftedValidity(c, m) => Op::ShiftedValidity(c, m.saturating_add(n)),
+                Op::InRange(m) => Op::InRange(m.saturating_add(n)),
+                Op::StrCompare(..) | Op::StrColumns(..) | Op::StrIn(..) => return None,
+                op => op,
+            };
+            let args: Vec<Id> = node.args().iter().map(|a| there[*a as usize]).collect();
+            there[id as usize] = self.add(op, node.prim, node.repr, &args);
+        }
+        there.last().copied()
+    }
+
+    /// Whether any node reads other rows than its own.
+    pub(crate) fn is_shifted(&self) -> bool {
+        self.nodes.iter().any(|n| matches!(n.op, Op::InRange(_)))
+    }
+
     pub(crate) fn number(&mut self, prim: Prim, bits: u64) -> Id {
         self.add(Op::Const(bits), prim, Repr::Num(prim), &[])
     }
@@ -309,6 +369,15 @@ impl Graph {
 
     pub(crate) fn arith(&mut self, op: Arith, p: Prim, a: Id, b: Id) -> Id {
         self.add(Op::Arith(op), p, Repr::Num(p), &[a, b])
+    }
+
+    pub(crate) fn unary(&mut self, op: Unary, p: Prim, a: Id) -> Id {
+        let repr = if op.is_test() { Repr::Bits } else { Repr::Num(p) };
+        self.add(Op::Unary(op), p, repr, &[a])
+    }
+
+    pub(crate) fn pair(&mut self, op: Pair, p: Prim, a: Id, b: Id) -> Id {
+        self.add(Op::Pair(op), p, Repr::Num(p), &[a, b])
     }
 
     pub(crate) fn compare(&mut self, op: Compare, p: Prim, a: Id, b: Id) -> Id {

@@ -127,15 +127,11 @@ impl Lower<'_> {
             }
             if !ready {
                 stack.push((e, true));
-                stack.extend(e.kind().children().into_iter().map(|c| (c, false)));
+                stack.extend(inputs_of(e).into_iter().map(|c| (c, false)));
                 continue;
             }
-            let inputs: Vec<Typed> = e
-                .kind()
-                .children()
-                .iter()
-                .filter_map(|c| done.get(&Arc::as_ptr(&c.0)).cloned())
-                .collect();
+            let inputs: Vec<Typed> =
+                inputs_of(e).iter().filter_map(|c| done.get(&Arc::as_ptr(&c.0)).cloned()).collect();
             let typed = self.combine(e, inputs)?;
             done.insert(key, typed);
         }
@@ -194,10 +190,10 @@ impl Lower<'_> {
                 let t = next()?;
                 self.is_in(t, values, input)
             }
-            ExprKind::When { condition, .. } => {
-                let (c, then, otherwise) = (next()?, next()?, next()?);
-                let c = self.as_bool(c, condition)?;
-                self.when(c, then, otherwise, e)
+            ExprKind::When { .. } => {
+                let all = inputs_of(e);
+                let inputs = all.iter().map(|_| next()).collect::<Result<Vec<_>>>()?;
+                self.when(inputs, &all, e)
             }
             ExprKind::Call(f, args) => {
                 if f.kind == FunctionKind::Aggregate {
@@ -206,6 +202,10 @@ impl Lower<'_> {
                     )));
                 }
                 match args.len() {
+                    _ if f.kind == FunctionKind::Horizontal => {
+                        let all = args.iter().map(|_| next()).collect::<Result<Vec<_>>>()?;
+                        self.horizontal(f.id, all, args, e)
+                    }
                     1 => {
                         let a = next()?;
                         self.call1(f.id, a, args, e)
@@ -237,24 +237,18 @@ impl Lower<'_> {
         }
         match id {
             F::IsNull | F::IsNotNull => {
-                let valid = match (a.value.weak(), a.valid) {
-                    (Some(s), _) => {
-                        let known = !matches!(s, Scalar::Null);
-                        self.graph.boolean(known)
-                    }
-                    (_, Some(v)) => v,
-                    (_, None) => self.graph.boolean(a.dtype != DataType::Null),
-                };
+                let valid = self.known(&a);
                 let value = if id == F::IsNull { self.graph.not(valid) } else { valid };
                 Ok(node(DataType::Bool, value, None))
             }
-            F::Not => {
-                let a = self.as_bool(a, &args[0])?;
-                let v = self.node_of(&a)?;
-                let value = self.graph.not(v);
-                Ok(node(DataType::Bool, value, a.valid))
-            }
-            F::Neg | F::Abs | F::Sqrt | F::Floor | F::Ceil => {
+            F::Not => self.complement(a, args),
+            F::CountOnes
+            | F::CountZeros
+            | F::LeadingOnes
+            | F::LeadingZeros
+            | F::TrailingOnes
+            | F::TrailingZeros => self.count_of_bits(id, a, args, e),
+            F::Neg | F::Abs | F::Sign | F::Sqrt | F::Floor | F::Ceil | F::Trunc => {
                 let a = self.settled(a)?;
                 let duration =
                     matches!(a.dtype, DataType::Duration(_)) && matches!(id, F::Neg | F::Abs);
@@ -275,13 +269,15 @@ impl Lower<'_> {
                     F::Neg => Unary::Neg,
                     F::Abs if p.is_unsigned() => return Ok(a),
                     F::Abs => Unary::Abs,
+                    F::Sign => Unary::Sign,
                     F::Sqrt => Unary::Sqrt,
                     // Integers are whole already.
                     _ if p.is_integer() => return Ok(a),
                     F::Floor => Unary::Floor,
+                    F::Trunc => Unary::Trunc,
                     _ => Unary::Ceil,
                 };
-                if self.checked && p.is_integer() {
+                if self.checked && p.is_integer() && op != Unary::Sign {
                     let fails = if p.is_unsigned() {
                         let zero = self.graph.number(p, 0);
                         self.graph.compare(Compare::Ne, p, v, zero)
@@ -298,7 +294,7 @@ impl Lower<'_> {
                 let value = self.graph.add(Op::Unary(op), p, Repr::Num(p), &[v]);
                 Ok(node(a.dtype, value, a.valid))
             }
-            F::IsNan | F::IsNotNan | F::IsFinite => {
+            F::IsNan | F::IsNotNan | F::IsFinite | F::IsInfinite => {
                 let a = self.settled(a)?;
                 if a.dtype == DataType::Null {
                     return self.null_of(&DataType::Bool);
@@ -309,15 +305,31 @@ impl Lower<'_> {
                 let p = prim(&a.dtype)?;
                 let v = self.node_of(&a)?;
                 let value = if p.is_integer() {
-                    self.graph.boolean(id != F::IsNan)
+                    self.graph.boolean(!matches!(id, F::IsNan | F::IsInfinite))
                 } else {
-                    let op = if id == F::IsFinite { Unary::IsFinite } else { Unary::IsNan };
+                    let op = match id {
+                        F::IsFinite => Unary::IsFinite,
+                        F::IsInfinite => Unary::IsInfinite,
+                        _ => Unary::IsNan,
+                    };
                     let bit = self.graph.add(Op::Unary(op), p, Repr::Bits, &[v]);
                     if id == F::IsNotNan { self.graph.not(bit) } else { bit }
                 };
                 Ok(node(DataType::Bool, value, a.valid))
             }
             _ => Err(Error::Unsupported(format!("{e}: {} is not implemented yet", id.function()))),
+        }
+    }
+
+    /// Which rows are not null.
+    pub(super) fn known(&mut self, t: &Typed) -> Id {
+        match (t.value.weak(), t.valid) {
+            (Some(s), _) => {
+                let known = !matches!(s, Scalar::Null);
+                self.graph.boolean(known)
+            }
+            (_, Some(v)) => v,
+            (_, None) => self.graph.boolean(t.dtype != DataType::Null),
         }
     }
 
@@ -340,13 +352,14 @@ impl Lower<'_> {
             F::Le => Compare::Le,
             F::Gt => Compare::Gt,
             F::Ge => Compare::Ge,
-            F::And | F::Or | F::Xor => {
-                let a = self.as_bool(a, &args[0])?;
-                let b = self.as_bool(b, &args[1])?;
-                return self.logic(id, a, b);
-            }
+            F::And | F::Or | F::Xor => return self.logic_or_bits(id, a, b, args, e),
+            F::ShiftLeft | F::ShiftRight => return self.bits_of_integers(id, a, b, args, e),
             F::FillNull => return self.fill_null(a, b, args, e),
             F::Pow => return self.power(a, b, args, e),
+            F::FillNan => return self.fill_nan(a, b, args, e),
+            F::EqMissing | F::NeMissing => return self.missing(id, a, b, args, e),
+            F::Round => return self.round(a, &b, args, e),
+            F::Diff => return self.diff(a, &b, args, e),
             _ => return self.arithmetic(id, a, b, args, e),
         };
         self.compare(compare, a, b, args, e)
@@ -369,6 +382,7 @@ impl Lower<'_> {
                 let below = self.compare(Compare::Le, a, c, &high, e)?;
                 self.logic(FunctionId::And, above, below)
             }
+            FunctionId::Shift => self.shift(a, b, &c, args, e),
             FunctionId::Clip => {
                 let mut out = a;
                 for (bound, arg, op) in [(b, &args[1], Compare::Lt), (c, &args[2], Compare::Gt)] {
@@ -388,4 +402,20 @@ impl Lower<'_> {
             _ => Err(Error::Unsupported(format!("{e}: {} is not implemented yet", id.function()))),
         }
     }
+}
+
+/// What an expression is made of. A chain of choices is one: condition, value, condition, value, ...,
+/// and the value where none holds; so all its values have one type, beside which literals are weak.
+fn inputs_of(e: &Expr) -> Vec<&Expr> {
+    let mut at = e;
+    let mut chain = Vec::new();
+    while let ExprKind::When { condition, then, otherwise } = at.kind() {
+        chain.extend([condition, then]);
+        at = otherwise;
+    }
+    if chain.is_empty() {
+        return e.kind().children();
+    }
+    chain.push(at);
+    chain
 }

@@ -3,15 +3,19 @@
 
 mod aggs;
 pub(crate) mod assign;
+mod bitwise;
 mod builder;
 mod cast;
 mod convert;
 mod fusion;
 pub(crate) mod graph;
+mod horizontal;
 pub(crate) mod lower;
 mod math;
 mod operators;
 pub(crate) mod planner;
 pub(crate) mod program;
+mod round;
+mod shift;
 mod split;
 pub(crate) mod stage;

@@ -9,7 +9,7 @@ use crate::compile::graph::{Id, Op, Repr};
 use crate::compile::lower::*;
 use crate::dtype::{DataType, TimeUnit};
 use crate::error::{Error, Result};
-use crate::expr::{Expr, ExprKind};
+use crate::expr::Expr;
 use crate::functions::FunctionId;
 use crate::scalar::Scalar;
 use crate::typing::{finer, per_day, promote};
@@ -282,6 +282,12 @@ impl Lower<'_> {
         if a.dtype == DataType::Null {
             return self.null_of(&DataType::Bool);
         }
+        if a.dtype == DataType::Float16 {
+            return Err(Error::Unsupported(format!(
+                "{e}: {}",
+                advice(&DataType::Float16, &DataType::Float16)
+            )));
+        }
         let (x, y) = (self.node_of(&a)?, self.node_of(&b)?);
         let value = if a.dtype == DataType::Bool {
             match op {
@@ -398,26 +404,33 @@ impl Lower<'_> {
         Ok(node(then.dtype.clone(), value, valid))
     }
 
-    pub(super) fn when(
-        &mut self,
-        c: Typed,
-        then: Typed,
-        otherwise: Typed,
-        e: &Expr,
-    ) -> Result<Typed> {
-        let condition = self.node_of(&c)?;
-        let mask = match c.valid {
-            Some(v) => self.graph.and(condition, v),
-            None => condition,
-        };
-        let ExprKind::When { then: t, otherwise: o, .. } = e.kind() else {
-            return Err(Error::InvalidPlan(format!("{e} is no choice")));
-        };
-        let (then, otherwise) = self.unify_choice(then, otherwise, [t, o], e)?;
-        if then.dtype == DataType::Null {
-            return Ok(then);
+    /// A chain of choices: condition, value, condition, value, ..., and the value where none holds.
+    pub(super) fn when(&mut self, chain: Vec<Typed>, exprs: &[&Expr], e: &Expr) -> Result<Typed> {
+        let last = chain.len().saturating_sub(1);
+        let (mut masks, mut values, mut args) = (Vec::new(), Vec::new(), Vec::new());
+        for (i, (t, arg)) in chain.into_iter().zip(exprs).enumerate() {
+            if i % 2 == 1 || i == last {
+                values.push(t);
+                args.push((*arg).clone());
+                continue;
+            }
+            let c = self.as_bool(t, arg)?;
+            let condition = self.node_of(&c)?;
+            masks.push(match c.valid {
+                Some(v) => self.graph.and(condition, v),
+                None => condition,
+            });
         }
-        self.choose(mask, &then, &otherwise)
+        let mut values = self.common(values, &args, e, |t| no_strings(t, e).map(|()| t.clone()))?;
+        let mut chosen =
+            values.pop().ok_or_else(|| Error::InvalidPlan(format!("{e} is no choice")))?;
+        if chosen.dtype == DataType::Null {
+            return Ok(chosen);
+        }
+        for (mask, then) in masks.into_iter().zip(values).rev() {
+            chosen = self.choose(mask, &then, &chosen)?;
+        }
+        Ok(chosen)
     }
 
     pub(super) fn fill_null(&mut self, a: Typed, b: Typed, args: Args, e: &Expr) -> Result<Typed> {
@@ -432,15 +445,51 @@ impl Lower<'_> {
             return Ok(a);
         }
         let (a, b) = self.unify_choice(a, b, [&args[0], &args[1]], e)?;
-        match a.valid {
-            None => Ok(a),
-            Some(_) if a.dtype == DataType::Null => Ok(a),
-            Some(v) => {
-                let value = Typed { valid: None, ..a };
-                let chosen = self.choose(v, &value, &Typed { valid: None, ..b.clone() })?;
-                let valid = b.valid.map(|w| self.graph.bits(BitOp::Or, &[v, w]));
-                Ok(Typed { valid, ..chosen })
-            }
+        self.first_valid(a, b)
+    }
+
+    pub(super) fn fill_nan(&mut self, a: Typed, b: Typed, args: Args, e: &Expr) -> Result<Typed> {
+        let own = self.side_type(&a, &b);
+        if !own.is_numeric() && own != DataType::Null {
+            return Err(mismatch(e, &args[0], &own, "a number"));
         }
+        let replacement = self.side_type(&b, &a);
+        if !replacement.is_numeric() && replacement != DataType::Null {
+            return Err(mismatch(e, &args[1], &replacement, "a number"));
+        }
+        if !own.is_float() {
+            return self.settled(a);
+        }
+        let (a, b) = self.unify(a, b, [&args[0], &args[1]], e)?;
+        let v = self.node_of(&a)?;
+        let nan = self.graph.unary(Unary::IsNan, prim(&a.dtype)?, v);
+        let mask = match a.valid {
+            Some(valid) => self.graph.and(nan, valid),
+            None => nan,
+        };
+        self.choose(mask, &b, &a)
+    }
+
+    /// Equal or both null, or the opposite.
+    pub(super) fn missing(
+        &mut self,
+        id: FunctionId,
+        a: Typed,
+        b: Typed,
+        args: Args,
+        e: &Expr,
+    ) -> Result<Typed> {
+        let (v, w) = (self.known(&a), self.known(&b));
+        let equal = self.compare(Compare::Eq, a, b, args, e)?;
+        let equal = self.node_of(&equal)?;
+        let both = self.graph.and(v, w);
+        let equal = self.graph.and(both, equal);
+        let any = self.graph.bits(BitOp::Or, &[v, w]);
+        let neither = self.graph.not(any);
+        let mut value = self.graph.bits(BitOp::Or, &[equal, neither]);
+        if id == FunctionId::NeMissing {
+            value = self.graph.not(value);
+        }
+        Ok(node(DataType::Bool, value, None))
     }
 }

@@ -112,7 +112,17 @@ impl<'a> Planner<'a> {
         Ok(typed)
     }
 
-    fn filter(&mut self, mut b: Builder, predicates: &[Expr]) -> Result<Builder> {
+    /// The builder, or the next one on its rows, if the expressions count rows and these are not
+    /// yet what filters leave.
+    fn settle(&mut self, b: Builder, exprs: &[Expr]) -> Result<Builder> {
+        if b.has_filter() && exprs.iter().any(Expr::has_window) {
+            return Ok(self.materialise(b)?.0);
+        }
+        Ok(b)
+    }
+
+    fn filter(&mut self, b: Builder, predicates: &[Expr]) -> Result<Builder> {
+        let mut b = self.settle(b, predicates)?;
         for e in predicates {
             if e.has_aggregate() {
                 return Err(Error::InvalidPlan(format!(
@@ -151,7 +161,8 @@ impl<'a> Planner<'a> {
         Ok(out)
     }
 
-    fn select(&mut self, mut b: Builder, exprs: &[Expr]) -> Result<Builder> {
+    fn select(&mut self, b: Builder, exprs: &[Expr]) -> Result<Builder> {
+        let mut b = self.settle(b, exprs)?;
         let has = |e: &Expr| e.has_aggregate();
         if !exprs.iter().any(has) {
             // Literals alone make a column as long as the table.
@@ -169,6 +180,7 @@ impl<'a> Planner<'a> {
     }
 
     fn with_columns(&mut self, b: Builder, exprs: &[Expr]) -> Result<Builder> {
+        let b = self.settle(b, exprs)?;
         let shown = b.columns.len();
         let (mut b, exprs) = if exprs.iter().any(Expr::has_aggregate) {
             self.broadcast(b, exprs, true)?
@@ -252,7 +264,14 @@ impl<'a> Planner<'a> {
         Ok(aggs)
     }
 
-    fn aggregate(&mut self, mut b: Builder, keys: &[Expr], aggs: &[Expr]) -> Result<Builder> {
+    fn aggregate(&mut self, b: Builder, keys: &[Expr], aggs: &[Expr]) -> Result<Builder> {
+        if let (false, Some(e)) = (keys.is_empty(), aggs.iter().find(|e| e.has_window())) {
+            return Err(Error::Unsupported(format!(
+                "agg: {e}: rows of a group are not counted yet; shift the column in with_columns, over all rows, or sort and filter first"
+            )));
+        }
+        let b = self.settle(b, keys)?;
+        let mut b = self.settle(b, aggs)?;
         if let Some(k) = keys.iter().find(|k| k.has_aggregate()) {
             return Err(Error::InvalidPlan(format!("{k}: a group key cannot aggregate")));
         }
@@ -266,7 +285,7 @@ impl<'a> Planner<'a> {
         }
         let keys = self.named(&mut b, keys)?;
         for k in &keys {
-            if !k.typed.dtype.is_movable() || k.typed.dtype == DataType::Null {
+            if !k.typed.dtype.is_key() || k.typed.dtype == DataType::Null {
                 return Err(Error::Unsupported(format!(
                     "group_by: the key {:?} is {}, which cannot be grouped by",
                     k.name, k.typed.dtype
@@ -321,7 +340,7 @@ impl<'a> Planner<'a> {
 
     fn sort(
         &mut self,
-        mut b: Builder,
+        b: Builder,
         keys: &[Expr],
         descending: &[bool],
         nulls_last: bool,
@@ -329,6 +348,7 @@ impl<'a> Planner<'a> {
         if keys.is_empty() {
             return Ok(b);
         }
+        let mut b = self.settle(b, keys)?;
         if descending.len() > 1 && descending.len() != keys.len() {
             return Err(Error::InvalidArgument(format!(
                 "sort: {} keys, but {} values for descending; give one, or one per key",
@@ -356,7 +376,7 @@ impl<'a> Planner<'a> {
                 key_columns.push(b.columns.len() - 1);
             }
             let t = &b.columns[key_columns[i]].typed.dtype;
-            if !t.is_movable() {
+            if !t.is_key() {
                 return Err(Error::Unsupported(format!(
                     "sort: {k} is {t}, which has no order here"
                 )));
@@ -387,8 +407,8 @@ impl<'a> Planner<'a> {
     }
 
     fn slice(&mut self, b: Builder, offset: i64, len: Option<u64>) -> Result<Builder> {
-        // A slice of rows that are only mapped is a slice of the input.
-        let mut b = if b.has_filter() { self.materialise(b)?.0 } else { b };
+        // A slice of rows that are only mapped, each by itself, is a slice of the input.
+        let mut b = if b.has_filter() || b.graph.is_shifted() { self.materialise(b)?.0 } else { b };
         if b.given.is_some() {
             b = self.materialise(b)?.0;
         }

@@ -31,6 +31,40 @@ pub(crate) enum Cursor {
     Bools(u32),
     /// The validity bitmap of a column.
     Validity(u32),
+    /// The numbers of a column, so many rows before.
+    ShiftedNumbers(u32, Prim, i64),
+    /// The bits of a boolean column, so many rows before.
+    ShiftedBools(u32, i64),
+    /// The validity bitmap of a column, so many rows before.
+    ShiftedValidity(u32, i64),
+    /// Which rows have one so many rows before.
+    InRange(i64),
+}
+
+impl Cursor {
+    /// How many rows before the tile's own it reads; none of the tile's own.
+    pub(crate) fn shift(self) -> Option<i64> {
+        match self {
+            Cursor::ShiftedNumbers(.., n)
+            | Cursor::ShiftedBools(_, n)
+            | Cursor::ShiftedValidity(_, n)
+            | Cursor::InRange(n) => Some(n),
+            _ => None,
+        }
+    }
+
+    /// The column it reads.
+    pub(crate) fn column(self) -> Option<u32> {
+        match self {
+            Cursor::Numbers(c, _)
+            | Cursor::Bools(c)
+            | Cursor::Validity(c)
+            | Cursor::ShiftedNumbers(c, ..)
+            | Cursor::ShiftedBools(c, _)
+            | Cursor::ShiftedValidity(c, _) => Some(c),
+            Cursor::InRange(_) => None,
+        }
+    }
 }
 
 /// Where a slot's bytes are.
@@ -316,6 +350,21 @@ impl Compiler<'_> {
                             p.cursors.push(Cursor::Validity(c));
                             Some(Place::Cursor(p.cursors.len() - 1))
                         }
+                        Op::ShiftedValues(c, n) => {
+                            p.cursors.push(match node.repr {
+                                Repr::Num(prim) => Cursor::ShiftedNumbers(c, prim, n),
+                                Repr::Bits => Cursor::ShiftedBools(c, n),
+                            });
+                            Some(Place::Cursor(p.cursors.len() - 1))
+                        }
+                        Op::ShiftedValidity(c, n) => {
+                            p.cursors.push(Cursor::ShiftedValidity(c, n));
+                            Some(Place::Cursor(p.cursors.len() - 1))
+                        }
+                        Op::InRange(n) => {
+                            p.cursors.push(Cursor::InRange(n));
+                            Some(Place::Cursor(p.cursors.len() - 1))
+                        }
                         Op::Const(v) => {
                             consts.push((node.repr, v));
                             Some(Place::Const(consts.len() - 1))
@@ -377,7 +426,7 @@ impl Compiler<'_> {
             }
         }
         let streams = p.cursors.iter().map(|c| match c {
-            Cursor::Numbers(_, prim) => prim.width(),
+            Cursor::Numbers(_, prim) | Cursor::ShiftedNumbers(_, prim, _) => prim.width(),
             _ => 0,
         });
         let outputs = if forward { roots.len() * widest } else { 0 };
@@ -483,6 +532,11 @@ impl Program {
             Some(Place::Cursor(i)) => match self.cursors.get(*i) {
                 Some(Cursor::Numbers(c, _) | Cursor::Bools(c)) => format!("col{c}"),
                 Some(Cursor::Validity(c)) => format!("valid{c}"),
+                Some(Cursor::ShiftedNumbers(c, _, n) | Cursor::ShiftedBools(c, n)) => {
+                    format!("col{c}[{n}]")
+                }
+                Some(Cursor::ShiftedValidity(c, n)) => format!("valid{c}[{n}]"),
+                Some(Cursor::InRange(n)) => format!("rows[{n}]"),
                 None => "?".into(),
             },
             Some(Place::Const(_)) => format!("const{slot}"),

@@ -177,7 +177,10 @@ impl Stage {
             let node = self.graph.node(id);
             stack.extend(node.args());
             match node.op {
-                Op::Values(c) | Op::Validity(c) => columns.push(c as usize),
+                Op::Values(c)
+                | Op::Validity(c)
+                | Op::ShiftedValues(c, _)
+                | Op::ShiftedValidity(c, _) => columns.push(c as usize),
                 Op::StrCompare(_, c, _) | Op::StrIn(c, _) => columns.push(c as usize),
                 Op::StrColumns(_, a, b) => columns.extend([a as usize, b as usize]),
                 Op::Given(c) | Op::GivenValid(c) => {

@@ -1,5 +1,7 @@
 //! Running a tile program: one worker's slots, moved along the rows tile by tile.
 
+mod shifted;
+
 use std::cell::Cell;
 use std::sync::Arc;
 
@@ -82,6 +84,8 @@ pub(crate) struct Worker<'a> {
     ahead: bool,
     /// What to ask for ahead while the tile at hand is worked on.
     coming: Vec<(*const u8, usize)>,
+    /// Whether any cursor reads other rows than the tile's own.
+    shifted: bool,
 }
 
 impl Drop for Worker<'_> {
@@ -163,6 +167,7 @@ impl<'a> Worker<'a> {
             reaches,
             copy_bits: copy_bits(p.level),
             coming: Vec::new(),
+            shifted: p.cursors.iter().any(|c| c.shift().is_some()),
             ahead: numbers >= AHEAD_COLUMNS && calls >= AHEAD_COLUMNS.max(numbers - 1),
         })
     }
@@ -280,6 +285,14 @@ impl<'a> Worker<'a> {
         let from = row + self.frame.source.offset;
         for c in 0..self.reaches.len() {
             let Some(mut reach) = self.reaches.get(c).copied() else { continue };
+            if self.shifted
+                && let Some(at) = self.seek_shifted(c, row, rows)?
+            {
+                if let Some(s) = self.slots.get_mut(usize::from(reach.slot)) {
+                    *s = at.cast_mut();
+                }
+                continue;
+            }
             if from < reach.first || from >= reach.end {
                 reach = self.reach(c, reach.slot, from, row)?;
                 if let Some(r) = self.reaches.get_mut(c) {
@@ -317,8 +330,7 @@ impl<'a> Worker<'a> {
     fn cursor(&self, c: usize, row: usize) -> Result<(Cursor, &'a SourceColumn<'a>), Failed> {
         let frame = self.frame;
         let found = frame.program.cursors.get(c).and_then(|cursor| {
-            let (Cursor::Numbers(i, _) | Cursor::Bools(i) | Cursor::Validity(i)) = *cursor;
-            Some((*cursor, frame.source.columns.get(i as usize)?))
+            Some((*cursor, frame.source.columns.get(cursor.column()? as usize)?))
         });
         found.ok_or_else(|| Failed::at(row, Error::ShapeMismatch("a column is missing".into())))
     }
@@ -334,10 +346,19 @@ impl<'a> Worker<'a> {
             Cursor::Numbers(_, p) => (chunk.values, p.width()),
             Cursor::Bools(_) => (chunk.values, 0),
             Cursor::Validity(_) => (chunk.validity, 0),
+            // Found by `seek_shifted`, always.
+            _ => return Err(too_short(row)),
         };
         // Bits are read from whole bytes on; `from` is a multiple of 64 rows after the slice.
         let direct = width > 0 || local.is_multiple_of(8);
         Ok(Reach { slot, first, end: first + chunk.len, at, width, direct })
+    }
+
+    /// Where a cursor's tile is put together.
+    fn stage_of(&mut self, c: usize) -> *mut u8 {
+        // SAFETY: each cursor has stage_bytes of staging after the scratch, enough for a tile of
+        // 8-byte values.
+        unsafe { self.scratch.as_mut_ptr().cast::<u8>().add(self.staging + c * self.stage_bytes) }
     }
 
     /// Puts a tile together that does not lie in one piece.
@@ -350,11 +371,7 @@ impl<'a> Worker<'a> {
         rows: usize,
     ) -> Result<*const u8, Failed> {
         let (cursor, column) = self.cursor(c, row)?;
-        // SAFETY: each cursor has stage_bytes of staging after the scratch, enough for a tile of
-        // 8-byte values.
-        let stage = unsafe {
-            self.scratch.as_mut_ptr().cast::<u8>().add(self.staging + c * self.stage_bytes)
-        };
+        let stage = self.stage_of(c);
         let mut done = 0;
         for (chunk, local, n) in column.pieces(from, rows) {
             // SAFETY: n rows of the chunk from `local` on, and n of the tile's rows from `done` on.
@@ -380,7 +397,7 @@ impl<'a> Worker<'a> {
         done: usize,
     ) {
         let bits = match cursor {
-            Cursor::Numbers(..) => {
+            Cursor::Numbers(..) | Cursor::ShiftedNumbers(..) | Cursor::InRange(_) => {
                 // SAFETY: by contract.
                 unsafe {
                     stage
@@ -389,8 +406,8 @@ impl<'a> Worker<'a> {
                 }
                 return;
             }
-            Cursor::Bools(_) => chunk.values,
-            Cursor::Validity(_) => chunk.validity,
+            Cursor::Bools(_) | Cursor::ShiftedBools(..) => chunk.values,
+            Cursor::Validity(_) | Cursor::ShiftedValidity(..) => chunk.validity,
         };
         // SAFETY: by contract; the temporary holds a tile's bits.
         unsafe {

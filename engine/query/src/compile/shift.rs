@@ -1,0 +1,66 @@
+//! Lowering of functions that read other rows than their own: what they are made of is read there,
+//! so that nothing in between has to be kept.
+
+use insitu_kernels::prim::Prim;
+
+use crate::compile::convert::*;
+use crate::compile::graph::{Op, Repr};
+use crate::compile::lower::*;
+use crate::dtype::DataType;
+use crate::error::{Error, Result};
+use crate::expr::Expr;
+use crate::functions::FunctionId;
+use crate::scalar::Scalar;
+
+impl Lower<'_> {
+    /// The value `n` rows before, `fill` where there is no such row.
+    pub(super) fn shift(
+        &mut self,
+        a: Typed,
+        fill: Typed,
+        n: &Typed,
+        args: Args,
+        e: &Expr,
+    ) -> Result<Typed> {
+        let n = self.whole(n, "n", e)?;
+        let a = self.settled(a)?;
+        let there = self.shifted(a, n, e)?;
+        if matches!(fill.value, Value::Weak(Scalar::Null)) || n == 0 {
+            return Ok(there);
+        }
+        let (there, fill) = self.unify_choice(there, fill, [&args[0], &args[1]], e)?;
+        if there.dtype == DataType::Null {
+            return Ok(there);
+        }
+        let within = self.graph.add(Op::InRange(n), Prim::U8, Repr::Bits, &[]);
+        self.choose(within, &there, &fill)
+    }
+
+    /// The value minus that `n` rows before.
+    pub(super) fn diff(&mut self, a: Typed, n: &Typed, args: Args, e: &Expr) -> Result<Typed> {
+        let n = self.whole(n, "n", e)?;
+        let a = self.settled(a)?;
+        let before = self.shifted(a.clone(), n, e)?;
+        let args = [args[0].clone(), args[0].clone()];
+        self.arithmetic(FunctionId::Sub, a, before, &args, e)
+    }
+
+    fn shifted(&mut self, a: Typed, n: i64, e: &Expr) -> Result<Typed> {
+        if n == 0 || a.dtype == DataType::Null {
+            return Ok(a);
+        }
+        let unsupported = || {
+            Error::Unsupported(format!(
+                "{e}: only numbers, booleans and times can be shifted yet, and what is computed of them"
+            ))
+        };
+        let Value::Node(v) = a.value else { return Err(unsupported()) };
+        let value = self.graph.shifted(v, n).ok_or_else(unsupported)?;
+        let mut valid = self.graph.add(Op::InRange(n), Prim::U8, Repr::Bits, &[]);
+        if let Some(own) = a.valid {
+            let own = self.graph.shifted(own, n).ok_or_else(unsupported)?;
+            valid = self.graph.and(own, valid);
+        }
+        Ok(node(a.dtype, value, Some(valid)))
+    }
+}
