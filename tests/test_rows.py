@@ -410,6 +410,84 @@ def test_failed_casts_name_the_first_row_and_its_value(region: ins.Region) -> No
     assert one(region, col("x").cast("int32"), x=masked).null_count == 2
 
 
+# NumPy's names.
+
+
+UFUNCS: list[Any] = [
+    np.absolute, np.ceil, np.fabs, np.floor, np.isfinite, np.isinf, np.isnan, np.negative,
+    np.positive, np.rint, np.sign, np.sqrt, np.square, np.trunc, np.logical_not,
+]  # fmt: skip
+BINARY: list[Any] = [
+    np.add, np.subtract, np.multiply, np.divide, np.floor_divide, np.remainder, np.equal,
+    np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal, np.minimum, np.maximum,
+    np.fmin, np.fmax, np.logical_and, np.logical_or, np.logical_xor,
+]  # fmt: skip
+BITS: list[Any] = [
+    np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.left_shift, np.right_shift,
+]  # fmt: skip
+
+
+def agree(got: Any, expected: Any) -> None:
+    assert got.dtype == expected.dtype
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_numpy_functions_of_expressions(region: ins.Region) -> None:
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=300) * 3, rng.normal(size=300) * 3
+    x[:6] = [NAN, INF, -INF, 0.0, -0.0, 0.5]
+    y[:9] = [1, 2, 3, 4, 5, NAN, NAN, INF, 0]
+    i, j = rng.integers(-50, 50, 300), rng.integers(-3, 70, 300)
+    t = region.put("u", {"x": x, "y": y, "i": i, "j": j})
+
+    def ours(expr: ins.Expr) -> Any:
+        assert isinstance(expr, ins.Expr)
+        return t.select(r=expr).to_arrow()["r"].to_numpy()
+
+    with np.errstate(all="ignore"):
+        for f in UFUNCS:
+            agree(ours(f(col("x"))), f(x))
+        for f in BINARY:
+            agree(ours(f(col("x"), col("y"))), f(x, y))
+            agree(ours(f(col("x"), 1.5)), f(x, 1.5))
+            agree(ours(f(np.float64(1.5), col("x"))), f(1.5, x))
+        for f in BITS:
+            agree(ours(f(col("i"), col("j"))), f(i, j))
+        agree(ours(np.invert(col("i"))), ~i)
+        agree(ours(np.bitwise_count(col("j"))), np.bitwise_count(j))
+        agree(ours(np.int64(3) - col("i")), 3 - i)
+        agree(ours(np.int64(3) < col("i")), i > 3)
+        agree(ours(np.sqrt(np.add(col("x"), 1)) * 2), np.sqrt(x + 1) * 2)
+        agree(ours(np.maximum(col("i"), 7)), np.maximum(i, 7))
+
+
+def test_numpy_functions_keep_nulls(region: ins.Region) -> None:
+    x, y = pa.array([1.0, None, 3.0, NAN]), pa.array([2.0, 2.0, None, 1.0])
+    for f, expected in [(np.fmax, [2.0, None, None, 1.0]), (np.add, [3.0, None, None])]:
+        assert values(region, f(col("x"), col("y")), x=x, y=y)[: len(expected)] == expected
+    largest = values(region, np.maximum(col("x"), col("y")), x=x, y=y)
+    assert largest[:3] == [2.0, None, None]
+    assert largest[3] != largest[3]
+
+
+def test_what_numpy_cannot_ask_of_expressions(region: ins.Region) -> None:
+    x = col("x")
+    for f, message in [
+        (lambda: np.add(x, 1, out=np.empty(3)), "takes no out="),
+        (lambda: np.add(x, 1, where=np.array([True])), "takes no where="),
+        (lambda: np.add(x, 1, dtype="f4"), "takes no dtype="),
+        (lambda: np.add.reduce(x), r"numpy\.add\.reduce works on arrays"),
+        (lambda: np.add.accumulate(x), r"numpy\.add\.accumulate works on arrays"),
+        (lambda: np.add(x, np.arange(3)), "cannot be a literal"),
+        (lambda: np.arange(3) + x, "cannot be a literal"),
+    ]:
+        with pytest.raises(ins.TypeMismatch, match=message):
+            f()
+    for f in (lambda: np.modf(x), lambda: np.gcd(x, 3), lambda: np.heaviside(x, 0)):
+        with pytest.raises(ins.Unsupported, match=r"numpy\.\w+ has no counterpart"):
+            f()
+
+
 # Other rows.
 
 

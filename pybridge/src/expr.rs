@@ -7,7 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
-use crate::{errors, given, literal, shutdown, types};
+use crate::{errors, given, literal, shutdown, types, ufunc};
 
 /// An expression over the columns of a table.
 #[pyclass(frozen, module = "insitu", name = "Expr")]
@@ -113,10 +113,16 @@ pub fn call(py: Python<'_>, function: &str, arguments: Vec<Tree>) -> PyResult<Ex
 
 #[pymethods]
 impl Expr {
-    /// NumPy's scalars leave arithmetic with expressions to the expressions.
-    #[classattr]
-    fn __array_ufunc__(py: Python<'_>) -> Py<PyAny> {
-        py.None()
+    /// `numpy.sqrt(col("x"))` and its like give expressions.
+    #[pyo3(signature = (ufunc, method, *inputs, **options))]
+    fn __array_ufunc__(
+        &self,
+        ufunc: &Bound<'_, PyAny>,
+        method: &str,
+        inputs: &Bound<'_, PyTuple>,
+        options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Expr> {
+        ufunc::apply(ufunc, method, inputs, options)
     }
 
     fn __neg__(&self, py: Python<'_>) -> PyResult<Expr> {

@@ -31,5 +31,6 @@ mod shutdown;
 mod site;
 mod table;
 mod types;
+mod ufunc;
 mod update;
 mod writable;
