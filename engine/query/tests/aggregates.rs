@@ -137,6 +137,9 @@ fn product(dtype: &DataType, some: &[&Val]) -> Option<Val> {
     i64::try_from(all).is_ok().then_some(Val::Int(all))
 }
 
+/// Rows, and which of the table's they are.
+type Input = (Plan, fn(usize) -> bool);
+
 type Reference = Box<dyn Fn(&[&Val]) -> Val>;
 
 /// Aggregates of the column "a" of a type, each with what it must give for all rows of a group.
@@ -200,10 +203,10 @@ fn of_whole_columns() {
                 aggs.iter().enumerate().map(|(i, (e, _))| e.alias(format!("x{i}"))).collect();
             let kept = filter(Plan::Scan, vec![c("k").ne(3)]);
             let sliced = slice(Plan::Scan, 65, Some(500));
-            let inputs: [(Plan, Box<dyn Fn(usize) -> bool>); 3] = [
-                (Plan::Scan, Box::new(|_| true)),
-                (kept, Box::new(|i| i % 7 != 3)),
-                (sliced, Box::new(|i| (65..565).contains(&i))),
+            let inputs: [Input; 3] = [
+                (Plan::Scan, |_| true),
+                (kept, |i| i % 7 != 3),
+                (sliced, |i| (65..565).contains(&i)),
             ];
             for (input, keep) in inputs {
                 let got = run(&select(input, exprs.clone()), &t).unwrap();

@@ -519,7 +519,7 @@ impl<T: Native> Values<T> {
             }
             Aggregate::First | Aggregate::Last => {
                 let mut rows = in_group();
-                let row = if agg == Aggregate::First { rows.next() } else { rows.last() };
+                let row = if agg == Aggregate::First { rows.next() } else { rows.next_back() };
                 row.filter(|i| self.valid[*i]).map(|i| Naive::Bits(self.values[i].to_bits64()))
             }
             Aggregate::ArgMin | Aggregate::ArgMax => {
