@@ -642,9 +642,7 @@ def near_one(array: pa.Array) -> pa.Array:
 
 @pytest.mark.parametrize("kind", [*NUMBERS, "bool"])
 @pytest.mark.parametrize("groups", [1, 30, 3000])
-def test_grouped_reductions_are_those_of_polars(
-    region: ins.Region, kind: str, groups: int
-) -> None:
+def test_grouped_reductions_are_those_of_polars(region: ins.Region, kind: str, groups: int) -> None:
     polars = pytest.importorskip("polars")
     rng = np.random.default_rng([groups, len(kind)])
     for rows in (1, 1000, 70_000):
@@ -685,9 +683,7 @@ def test_grouped_reductions_are_those_of_polars(
         named = aggregates(polars.col("a"))
         boolean = {n: named.pop(n) for n in ("any", "all") if n in named}
         expected = grouped.agg(**named).to_dict(as_series=False)
-        expected |= (
-            frame.group_by("k", maintain_order=True).agg(**boolean).to_dict(as_series=False)
-        )
+        expected |= frame.group_by("k", maintain_order=True).agg(**boolean).to_dict(as_series=False)
         for name, values in got.items():
             for value, other in zip(values, expected[name], strict=True):
                 if isinstance(value, float):
@@ -755,12 +751,22 @@ def test_chunks_and_slices_change_nothing(region: ins.Region) -> None:
                 rest.group_by("s").agg(col("g").sum(), n=ins.len()).to_arrow(),
                 t.select(col("f").sum(), m=col("f").mean(), n=col("s").count()).to_arrow(),
                 t.select(
-                    col("f").var(), s=col("s").first(), n=col("s").n_unique(), k=col("k").arg_max(),
-                    p=col("f").is_null().any(), m=col("f").median(), l=col("s").last(),
+                    col("f").var(),
+                    s=col("s").first(),
+                    n=col("s").n_unique(),
+                    k=col("k").arg_max(),
+                    p=col("f").is_null().any(),
+                    m=col("f").median(),
+                    l=col("s").last(),
                 ).to_arrow(),
-                rest.group_by("s").agg(
-                    col("f").std(), b=col("b").last(), n=col("k").n_unique(), m=col("f").median(),
-                ).to_arrow(),
+                rest.group_by("s")
+                .agg(
+                    col("f").std(),
+                    b=col("b").last(),
+                    n=col("k").n_unique(),
+                    m=col("f").median(),
+                )
+                .to_arrow(),
                 t.sort("k", "s").to_arrow(),
             ]
         )

@@ -1,5 +1,4 @@
-"""Single reductions of one float64 column, a tenth of it null: each as one call that gives a number.
-"""
+"""Single reductions of one float64 column, a tenth of it null: each as one call that gives a number."""
 
 from __future__ import annotations
 
@@ -48,13 +47,14 @@ def rows(setting: Setting) -> Iterator[Row]:
                 _floats,
                 engine="pyarrow",
             ),
-            Contestant(
-                "Polars: eager", lambda what=what: _polars(eager["v"], what), _floats
-            ),
+            Contestant("Polars: eager", lambda what=what: _polars(eager["v"], what), _floats),
             Contestant(
                 "Polars: lazy, streaming",
-                lambda q=_exprs(pl.col("v"), what): (
-                    eager.lazy().select(q).collect(engine="streaming").row(0)
+                lambda what=what: (
+                    eager.lazy()
+                    .select(_exprs(pl.col("v"), what))
+                    .collect(engine="streaming")
+                    .row(0)
                 ),
                 _floats,
             ),
@@ -75,7 +75,9 @@ def rows(setting: Setting) -> Iterator[Row]:
                 0,
                 Contestant(
                     "insitu: prepared",
-                    lambda prepared=prepared: list(prepared.run().to_arrow().to_pylist()[0].values()),
+                    lambda prepared=prepared: list(
+                        prepared.run().to_arrow().to_pylist()[0].values()
+                    ),
                     _floats,
                 ),
             )
