@@ -1,4 +1,4 @@
-"""Single reductions of one float64 column, a tenth of it null: each as one call that gives a number."""
+"""Single reductions of one float64 column, a tenth of it null."""
 
 from __future__ import annotations
 
