@@ -277,10 +277,7 @@ pub fn lit(value: Operand) -> Expr {
 ///
 /// Raises `InvalidArgument` for the names of the run's own arguments, "table" and "checked".
 #[pyfunction]
-pub fn param(
-    py: Python<'_>,
-    #[pyo3(from_py_with = given::name)] name: &str,
-) -> PyResult<Expr> {
+pub fn param(py: Python<'_>, #[pyo3(from_py_with = given::name)] name: &str) -> PyResult<Expr> {
     if ["table", "checked"].contains(&name) {
         let message = format!(
             "a parameter cannot be called {name:?}: run({name}=...) means something else; choose \

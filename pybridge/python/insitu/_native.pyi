@@ -507,7 +507,7 @@ class Expr:
         """The remainder, with the divisor's sign; null where an integer is divided by zero."""
 
     def pow(self, right: _Operand) -> Expr:
-        """The power; an integer, which wraps, of integers and an exponent that is a whole literal of at least 0, else a float."""
+        """The power; of an integer and a whole literal >= 0 an integer, which wraps."""
 
     def neg(self) -> Expr:
         """The negated value."""
