@@ -33,12 +33,12 @@ pub(crate) fn ordered<T: Native>(v: T) -> u64 {
     if word & sign != 0 { !word & all } else { word | sign }
 }
 
-/// The number of bits of [`ordered`] numbers of a type.
+/// The number of bits of ordered numbers of a type.
 pub const fn ordered_bits(p: Prim) -> u32 {
     8 * p.width() as u32
 }
 
-/// The value of an [`ordered`] number, as f64 (64-bit integers are rounded).
+/// The value of an ordered number, as f64 (64-bit integers are rounded).
 pub fn ordered_to_f64(p: Prim, key: u64) -> f64 {
     let bits = ordered_bits(p);
     let (sign, all) = (1u64 << (bits - 1), u64::MAX >> (64 - bits));
