@@ -183,3 +183,20 @@ fn what_cannot_be_shifted_is_refused() {
     let grouped = aggregate(Plan::Scan, vec![c("c")], vec![c("i").shift(null(), 1).sum()]);
     assert!(matches!(run(&grouped, &t), Err(Error::Unsupported(_))));
 }
+
+#[test]
+fn shifts_of_shifts_do_not_grow_without_end() {
+    let t = table(10);
+    for shifted in [|e: Expr, n: i64| e.diff(n), |e: Expr, n: i64| e.clone() + e.shift(null(), n)] {
+        let e = (0..40).fold(c("n"), |e, k| shifted(e, 1 << k));
+        let refused = run(&select(Plan::Scan, vec![e.clone()]), &t);
+        assert!(matches!(refused, Err(Error::LimitExceeded(_))), "{refused:?}");
+        // Nor by steps.
+        let steps = (0..40).fold(Plan::Scan, |plan, k| {
+            with_columns(plan, vec![shifted(c("n"), 1 << k).alias("n")])
+        });
+        assert!(matches!(run(&steps, &t), Err(Error::LimitExceeded(_))));
+    }
+    let few = (0..8).fold(c("n"), |e, k| e.diff(1 << k));
+    assert!(run(&select(Plan::Scan, vec![few]), &t).is_ok());
+}

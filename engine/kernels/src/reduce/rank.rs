@@ -217,7 +217,14 @@ impl Quantile {
 
     /// What lies `part` of the way from `low` to `high`.
     pub fn between(low: f64, high: f64, part: f64) -> f64 {
-        // Equal ones may be infinite, which have no distance.
-        if part == 0.0 || low == high { low } else { low + (high - low) * part }
+        // Equal ones may be infinite, which have no distance; that of others may be too large.
+        let distance = high - low;
+        if part == 0.0 || low == high {
+            low
+        } else if distance.is_finite() {
+            low + distance * part
+        } else {
+            low * (1.0 - part) + high * part
+        }
     }
 }

@@ -565,6 +565,9 @@ fn ranks_of_quantiles() {
     assert_eq!(ranks(1.0, Higher, u64::MAX).unwrap().1, u64::MAX - 1);
     assert!(Quantile::new(1.1, Linear).is_none() && Quantile::new(f64::NAN, Linear).is_none());
     assert_eq!(Quantile::between(f64::INFINITY, f64::INFINITY, 0.5), f64::INFINITY);
+    assert_eq!(Quantile::between(f64::NEG_INFINITY, 1.0, 0.5), f64::NEG_INFINITY);
+    assert_eq!(Quantile::between(-1.7e308, 1.7e308, 0.5), 0.0);
+    assert!(Quantile::between(f64::NEG_INFINITY, f64::INFINITY, 0.5).is_nan());
 }
 
 #[test]

@@ -67,8 +67,13 @@ impl Planner<'_> {
             TypeRule::Same => t.clone(),
             _ => DataType::Int64,
         };
-        let passed_through = !t.is_movable() || t == DataType::Null;
-        if passed_through && matches!(f.id, F::First | F::Last | F::NUnique) {
+        let passed_through = match f.id {
+            F::First | F::Last => !t.is_movable() || t == DataType::Null,
+            // By their bits two zeros would be two, and NaN many.
+            F::NUnique => !t.is_key() || t == DataType::Null,
+            _ => false,
+        };
+        if passed_through {
             return Err(Error::Unsupported(format!(
                 "{call}: {} is {t}, which insitu stores but does not compute on",
                 args.first().map(Expr::to_string).unwrap_or_default(),

@@ -12,6 +12,10 @@ use crate::expr::Expr;
 use crate::functions::FunctionId;
 use crate::scalar::Scalar;
 
+/// Nodes of a stage beyond which nothing more is shifted: each shift computes all that is below it
+/// once more, so that shifts of shifts by different numbers of rows double with each.
+const MAX_NODES: usize = 1 << 16;
+
 impl Lower<'_> {
     /// The value `n` rows before, `fill` where there is no such row.
     pub(super) fn shift(
@@ -55,6 +59,12 @@ impl Lower<'_> {
             ))
         };
         let Value::Node(v) = a.value else { return Err(unsupported()) };
+        if self.graph.len() > MAX_NODES {
+            return Err(Error::LimitExceeded(format!(
+                "{e}: shifts of shifts grow too large: more than {MAX_NODES} steps; collect() a part \
+                 of them, and shift its columns"
+            )));
+        }
         let value = self.graph.shifted(v, n).ok_or_else(unsupported)?;
         let mut valid = self.graph.add(Op::InRange(n), Prim::U8, Repr::Bits, &[]);
         if let Some(own) = a.valid {
