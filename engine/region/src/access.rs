@@ -123,8 +123,16 @@ impl Bytes {
     /// Zeroes `len` bytes at `offset`.
     pub(crate) fn zero(&self, offset: u64, len: u64) -> Result<()> {
         let to = self.range(offset, len)?;
-        // SAFETY: `range` checked the destination.
-        unsafe { std::ptr::write_bytes(to, 0, len as usize) };
+        // SAFETY: `range` checked the destination, and `each` gives places within it; the words are
+        // aligned.
+        unsafe {
+            each(
+                to,
+                len as usize,
+                |at| AtomicU8::from_ptr(to.add(at)).store(0, Ordering::Relaxed),
+                |at| AtomicU64::from_ptr(to.add(at).cast()).store(0, Ordering::Relaxed),
+            );
+        }
         Ok(())
     }
 }

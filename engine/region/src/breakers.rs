@@ -18,8 +18,11 @@ impl Session {
         let word = self.state_word(slot)?;
         match state::state(word) {
             Some(State::Poisoned) => Ok(true),
-            Some(State::Writing) => self.is_abandoned(slot),
-            Some(State::Retired) if word & state::TORN != 0 => self.is_abandoned(slot),
+            // Unless its updater has just finished it.
+            Some(State::Writing) => Ok(self.is_abandoned(slot)? && self.state_word(slot)? == word),
+            Some(State::Retired) if word & state::TORN != 0 => {
+                Ok(self.is_abandoned(slot)? && self.state_word(slot)? == word)
+            }
             _ => Ok(false),
         }
     }
@@ -76,6 +79,13 @@ impl Session {
 }
 
 impl Writer<'_> {
+    /// Notes that nobody knows who leaves a table half written.
+    pub(crate) fn forget_breaker(&self, slot: u32) -> Result<()> {
+        let at = self.s.layout.slot(slot);
+        self.s.bytes.half(at + slot::BREAKER_PID)?.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Notes who leaves a table half written: the session `index`.
     pub(crate) fn note_breaker(&self, slot: u32, index: u32) -> Result<()> {
         let s = self.s;

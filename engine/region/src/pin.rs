@@ -194,6 +194,13 @@ impl Pin {
                     break;
                 }
                 if session.updates_here(held.slot) || !waiting.sleep(session, rung)? {
+                    // What is nobody's is not waited for, however little patience there is.
+                    if !session.updates_here(held.slot) {
+                        session.rescue(held.slot)?;
+                        if self.try_lease(line, patience.what)? {
+                            break;
+                        }
+                    }
                     let holders = session.holders_here(held)?;
                     let updates =
                         |h: &Holder| matches!(h.kind, HoldKind::Exclusive | HoldKind::Update);

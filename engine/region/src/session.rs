@@ -505,14 +505,12 @@ impl Session {
 
     /// Leaves the region: gives back what is still ours, then the slot. Runs in a destructor.
     fn leave(&mut self) -> Result<()> {
-        {
-            let mut writer = self.write_within(MOMENT)?;
-            writer.leave_session()?;
-        }
+        // Who comes too late for that may still be the last, who removes an ephemeral region.
+        let swept = self.write_within(MOMENT).and_then(|mut writer| writer.leave_session());
         kill::point("leave: swept");
         let flags = self.bytes.word(header::FLAGS)?.load(Ordering::Acquire);
         if flags & header::FLAG_EPHEMERAL == 0 || flags & header::FLAG_REMOVED != 0 {
-            return Ok(());
+            return swept;
         }
         // Our own byte first: of two that leave at once, one must find itself the last.
         let _ = self.lock.give_up(LOCK_BASE + u64::from(self.index()));
@@ -522,7 +520,7 @@ impl Session {
             kill::point("leave: marked removed");
             self.backing.unlink()?;
         }
-        Ok(())
+        swept
     }
 }
 

@@ -376,6 +376,8 @@ impl Writer<'_> {
         let half_written = state::state(seen) == Some(State::Writing) || seen & state::TORN != 0;
         if half_written && token != 0 && self.s.incarnation_in(index)? == token >> 9 {
             self.note_breaker(slot, index)?;
+        } else if half_written {
+            self.forget_breaker(slot)?;
         }
         if let Some(after) = state::orphaned(seen) {
             word.store(after, Ordering::SeqCst);
