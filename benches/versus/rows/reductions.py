@@ -96,8 +96,8 @@ def rows(setting: Setting) -> Iterator[Row]:
     con.close()
 
 
-def _floats(answer: object) -> list[float]:
-    return [float(v) for v in (answer if isinstance(answer, (tuple, list)) else [answer])]
+def _floats(answer: object) -> np.ndarray:
+    return np.array([float(v) for v in (answer if isinstance(answer, (tuple, list)) else [answer])])
 
 
 def _numpy(values: np.ndarray, what: str) -> object:
