@@ -306,13 +306,22 @@ mod tests {
         assert_ne!(int(1), Class::of(&Scalar::UInt(1)));
         assert_eq!(Class::of(&Scalar::Float(0.5)), Class::of(&Scalar::Float(f64::NAN)));
         assert_eq!(Class::of(&Scalar::Null), None);
-        let values = [0, 1, -1, 127, 128, 255, 256, 40_000, 1 << 31, 1 << 32, i64::MIN, i64::MAX];
-        for (a, b) in values.iter().flat_map(|a| values.map(|b| (*a, b))) {
-            for t in [Int8, Int16, Int32, Int64, UInt8, UInt16, UInt32, UInt64, Float32] {
-                let (a, b) = (Scalar::Int(a), Scalar::Int(b));
-                if Class::of(&a) == Class::of(&b) {
-                    assert_eq!(beside(&a, &t), beside(&b, &t), "{a} {b} beside {t}");
-                }
+        let ints = [0, 1, -1, 127, 128, 255, 256, 40_000, 1 << 31, 1 << 32, i64::MIN, i64::MAX];
+        let floats = [0.0, -0.5, 1.0, 300.0, 1e300, f64::NAN, f64::INFINITY];
+        let mut values: Vec<Scalar> = ints.into_iter().map(Scalar::Int).collect();
+        values.extend([0, 1, 200, 1 << 63, u64::MAX].map(Scalar::UInt));
+        values.extend(floats.map(Scalar::Float));
+        for (a, b) in values.iter().flat_map(|a| values.iter().map(move |b| (a, b))) {
+            if Class::of(a) != Class::of(b) {
+                continue;
+            }
+            assert_eq!(natural(a), natural(b), "{a} {b}");
+            for t in [Int8, Int16, Int32, Int64, UInt8, UInt16, UInt32, UInt64, Float32, Float64] {
+                let beside_it = beside(a, &t);
+                assert_eq!(beside_it, beside(b, &t), "{a} {b} beside {t}");
+                // What it is put in as when the program runs.
+                let can_be = |s: &Scalar| scalar_bits(s, &beside_it).is_some();
+                assert_eq!(can_be(a), can_be(b), "{a} {b} as {beside_it}");
             }
         }
     }
