@@ -11,7 +11,7 @@ RUST := $(shell git ls-files --cached --others --exclude-standard '*.rs' '*Cargo
 # The host, as rustc names it: with --target, build scripts and macros are not instrumented.
 HOST = $(shell rustc --version --verbose | sed -n 's/^host: //p')
 
-.PHONY: demo test test-rust test-loom test-deaths test-python torture fuzz miri asan tsan bench lint format docs clean
+.PHONY: demo test test-rust test-loom test-deaths test-python torture fuzz miri asan asan-python tsan bench lint format docs clean
 
 demo: $(VENV)/demo $(VENV)/package          ## the main job on real data
 	$(BIN)/python examples/flights.py
@@ -46,6 +46,14 @@ miri:                                       ## undefined behaviour, where no sha
 # one that limits memory, of which it takes several times as much.
 asan:                                       ## accesses outside, and after the end, of what was allocated
 	RUSTFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks=0 cargo +nightly test --locked --target $(HOST) --target-dir target/asan $(CRATES) --lib --tests -- --skip a_limit_of_address_space --skip damaged_regions_do_no_harm
+
+# The interpreter is not instrumented: the sanitizer is loaded before it, and its memory comes from
+# malloc, which is watched. Its tests die of signals on purpose.
+asan-python: $(VENV)/test $(VENV)/package   ## the same under Python's tests
+	RUSTFLAGS=-Zsanitizer=address cargo +nightly build --locked --target $(HOST) --target-dir target/asan --config profile.dev.package.insitu-kernels.opt-level=0 --package insitu-pybridge
+	rm -rf target/asan/python && mkdir target/asan/python && cp -R pybridge/python/insitu target/asan/python
+	cp target/asan/$(HOST)/debug/lib_native.so target/asan/python/insitu/_native.abi3.so
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:handle_segv=0:handle_sigbus=0 PYTHONPATH=target/asan/python $(BIN)/pytest tests --deselect tests/test_stubs.py
 
 # Of system calls made without libc the sanitizer knows nothing.
 tsan:                                       ## races between the threads of a process
