@@ -3,9 +3,10 @@
 //! Who appends is the table's updater, so that appends from several processes follow one another,
 //! each on top of the last. The new rows are ingested as a `put` ingests them, into chunks of their
 //! own; small chunks at the table's end are taken in, so that appends of few rows do not leave as
-//! many chunks: a chunk takes in those before it while they are smaller than a zone and no larger
-//! than what is already there, as carries run in binary addition. A row is thus copied a
-//! logarithmic number of times, and a logarithmic number of small chunks stands at the end.
+//! many chunks: a chunk takes in those before it while they are smaller than a zone and at most twice
+//! what is already there. A row is thus copied a logarithmic number of times, since its chunk grows by
+//! half at least; and a logarithmic number of small chunks stands at the end, whatever the sizes, since
+//! each is more than twice all behind it.
 //!
 //! Statistics stand in an extent of their own, since every revision has its own: the zones of chunks
 //! that stay are copied from the old buffer, those of the new rows come from their ingest.
@@ -313,7 +314,7 @@ fn kept(chunks: &[Arc<Chunk>], added: u64) -> usize {
     let mut sum = added;
     let mut kept = chunks.len();
     while let Some(last) = kept.checked_sub(1).and_then(|at| chunks.get(at)) {
-        if last.rows >= ZONE_ROWS as u64 || last.rows > sum {
+        if last.rows >= ZONE_ROWS as u64 || last.rows > sum.saturating_mul(2) {
             break;
         }
         sum += last.rows;

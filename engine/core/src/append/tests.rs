@@ -98,7 +98,7 @@ fn large_chunks_are_shared_and_small_ones_taken_in() {
         assert_eq!(table.seen().meta.layout.chunks[0].columns[0].buffers[0], place);
         assert!(is_tight(&table));
     }
-    // 1; 1+1; 2, 1; 2+1+1; 4, 2; then 5 takes in both.
+    // 1; 1+1; 2+1; 3, 1; 3+1+2; then 5 takes in all.
     assert_eq!(chunk_rows(&table), [3 * zone as u64, 11]);
     table = append(&table, &numbers(row, 2 * zone)).unwrap();
     row += 2 * zone;
@@ -181,19 +181,20 @@ fn dictionaries_grow_and_old_keys_stay() {
     let big: Vec<Option<&str>> = (0..ZONE_ROWS).map(|i| Some(["x", "y"][i % 2])).collect();
     let mut table = put(&region, "t", &coded(&big));
     let sum = texts(&table);
-    for values in [[Some("y"), None], [Some("z"), Some("x")], [Some("z"), Some("z")]] {
+    let appended: [&[_]; 3] = [&[Some("y"), None], &[Some("z"), Some("x")], &[Some("z")]];
+    for values in appended {
         let before = chunk_rows(&table).len();
-        table = append(&table, &coded(&values)).unwrap();
+        table = append(&table, &coded(values)).unwrap();
         assert!(before <= chunk_rows(&table).len());
     }
     // The large chunk reads as before, although the dictionary grew behind it.
     let found = texts(&table);
-    assert_eq!(found.len(), sum.len() + 18);
+    assert_eq!(found.len(), sum.len() + 15);
     assert_eq!(found[..sum.len()], sum[..]);
-    // Chunks of four rows and of two, column by column.
+    // Chunks of four rows and of one, column by column.
     assert_eq!(found[sum.len()..][..4], ["y", "", "z", "x"]);
     assert_eq!(found[sum.len() + 4..][..4], ["[y]", "[]", "[z]", "[x]"]);
-    assert_eq!(found[found.len() - 6..], ["z", "z", "[z]", "[z]", "{d: z}", "{d: z}"]);
+    assert_eq!(found[found.len() - 3..], ["z", "[z]", "{d: z}"]);
     region.forget_manifests();
     assert_eq!(texts(&region.get("t").unwrap()), found);
     assert!(region.verify().ok());
@@ -273,11 +274,35 @@ fn chunks_are_taken_in_as_carries_run() {
         kept(&rows.iter().map(|rows| chunk(*rows)).collect::<Vec<_>>(), added)
     };
     assert_eq!(of(&[], 5), 0);
-    assert_eq!(of(&[100, 10, 5], 4), 3);
-    assert_eq!(of(&[100, 10, 5], 5), 1);
-    assert_eq!(of(&[20, 10, 5], 5), 0);
+    assert_eq!(of(&[100, 10, 5], 2), 3);
+    assert_eq!(of(&[100, 10, 5], 3), 1);
+    assert_eq!(of(&[20, 10, 5], 3), 0);
     assert_eq!(of(&[70_000, 1], 1 << 20), 1);
     assert_eq!(of(&[0, 70_000], 1), 2);
+}
+
+#[test]
+fn appends_of_whatever_sizes_leave_few_small_chunks() {
+    let zone = ZONE_ROWS as u64;
+    let shrinking: Vec<u64> = (1..zone).rev().step_by(7).collect();
+    let growing: Vec<u64> = (1..zone).step_by(7).collect();
+    let mixed: Vec<u64> = (1..10_000u64).map(|n| (n * 48_271 % (2 * zone)) >> (n % 17)).collect();
+    for sizes in [shrinking, growing, mixed, vec![1; 10_000]] {
+        let mut chunks: Vec<Arc<Chunk>> = Vec::new();
+        let (mut rows, mut written) = (0, 0);
+        for &added in &sizes {
+            let stay = kept(&chunks, added);
+            let taken: u64 = chunks.drain(stay..).map(|chunk| chunk.rows).sum();
+            chunks.push(Arc::new(Chunk { rows: taken + added, columns: Vec::new() }));
+            (rows, written) = (rows + added, written + taken + added);
+            let small = chunks.iter().filter(|chunk| chunk.rows < zone).count();
+            // Each is more than twice all behind it: 1, 3, 9, ..., 59,049.
+            assert!(small <= 11, "{small} small chunks");
+        }
+        assert_eq!(chunks.iter().map(|chunk| chunk.rows).sum::<u64>(), rows);
+        // A chunk grows by half at least whenever its rows are copied: 28 times up to a zone.
+        assert!(written <= 29 * rows, "{written} written for {rows}");
+    }
 }
 
 #[test]
