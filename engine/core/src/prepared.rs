@@ -57,7 +57,32 @@ impl Prepared {
 
     /// How it is run, for people.
     pub fn explain(&self) -> String {
-        self.inner.program.compiled.explain()
+        let meta = &self.inner.table.seen().meta;
+        let rows = usize::try_from(meta.layout.rows).unwrap_or(usize::MAX);
+        self.inner.program.compiled.explain_for(meta.stats.as_deref(), rows)
+    }
+
+    /// Runs it once on its table, drops the result, and says how it was run: what
+    /// [`Prepared::explain`] says, and of each stage the rows in and out, the time, and the bytes
+    /// per second.
+    ///
+    /// # Errors
+    /// Those of [`Prepared::run`].
+    pub fn analyze(&self, params: &[(String, Scalar)], options: RunOptions<'_>) -> Result<String> {
+        let params: Vec<(&str, Scalar)> =
+            params.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+        let table = &self.inner.table;
+        let interrupt = options.interrupt.unwrap_or(&|| false);
+        let (version, _hold) = table.leased_while("query", interrupt)?;
+        let memory = ResultMemory::new(&table.region().shared, false);
+        let context = Context {
+            memory: &memory,
+            params: &params,
+            checked: options.checked,
+            interrupt,
+            progress: options.progress,
+        };
+        Ok(self.inner.program.compiled.analyze(version.view()?, &context)?)
     }
 
     /// Runs it, on its table or on another of the same schema and region, with values for its

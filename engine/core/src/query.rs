@@ -143,4 +143,12 @@ impl Query {
     pub fn explain(&self) -> Result<String> {
         Ok(self.prepare()?.explain())
     }
+
+    /// Runs it once and says how it was run; see [`Prepared::analyze`].
+    ///
+    /// # Errors
+    /// Those of [`Query::collect`].
+    pub fn analyze(&self, options: RunOptions<'_>) -> Result<String> {
+        self.prepare()?.analyze(&[], options)
+    }
 }

@@ -133,7 +133,9 @@ impl ColumnZones {
 }
 
 fn hints(stats: &ZoneStats, prim: Option<Prim>) -> ColumnStats {
-    let known = prim.filter(|p| !p.is_float() && stats.has(ZoneStats::HAS_RANGE));
+    let ranged = prim.filter(|_| stats.has(ZoneStats::HAS_RANGE));
+    let known = ranged.filter(|p| !p.is_float());
+    let floats = ranged.filter(|p| p.is_float());
     // An unsigned value past the signed range tells a query nothing that fits its hint.
     let value = |bits: u64| {
         let bits = bits as i64;
@@ -142,6 +144,7 @@ fn hints(stats: &ZoneStats, prim: Option<Prim>) -> ColumnStats {
     ColumnStats {
         min: value(stats.min),
         max: value(stats.max),
+        range: floats.map(|_| (f64::from_bits(stats.min), f64::from_bits(stats.max))),
         null_count: (stats.null_count != ZoneStats::UNKNOWN).then_some(stats.null_count),
         distinct: None,
     }

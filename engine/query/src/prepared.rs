@@ -19,7 +19,7 @@ use crate::memory::{Memory, Output};
 use crate::plan::Plan;
 use crate::scalar::Scalar;
 use crate::schema::{Field, Schema};
-use crate::table::TableView;
+use crate::table::{ColumnStats, TableView};
 use crate::typing::Class;
 
 /// How far a run has come, for progress bars. Rows count once per pass over them.
@@ -148,7 +148,7 @@ pub(crate) fn literal_sets(graph: &Graph) -> Vec<Arc<LiteralSet>> {
         .collect()
 }
 
-/// What an executable was compiled for.
+/// What an executable was compiled for. Statistics are none of it: they only order predicates.
 #[derive(Clone, Debug)]
 struct Variant {
     nulls: Vec<bool>,
@@ -227,7 +227,7 @@ impl Prepared {
         self.check_schema(table.schema)?;
         table.check()?;
         let executable = self.executable(table, cx)?;
-        run::execute(&executable, &executable.schema, table, cx)
+        run::execute(&executable, &executable.schema, table, cx, None)
     }
 
     fn check_schema(&self, schema: &Schema) -> Result<()> {
@@ -275,8 +275,14 @@ impl Prepared {
         }
         self.check_params(cx.params)?;
         let nulls: Vec<bool> = (0..self.source.len()).map(has_nulls).collect();
-        let options =
-            Options { nulls: &nulls, params: cx.params, types_only: false, checked: cx.checked };
+        let options = Options {
+            nulls: &nulls,
+            params: cx.params,
+            types_only: false,
+            checked: cx.checked,
+            stats: table.stats.as_deref().unwrap_or_default(),
+            rows: table.rows,
+        };
         let mut executable = Executable::new(&self.plan, &self.source, &options)?;
         // What may be null is a matter of the types, not of the rows at hand.
         let fields: Vec<Field> = executable
@@ -297,25 +303,58 @@ impl Prepared {
         Ok(executable)
     }
 
-    /// Pipelines, tile programs, kernels, level and tile rows, for people.
+    /// Pipelines, tile programs, kernels, level, tile rows and bytes per row, for people.
     pub fn explain(&self) -> String {
-        crate::explain::explain(&self.plan, &self.source)
+        self.explain_for(None, 0)
+    }
+
+    /// The same, with the predicates in the order that the statistics of a table of so many rows
+    /// suggest. A run keeps the order of the first table that it was compiled for.
+    pub fn explain_for(&self, stats: Option<&[ColumnStats]>, rows: usize) -> String {
+        crate::explain::explain(&self.plan, &self.source, stats, rows)
+    }
+
+    /// Runs on a table, and says what [`Prepared::explain`] says and beside it, of each stage, the
+    /// rows in and out, the time, and the bytes per second.
+    ///
+    /// # Errors
+    /// Those of [`Prepared::run`].
+    pub fn analyze(&self, table: &TableView<'_>, cx: &Context<'_>) -> Result<String> {
+        self.check_schema(table.schema)?;
+        table.check()?;
+        let executable = self.executable(table, cx)?;
+        let mut done = Vec::with_capacity(executable.stages.len());
+        run::execute(&executable, &executable.schema, table, cx, Some(&mut done))?;
+        Ok(crate::explain::describe(&executable.stages, &done))
     }
 }
 
-/// What the stages of a plan would be for a source with nulls where its schema allows them.
-pub(crate) fn static_stages(plan: &Plan, source: &Schema) -> Result<Vec<Stage>> {
-    let nulls: Vec<bool> = source.fields().iter().map(|f| f.nullable).collect();
-    let options = Options { nulls: &nulls, params: &[], types_only: true, checked: false };
+/// What the stages of a plan would be for a source with nulls where its schema and its statistics
+/// allow them.
+fn static_stages(
+    plan: &Plan,
+    source: &Schema,
+    stats: &[ColumnStats],
+    rows: usize,
+) -> Result<Vec<Stage>> {
+    let known = |i: usize| stats.get(i).and_then(|s| s.null_count);
+    let may = |(i, f): (usize, &Field)| f.nullable && known(i) != Some(0);
+    let nulls: Vec<bool> = source.fields().iter().enumerate().map(may).collect();
+    let options = Options { nulls: &nulls, types_only: true, stats, rows, ..Options::default() };
     planner::build(plan, source, &options)
 }
 
 /// The compiled stages, for people to read.
-pub(crate) fn static_compiled(plan: &Plan, source: &Schema) -> Result<Vec<Compiled>> {
-    static_stages(plan, source)?.into_iter().map(compile).collect()
+pub(crate) fn static_compiled(
+    plan: &Plan,
+    source: &Schema,
+    stats: Option<&[ColumnStats]>,
+    rows: usize,
+) -> Result<Vec<Compiled>> {
+    static_stages(plan, source, stats.unwrap_or_default(), rows)?.into_iter().map(compile).collect()
 }
 
 /// The columns that a plan gives.
 pub(crate) fn schema_of(plan: &Plan, source: &Schema) -> Result<Schema> {
-    Ok(output_schema(&static_stages(plan, source)?))
+    Ok(output_schema(&static_stages(plan, source, &[], 0)?))
 }

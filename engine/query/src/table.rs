@@ -13,6 +13,8 @@ pub struct ColumnStats {
     pub min: Option<i64>,
     /// The largest value of an integer, date or timestamp column.
     pub max: Option<i64>,
+    /// The least and the greatest value of a float column, but NaN.
+    pub range: Option<(f64, f64)>,
     /// The number of nulls.
     pub null_count: Option<u64>,
     /// An estimate of the number of distinct values.

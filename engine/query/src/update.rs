@@ -82,7 +82,7 @@ impl Update {
         schema: &Schema,
     ) -> Result<Update> {
         let nulls: Vec<bool> = schema.fields().iter().map(|f| f.nullable).collect();
-        let options = Options { nulls: &nulls, params: &[], types_only: false, checked: false };
+        let options = Options { nulls: &nulls, ..Options::default() };
         let made = assign::build(&sets, condition.as_ref(), schema, &options, true)?;
         let columns = made.assigned.iter().map(|a| a.column).collect();
         Ok(Update { sets, condition, schema: schema.clone(), columns })
@@ -107,8 +107,7 @@ impl Update {
         let nulls: Vec<bool> = (0..self.schema.len())
             .map(|i| table.chunks.iter().any(|c| c.get(i).is_some_and(|v| v.may_have_nulls())))
             .collect();
-        let options =
-            Options { nulls: &nulls, params: &[], types_only: false, checked: cx.checked };
+        let options = Options { nulls: &nulls, checked: cx.checked, ..Options::default() };
         let build = |aggregates_null| {
             let condition = self.condition.as_ref();
             assign::build(&self.sets, condition, &self.schema, &options, aggregates_null)
@@ -120,7 +119,7 @@ impl Update {
         let before = made.stages.len().saturating_sub(1);
         if before > 0 {
             let aggregates = Executable::of_stages(made.stages)?;
-            results = run::stages(&aggregates, before, table, &run)?;
+            results = run::stages(&aggregates, before, table, &run, None)?;
             // Known now: where none is null, the new values need no bitmap for their sake.
             made = build(results.iter().any(Rows::has_nulls))?;
         }
@@ -210,7 +209,7 @@ impl Bound {
     /// `CastFailed`, `Overflow`, `InvalidData`, for the first row that fails; `Cancelled`; those of
     /// the memory.
     pub fn compute(&self, table: &TableView<'_>, cx: &Context<'_>) -> Result<Output> {
-        let computed = run::execute(&self.executable, &self.executable.schema, table, cx);
+        let computed = run::execute(&self.executable, &self.executable.schema, table, cx, None);
         match computed {
             Err(
                 error @ (Error::CastFailed { .. } | Error::Overflow(_) | Error::InvalidData(_)),

@@ -70,6 +70,7 @@ impl Builder {
             kind,
             needed: vec![false; outputs.len()],
             outputs,
+            passes: Vec::new(),
         }
     }
 

@@ -13,6 +13,7 @@ mod horizontal;
 pub(crate) mod lower;
 mod math;
 mod operators;
+mod order;
 pub(crate) mod planner;
 pub(crate) mod program;
 mod round;

@@ -8,6 +8,7 @@ use insitu_kernels::prim::Prim;
 use crate::compile::builder::{Builder, column, movable};
 use crate::compile::graph::{Graph, Op, Repr};
 use crate::compile::lower::{Lower, Named, Typed, Value};
+use crate::compile::order;
 use crate::compile::program::Action;
 use crate::compile::split::{Split, free_columns, is_literal, mixes};
 use crate::compile::stage::{Agg, Input, Kind, Options, OutColumn, Stage, What};
@@ -140,11 +141,8 @@ impl<'a> Planner<'a> {
                     )));
                 }
             };
-            let keep = match t.valid {
-                Some(valid) => b.graph.and(bits, valid),
-                None => bits,
-            };
-            b.actions.push(Action::Keep(keep));
+            let parts = order::conjuncts(&mut b.graph, bits, t.valid);
+            b.actions.extend(parts.into_iter().map(Action::Keep));
         }
         Ok(b)
     }
@@ -432,10 +430,15 @@ impl<'a> Planner<'a> {
         Ok((self.push(stage), positions))
     }
 
+    fn add(&mut self, mut stage: Stage) {
+        order::arrange(&mut stage, self.options);
+        self.stages.push(stage);
+    }
+
     /// Adds a stage, and starts the next one on its result.
     fn push(&mut self, stage: Stage) -> Builder {
         let schema = stage.output_schema();
-        self.stages.push(stage);
+        self.add(stage);
         self.begin(Input::Stage(self.stages.len() - 1), schema)
     }
 
@@ -461,7 +464,7 @@ impl<'a> Planner<'a> {
         } else {
             let mut stage = b.into_map("filter")?;
             stage.needed = vec![true; stage.outputs.len()];
-            self.stages.push(stage);
+            self.add(stage);
         }
         // What no later stage reads need not be made.
         for i in (0..self.stages.len()).rev() {

@@ -12,6 +12,7 @@ use insitu_kernels::tile::{BitOp, Compare, TILE_MAX, TileFn, bits, fill, fill_bi
 
 use crate::compile::fusion::Fusion;
 use crate::compile::graph::{Graph, Id, Op, Repr};
+use crate::compile::order::extra_cost;
 use crate::error::{Error, Result};
 
 /// Number of a slot.
@@ -480,11 +481,7 @@ impl Compiler<'_> {
                 p.strings.push(c);
             }
         };
-        p.cost += match node.op {
-            Op::Math(_) => 2.0,
-            Op::Math2(_) => 8.0,
-            _ => 0.0,
-        };
+        p.cost += extra_cost(node.op);
         p.instrs.push(match node.op {
             Op::StrCompare(op, column, text) => {
                 string(column);

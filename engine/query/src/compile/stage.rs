@@ -11,6 +11,7 @@ use crate::dtype::DataType;
 use crate::functions::FunctionId;
 use crate::scalar::Scalar;
 use crate::schema::{Field, Schema};
+use crate::table::ColumnStats;
 
 /// What a stage reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +92,8 @@ pub(crate) struct Stage {
     pub(crate) outputs: Vec<OutColumn>,
     /// Which outputs later stages use.
     pub(crate) needed: Vec<bool>,
+    /// What share of the rows each predicate is thought to pass, in the order of the actions.
+    pub(crate) passes: Vec<f64>,
 }
 
 impl Stage {
@@ -109,19 +112,43 @@ impl Stage {
 }
 
 /// What lowering depends on, beside plan and schema.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Options<'a> {
     /// Per source column, whether it has a validity bitmap anywhere.
     pub(crate) nulls: &'a [bool],
     pub(crate) params: &'a [(&'a str, Scalar)],
     pub(crate) types_only: bool,
     pub(crate) checked: bool,
+    /// What is known of the source's columns, and its rows: hints.
+    pub(crate) stats: &'a [ColumnStats],
+    pub(crate) rows: usize,
 }
 
 impl Stage {
     /// The earlier stages' columns that are read here.
     pub(super) fn reads(&self) -> Vec<(usize, usize)> {
-        let mut out = Vec::new();
+        let (columns, given) = self.needs(true);
+        let mut out: Vec<(usize, usize)> =
+            given.into_iter().filter_map(|c| Some((self.given?, c))).collect();
+        if let Input::Stage(s) = self.input {
+            out.extend(columns.into_iter().map(|c| (s, c)));
+        }
+        out
+    }
+
+    /// The columns of the input whose rows are read: not those that are handed on as they are.
+    pub(crate) fn columns_read(&self) -> Vec<usize> {
+        let moved = !matches!(self.kind, Kind::Map) || self.has_filter() || !self.slices.is_empty();
+        let (mut columns, _) = self.needs(moved);
+        columns.sort_unstable();
+        columns.dedup();
+        columns
+    }
+
+    /// Columns of the input, with `moved` those that become outputs as they are too, and values of
+    /// the stage before; some of them more than once.
+    fn needs(&self, moved: bool) -> (Vec<usize>, Vec<usize>) {
+        let mut given = Vec::new();
         let mut columns: Vec<usize> = Vec::new();
         let mut stack: Vec<Id> = Vec::new();
         let mut typed = |t: &Typed, stack: &mut Vec<Id>| {
@@ -145,7 +172,7 @@ impl Stage {
         }
         for (o, needed) in self.outputs.iter().zip(&self.needed) {
             match &o.what {
-                What::Input(c) if *needed => columns.push(*c),
+                What::Input(c) if *needed && moved => columns.push(*c),
                 What::Set(set) if *needed => {
                     stack.push(set.rows);
                     columns.push(set.column as usize);
@@ -183,15 +210,10 @@ impl Stage {
                 | Op::ShiftedValidity(c, _) => columns.push(c as usize),
                 Op::StrCompare(_, c, _) | Op::StrIn(c, _) => columns.push(c as usize),
                 Op::StrColumns(_, a, b) => columns.extend([a as usize, b as usize]),
-                Op::Given(c) | Op::GivenValid(c) => {
-                    out.extend(self.given.map(|s| (s, c as usize)));
-                }
+                Op::Given(c) | Op::GivenValid(c) => given.push(c as usize),
                 _ => {}
             }
         }
-        if let Input::Stage(s) = self.input {
-            out.extend(columns.into_iter().map(|c| (s, c)));
-        }
-        out
+        (columns, given)
     }
 }

@@ -1,6 +1,7 @@
 //! The operators: running a stage's tile program over morsels of rows, into its sink.
 
 pub(crate) mod assign;
+pub(crate) mod done;
 pub(crate) mod given;
 pub(crate) mod group;
 pub(crate) mod keys;

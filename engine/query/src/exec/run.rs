@@ -2,12 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use insitu_kernels::strings::LiteralSet;
 
 use crate::compile::program::Program;
 use crate::compile::stage::{Input, Kind, Stage, What};
 use crate::error::{Error, Result};
+use crate::exec::done::Done;
 use crate::exec::given::Tiles;
 use crate::exec::output::{Column, Rows, as_source};
 use crate::exec::source::{Source, SourceColumn};
@@ -108,16 +110,17 @@ pub(crate) struct Job<'j, 'a> {
     pub(crate) last: bool,
 }
 
-/// Runs a plan on a table.
+/// Runs a plan on a table; `done` is told what each stage did.
 pub(crate) fn execute(
     plan: &Executable,
     output: &Schema,
     table: &TableView<'_>,
     cx: &Context<'_>,
+    done: Option<&mut Vec<Done>>,
 ) -> Result<Output> {
     let heap = Heap::new();
     let run = Run::new(cx, &heap);
-    let mut results = stages(plan, plan.stages.len(), table, &run)?;
+    let mut results = stages(plan, plan.stages.len(), table, &run, done)?;
     let last = results.pop().ok_or_else(lost)?;
     let columns: Result<Vec<OutputColumn>> = last
         .columns
@@ -139,11 +142,13 @@ pub(crate) fn stages<'a>(
     count: usize,
     table: &TableView<'a>,
     run: &Run<'a>,
+    mut done: Option<&mut Vec<Done>>,
 ) -> Result<Vec<Rows<'a>>> {
     let (cx, heap) = (run.cx, run.heap);
     let mut results: Vec<Rows<'a>> = Vec::with_capacity(count);
     for (i, compiled) in plan.stages.iter().enumerate().take(count) {
         let stage = &compiled.stage;
+        let start = done.is_some().then(Instant::now);
         let mut source = match stage.input {
             Input::Source => Source::of_table(table)?,
             Input::Stage(s) => {
@@ -181,6 +186,9 @@ pub(crate) fn stages<'a>(
                 sort::run(&job, keys, descending, *nulls_last)?
             }
         };
+        if let (Some(done), Some(start)) = (&mut done, start) {
+            done.push(Done::of(stage, &source, &rows, start.elapsed()));
+        }
         results.push(rows);
     }
     Ok(results)
