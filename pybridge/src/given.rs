@@ -49,6 +49,11 @@ pub fn path(value: &Bound<'_, PyAny>) -> PyResult<Option<PathBuf>> {
     or_none(value, |value| value.extract().map_err(|_| wrong(value, "a path, a str or a Path,")))
 }
 
+/// What can be called.
+pub fn callable<'a, 'py>(value: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyAny>> {
+    if value.is_callable() { Ok(value) } else { Err(wrong(value, "a bool or a callable")) }
+}
+
 /// A number of rows.
 pub fn count(value: &Bound<'_, PyAny>) -> PyResult<u64> {
     if let Ok(count) = value.extract() {

@@ -1,14 +1,16 @@
 //! Ctrl-C and progress during long work: the engine runs detached from Python and asks a callback
 //! now and then whether to stop; the callback re-attaches at most every 50 ms to let Python see
-//! its signals, and to say how far the work is.
+//! its signals, and to say how far the work is, to a callable of the user's or to a bar on stderr.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 use insitu_query::Progress;
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyBool;
 
-use crate::{errors, shutdown, site};
+use crate::{errors, given, shutdown, site};
 
 /// How long work may go on before Python's signal handlers get their turn.
 const PERIOD: Duration = Duration::from_millis(50);
@@ -16,10 +18,41 @@ const PERIOD: Duration = Duration::from_millis(50);
 /// Whom to tell how far the work is: a Python callable of rows done and rows to do.
 pub struct Watch {
     pub progress: Progress,
-    pub tell: Py<PyAny>,
+    tell: Py<PyAny>,
+    /// Whether that is a bar of ours, which wants to be closed.
+    bar: bool,
 }
 
 impl Watch {
+    /// Whoever `progress` asks for: True a bar, None and False nobody.
+    pub fn of(progress: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Watch>> {
+        let Some(value) = progress else { return Ok(None) };
+        let bar = match value.cast::<PyBool>() {
+            Ok(wanted) if !wanted.is_true() => return Ok(None),
+            Ok(_) => true,
+            Err(_) => false,
+        };
+        let tell = if bar {
+            let module = value.py().import(intern!(value.py(), "insitu._progress"))?;
+            module.getattr(intern!(value.py(), "Bar"))?.call0()?
+        } else {
+            given::callable(value)?.clone()
+        };
+        Ok(Some(Watch { progress: Progress::new(), tell: tell.unbind(), bar }))
+    }
+
+    /// Says for the last time how far the work is, if it is done, and closes the bar.
+    pub fn end(&self, py: Python<'_>, done: bool) -> PyResult<()> {
+        if done {
+            self.tell(py)?;
+        }
+        if self.bar {
+            let _inside = shutdown::enter();
+            self.tell.call_method0(py, intern!(py, "close"))?;
+        }
+        Ok(())
+    }
+
     /// Says how far the work is.
     pub fn tell(&self, py: Python<'_>) -> PyResult<()> {
         let _inside = shutdown::enter();

@@ -1,6 +1,5 @@
 //! Lazy queries: steps over a table, run by `collect` and its shorthands.
 
-use insitu_query::Progress;
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict, PyTuple};
 
@@ -131,8 +130,9 @@ impl Query {
     /// With a name every process sees it at once; `TableExists` if the name is taken, unless
     /// `replace=True`. Without one the result is anonymous and lives as long as its handles and
     /// views. `checked=True`: integer arithmetic that leaves its type raises `Overflow` instead
-    /// of wrapping. `progress`: a callable of (rows done, rows to do), called now and then and at
-    /// the end; what it raises ends the query.
+    /// of wrapping. `progress`: True for a bar on stderr, if it takes longer than half a second; or
+    /// a callable of (rows done, rows to do), called now and then and at the end; what it raises
+    /// ends the query. A row counts once for every pass over it.
     #[pyo3(signature = (name=None, *, replace=false, checked=false, progress=None))]
     pub fn collect(
         &self,
@@ -140,10 +140,10 @@ impl Query {
         #[pyo3(from_py_with = given::name_or_none)] name: Option<&str>,
         #[pyo3(from_py_with = given::flag)] replace: bool,
         #[pyo3(from_py_with = given::flag)] checked: bool,
-        progress: Option<Py<PyAny>>,
+        progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Table> {
-        let watch = progress.map(|tell| Watch { progress: Progress::new(), tell });
-        let table = interrupt::detached(py, watch.as_ref(), |interrupt| {
+        let watch = Watch::of(progress)?;
+        let outcome = interrupt::detached(py, watch.as_ref(), |interrupt| {
             let options = insitu::CollectOptions {
                 replace,
                 checked,
@@ -151,11 +151,10 @@ impl Query {
                 progress: watch.as_ref().map(|watch| &watch.progress),
             };
             self.0.collect(name, options)
-        })?;
-        if let Some(watch) = watch {
-            watch.tell(py)?;
-        }
-        Ok(table.into())
+        });
+        let told = watch.map_or(Ok(()), |watch| watch.end(py, outcome.is_ok()));
+        let table = outcome?;
+        told.map(|()| table.into())
     }
 
     /// The result as a `pyarrow.Table`.
