@@ -217,8 +217,23 @@ impl Query {
             .map_err(|error| errors::raise(py, error))
     }
 
-    /// How the query runs: its pipelines and their kernels.
-    fn explain(&self, py: Python<'_>) -> PyResult<String> {
+    /// How the query runs: its pipelines and their kernels, level, and bytes per row.
+    ///
+    /// `analyze=True` runs it once, drops the result, and says of each pipeline, too, how many rows
+    /// went in and out, how long it took, and how many bytes per second it read and wrote: those of
+    /// the columns it needs, counted once, and of the columns it makes.
+    #[pyo3(signature = (*, analyze=false))]
+    fn explain(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = given::flag)] analyze: bool,
+    ) -> PyResult<String> {
+        if analyze {
+            return interrupt::detached(py, None, |interrupt| {
+                let interrupt = Some(interrupt);
+                self.0.analyze(insitu::RunOptions { interrupt, ..insitu::RunOptions::default() })
+            });
+        }
         py.detach(|| self.0.explain()).map_err(|error| errors::raise(py, error))
     }
 
@@ -238,7 +253,7 @@ impl Query {
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
-        match self.explain(py) {
+        match self.explain(py, false) {
             Ok(plan) => format!("Query, not run yet:\n{plan}"),
             Err(error) => format!("Query that cannot run: {}", error.value(py)),
         }
