@@ -718,48 +718,6 @@ def test_a_poisoned_table_can_be_replaced_or_deleted(
     assert region.verify().ok
 
 
-MEMORY = """
-    import threading
-    import insitu as ins
-    import numpy as np
-    from insitu import col
-
-    def anonymous():
-        with open("/proc/self/status") as f:
-            return next(int(line.split()[1]) for line in f if line.startswith("RssAnon"))
-
-    region = ins.create(capacity="1GiB")
-    rows = 12_500_000
-    with region.build("t", {c: "float64" for c in "abcd"}, rows=rows) as b:
-        for i, c in enumerate("abcd"):
-            b[c][:] = i + 1
-    del b
-    t = region["t"]
-    e = col("a") * col("b") + col("c")
-    t.update(a=e, in_place=True)
-    region.trim()
-    reserved, before, peak, done = region.stats()["reserved"], anonymous(), [0, 0], False
-    def watch():
-        while not done:
-            peak[0] = max(peak[0], anonymous() - before)
-            peak[1] = max(peak[1], region.stats()["reserved"] - reserved)
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    for _ in range(3):
-        t.update(a=e, b=col("d") - 1, where=col("c") > 0, in_place=True)
-    done = True
-    watcher.join()
-    assert t["a"].to_numpy()[[0, -1]].tolist() == [129.0, 129.0], t["a"].to_numpy()[:3]
-    print(peak[0] * 1024 + peak[1])
-"""
-
-
-def test_an_update_in_place_takes_no_memory(run: Any) -> None:
-    said = run(MEMORY)
-    assert said.code == 0, said.errors
-    assert int(said.output) < 8 << 20
-
-
 @pytest.mark.parametrize("dtype", [pa.string(), pa.large_string(), pa.string_view()])
 def test_rows_of_strings_are_set(region: ins.Region, dtype: pa.DataType) -> None:
     texts = pa.array(["a", "b", None, "a string that is longer than a view"], dtype)
