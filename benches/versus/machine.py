@@ -7,7 +7,18 @@ import os
 import platform
 from pathlib import Path
 
-PEERS = ("insitu", "numpy", "pandas", "pyarrow", "polars", "duckdb", "numexpr", "numba", "ray")
+PEERS = (
+    "insitu",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "polars",
+    "duckdb",
+    "datafusion",
+    "numexpr",
+    "numba",
+    "ray",
+)
 
 
 def describe() -> dict[str, str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import datafusion
 import duckdb
 import numpy as np
 
@@ -61,6 +62,18 @@ class Setting:
             connection.execute(f"CREATE TABLE {name} AS SELECT * FROM {name}_arrow")
         self._open.append(connection)
         return connection
+
+    def datafusion(self, **tables: Any) -> datafusion.SessionContext:
+        """A session with this run's threads, over these Arrow tables in memory."""
+        config = datafusion.SessionConfig().with_target_partitions(self.threads)
+        session = datafusion.SessionContext(config)
+        for name, table in tables.items():
+            # In batches, which are what its threads share.
+            batches = table.to_batches(max_chunksize=1 << 16)
+            session.register_record_batches(
+                name, [batches[i :: self.threads] for i in range(self.threads)]
+            )
+        return session
 
     def close(self) -> None:
         for connection in self._open:

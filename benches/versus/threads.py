@@ -16,6 +16,7 @@ _VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
+    "TOKIO_WORKER_THREADS",
 )
 
 
@@ -41,6 +42,7 @@ def apply(threads: int) -> dict[str, str]:
         "pyarrow": str(pyarrow.cpu_count()),
         "Polars": str(polars.thread_pool_size()),
         "DuckDB": f"{threads} (SET threads)",
+        "DataFusion": f"{threads} (target partitions)",
         "numexpr": str(numexpr.nthreads),
         "numba": str(numba.get_num_threads()),
     }

@@ -80,6 +80,7 @@ def rows(setting: Setting) -> Iterator[Row]:
     eager = pl.from_arrow(table)
     con = setting.duckdb(t=table)
     native, arrow = SQL.format(table="t"), SQL.format(table="t_arrow")
+    session = setting.datafusion(t=table)
 
     def numpy_masks():
         hit = (
@@ -160,6 +161,11 @@ def rows(setting: Setting) -> Iterator[Row]:
         ),
         Contestant("DuckDB: its own table", lambda: con.execute(native).fetchall()[0][0], float),
         Contestant("DuckDB: over Arrow", lambda: con.execute(arrow).fetchall()[0][0], float),
+        Contestant(
+            "DataFusion: over Arrow",
+            lambda: session.sql(native).collect()[0].column(0)[0].as_py(),
+            float,
+        ),
         Contestant("numexpr", lambda: numexpr.evaluate(TEXT, local), float),
         Contestant("numba: parallel", lambda: fused(*arrays, first, last), float),
         Contestant(
