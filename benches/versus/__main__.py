@@ -13,7 +13,10 @@ from . import threads
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 ROWS = (
     "polynomial",
+    "cached",
+    "black-scholes",
     "q6",
+    "filter",
     "reductions",
     "groups",
     "small",

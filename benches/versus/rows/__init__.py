@@ -1,7 +1,10 @@
 """One file per job; each has `rows(setting)`, which yields what to measure."""
 
 from . import (
+    black_scholes,
     build,
+    cached,
+    filters,
     groups,
     handles,
     opening,
@@ -16,7 +19,10 @@ from . import (
 
 ALL = {
     "polynomial": polynomial.rows,
+    "cached": cached.rows,
+    "black-scholes": black_scholes.rows,
     "q6": q6.rows,
+    "filter": filters.rows,
     "reductions": reductions.rows,
     "groups": groups.rows,
     "small": small.rows,

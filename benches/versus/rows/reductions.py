@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numba
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -20,6 +21,43 @@ SQL = {
     "var": "var_samp(v)",
     "median": "median(v)",
 }
+
+# Of Acero, which has threads where pyarrow.compute has none; it has no exact median.
+ACERO = {
+    "sum": [("v", "sum")],
+    "mean": [("v", "mean")],
+    "min-max": [("v", "min"), ("v", "max")],
+    "var": [("v", "variance", pc.VarianceOptions(ddof=1))],
+}
+
+
+@numba.njit(parallel=True)
+def numba_sum(values):
+    total, count = 0.0, 0
+    for i in numba.prange(values.size):
+        if values[i] == values[i]:
+            total += values[i]
+            count += 1
+    return total, count
+
+
+@numba.njit(parallel=True)
+def numba_extremes(values):
+    least, most = np.inf, -np.inf
+    for i in numba.prange(values.size):
+        if values[i] == values[i]:
+            least = min(least, values[i])
+            most = max(most, values[i])
+    return least, most
+
+
+@numba.njit(parallel=True)
+def numba_squares(values, mean):
+    total = 0.0
+    for i in numba.prange(values.size):
+        if values[i] == values[i]:
+            total += (values[i] - mean) ** 2
+    return total
 
 
 def rows(setting: Setting) -> Iterator[Row]:
@@ -49,6 +87,16 @@ def rows(setting: Setting) -> Iterator[Row]:
             ),
             Contestant("Polars: eager", lambda what=what: _polars(eager["v"], what), _floats),
             Contestant(
+                "Polars: lazy, in-memory",
+                lambda what=what: (
+                    eager.lazy()
+                    .select(_exprs(pl.col("v"), what))
+                    .collect(engine="in-memory")
+                    .row(0)
+                ),
+                _floats,
+            ),
+            Contestant(
                 "Polars: lazy, streaming",
                 lambda what=what: (
                     eager.lazy()
@@ -69,6 +117,21 @@ def rows(setting: Setting) -> Iterator[Row]:
                 _floats,
             ),
         ]
+        if what in ACERO:
+            contestants += [
+                Contestant(
+                    "pyarrow: Acero",
+                    lambda aggregates=ACERO[what]: list(
+                        table.group_by([]).aggregate(aggregates).to_pylist()[0].values()
+                    ),
+                    _floats,
+                ),
+                Contestant(
+                    "numba: parallel, NaN for null",
+                    lambda what=what: _numba(spaced, what),
+                    _floats,
+                ),
+            ]
         if t is not None:
             prepared = t.select(_exprs(setting.insitu.col("v"), what)).prepare()
             contestants.insert(
@@ -91,7 +154,7 @@ def rows(setting: Setting) -> Iterator[Row]:
             contestants + setting.floor.read([values, validity]),
             tolerance=1e-9,
             bytes=values.nbytes + validity.nbytes,
-            note="NumPy and pandas have no nulls here: NaN stands for them.",
+            note="NumPy, pandas and numba have no nulls here: NaN stands for them.",
         )
     con.close()
 
@@ -106,6 +169,16 @@ def _numpy(values: np.ndarray, what: str) -> object:
     if what == "var":
         return np.nanvar(values, ddof=1)
     return getattr(np, "nan" + what)(values)
+
+
+def _numba(values: np.ndarray, what: str) -> object:
+    if what == "min-max":
+        return numba_extremes(values)
+    total, count = numba_sum(values)
+    mean = total / count
+    if what == "var":
+        return numba_squares(values, mean) / (count - 1)
+    return total if what == "sum" else mean
 
 
 def _pandas(series: pd.Series, what: str) -> object:
