@@ -1,11 +1,16 @@
 //! Variances whose bits do not depend on the split of their rows, in one pass over memory.
 //!
-//! Each block of 256 rows (by global row index) is read twice while it is in the first-level cache:
-//! for its mean, then for the sums of the deviations from that mean and of their squares. Blocks
-//! are joined by the formula of Chan, Golub and LeVeque (Updating formulae and a pairwise algorithm
-//! for computing sample variances, 1979) in the tree of `tree`. The mean of a part is held as a
-//! rounded one (the pivot) and the sum of the deviations from it, which is small: so the distance of
-//! two means is known to far more digits than either mean has, and the result is as good as that of
+//! Of each block of 256 rows (by global row index) the sums of the deviations from a pivot and of
+//! their squares are taken. The pivot is the mean of the block's first 32 rows, if enough of these
+//! count, else the mean of the block. So one pass does: m values whose mean is apart from that of all
+//! n by d have squares of at least m d^2 about the latter, hence the squares about the pivot are at
+//! most 1 + n / m times those about the mean: with a sixteenth of all, no more than four bits can be
+//! lost to cancellation.
+//!
+//! Blocks are joined by the formula of Chan, Golub and LeVeque (Updating formulae and a pairwise
+//! algorithm for computing sample variances, 1979) in the tree of `tree`. The mean of a part is held
+//! as a rounded one (the pivot) and the sum of the deviations from it, which is small: so the distance
+//! of two means is known to far more digits than either mean has, and the result is as good as that of
 //! two passes over the whole column, however far from zero the values are.
 
 #[cfg(target_arch = "x86_64")]
@@ -13,7 +18,7 @@ use crate::level::V3;
 use crate::level::{Level, leveled};
 use crate::prim::Prim;
 #[cfg(target_arch = "x86_64")]
-use crate::reduce::sum::each_four;
+use crate::reduce::four::each_four;
 use crate::reduce::sum::{BLOCK, Plus, Wide, block_body as block_sum, fold, load_block};
 use crate::reduce::tree::{Joined, Tree};
 use crate::tile::mem::load;
@@ -109,6 +114,12 @@ impl Joined for Moments {
 
 /// Lanes of the deviations of a block: two sums of as many fill half the registers of v3.
 const LANES: usize = 16;
+
+/// The rows of a block whose mean serves for that of all.
+const HEAD: usize = 32;
+/// What part of the rows that count these must be, at least: one of so many. Half of an even share, so
+/// that nulls here and there do not send half of all blocks the longer way.
+const FEWEST: u32 = 16;
 
 type BlockFn = unsafe fn(values: *const u8, mask: &[u64; 4]) -> Moments;
 
@@ -218,9 +229,14 @@ unsafe fn block_body<T: Wide, const L: u8>(values: *const u8, mask: &[u64; 4]) -
     if n == 0 {
         return Moments::EMPTY;
     }
-    // SAFETY: BLOCK values.
-    let sum = unsafe { block_sum::<T, Plus, L>(values, mask) };
-    let mut pivot = sum / f64::from(n);
+    let head = mask[0] as u32;
+    let mut pivot = if head.count_ones() * FEWEST >= n {
+        // SAFETY: HEAD of BLOCK values.
+        unsafe { head_sum::<T>(values, head) / f64::from(head.count_ones()) }
+    } else {
+        // SAFETY: BLOCK values.
+        unsafe { block_sum::<T, Plus, L>(values, mask) / f64::from(n) }
+    };
     if !pivot.is_finite() {
         // SAFETY: as above.
         pivot = unsafe { shares::<T>(values, mask, f64::from(n)) };
@@ -235,6 +251,21 @@ unsafe fn block_body<T: Wide, const L: u8>(values: *const u8, mask: &[u64; 4]) -
         deviations::<T>(values, mask, pivot)
     };
     Moments { n: u64::from(n), pivot, sum, squares }
+}
+
+/// The sum of those of the first rows of a block that count.
+///
+/// # Safety
+/// `p` is readable for HEAD values.
+#[inline(always)]
+unsafe fn head_sum<T: Wide>(p: *const u8, rows: u32) -> f64 {
+    let mut lanes = [0.0; HEAD];
+    for (j, lane) in lanes.iter_mut().enumerate() {
+        // SAFETY: j < HEAD.
+        let x = unsafe { load::<T>(p, j) }.wide();
+        *lane = if rows >> j & 1 != 0 { x } else { 0.0 };
+    }
+    fold::<Plus, HEAD>(&mut lanes)
 }
 
 /// The sums of the deviations from the pivot of the rows that count, and of their squares. Row r

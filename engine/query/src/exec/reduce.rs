@@ -65,7 +65,8 @@ pub(crate) fn repr_of(graph: &Graph, agg: &Agg) -> Option<Repr> {
     }
 }
 
-/// One aggregate so far.
+/// One aggregate so far, or several that are read of one state.
+#[derive(Clone)]
 struct State {
     kind: StateKind,
     /// Rows that counted.
@@ -74,6 +75,7 @@ struct State {
     rows: u64,
 }
 
+#[derive(Clone)]
 enum StateKind {
     Count,
     Floats(Box<SumF64>),
@@ -277,6 +279,20 @@ impl State {
         self.rows += other.rows;
     }
 
+    /// Whether another aggregate of the same argument is read of the same state.
+    fn serves(&self, other: &State) -> bool {
+        use StateKind as K;
+        matches!(
+            (&self.kind, &other.kind),
+            (K::Count, K::Count)
+                | (K::Floats(_), K::Floats(_))
+                | (K::Integers(..), K::Integers(..))
+                | (K::Moments(_), K::Moments(_))
+                | (K::Extremes(..), K::Extremes(..))
+                | (K::Bits(_), K::Bits(_))
+        )
+    }
+
     /// The result's bits; none for null.
     fn finish(self, agg: &Agg) -> Result<Option<u64>> {
         use Aggregate as A;
@@ -365,10 +381,10 @@ pub(crate) fn run<'a>(job: &Job<'_, 'a>, aggs: &[Agg]) -> Result<Rows<'a>> {
     let (stage, program) = (&job.compiled.stage, &job.compiled.main);
     let level = program.level;
     let places = places(aggs, &mut Vec::new());
+    let state = |a: &Agg| State::new(a, repr_of(&stage.graph, a), level).ok_or_else(lost);
+    let (first, of) = shared(aggs, state)?;
     let states = || -> Result<Vec<State>> {
-        aggs.iter()
-            .map(|a| State::new(a, repr_of(&stage.graph, a), level).ok_or_else(lost))
-            .collect()
+        first.iter().map(|i| aggs.get(*i).ok_or_else(lost).and_then(state)).collect()
     };
     // Of quantiles alone the passes are their own.
     let apart = aggs.iter().all(|a| matches!(a.aggregate, Aggregate::Quantile(_)));
@@ -389,7 +405,8 @@ pub(crate) fn run<'a>(job: &Job<'_, 'a>, aggs: &[Agg]) -> Result<Rows<'a>> {
             let tile = program.tile_rows.min(start + n - at);
             if worker.run(at, tile)? {
                 let mask = worker.mask();
-                for (state, place) in states.iter_mut().zip(&places) {
+                for (state, first) in states.iter_mut().zip(&first) {
+                    let place = places.get(*first).copied().unwrap_or_default();
                     let mut both = [0u64; TILE_MAX / 64];
                     let valid = place.valid.map_or(std::ptr::null(), |r| worker.root(r));
                     let values = place.value.map_or(std::ptr::null(), |r| worker.root(r));
@@ -421,9 +438,9 @@ pub(crate) fn run<'a>(job: &Job<'_, 'a>, aggs: &[Agg]) -> Result<Rows<'a>> {
             state.merge(part);
         }
     }
-    let picked: Vec<Option<usize>> = total.iter().map(State::picked).collect();
+    let state = |i: usize| of.get(i).and_then(|s| total.get(*s)).ok_or_else(lost);
     let results: Result<Vec<Option<u64>>> =
-        total.into_iter().zip(aggs).map(|(s, a)| s.finish(a)).collect();
+        aggs.iter().enumerate().map(|(i, agg)| state(i)?.clone().finish(agg)).collect();
     let mut results = results?;
     for unique in uniques {
         let agg = unique.agg;
@@ -438,12 +455,35 @@ pub(crate) fn run<'a>(job: &Job<'_, 'a>, aggs: &[Agg]) -> Result<Rows<'a>> {
         let (value, agg) =
             (results.get(*i).copied().ok_or_else(lost)?, aggs.get(*i).ok_or_else(lost)?);
         if agg.dtype.is_string() {
-            let row = picked.get(*i).copied().flatten();
-            return string(job, agg, row);
+            return string(job, agg, state(*i)?.picked());
         }
         one(job, value, &agg.dtype)
     })?;
     Ok(Rows { rows: 1, columns })
+}
+
+/// Which aggregates have a state of their own, and of each aggregate whose it is read of: least and
+/// greatest of one argument, or its sum and its mean, are found in one pass.
+fn shared(aggs: &[Agg], state: impl Fn(&Agg) -> Result<State>) -> Result<(Vec<usize>, Vec<usize>)> {
+    let node = |t: &Typed| match t.value {
+        Value::Node(v) => Some((v, t.valid)),
+        _ => None,
+    };
+    let mut own: Vec<(usize, State)> = Vec::with_capacity(aggs.len());
+    let mut of = Vec::with_capacity(aggs.len());
+    for (i, agg) in aggs.iter().enumerate() {
+        let mine = state(agg)?;
+        let arg = agg.arg.as_ref().and_then(node);
+        let same = own.iter().position(|(j, theirs)| {
+            let other = aggs.get(*j).and_then(|a| a.arg.as_ref()).and_then(node);
+            arg.is_some() && arg == other && theirs.serves(&mine)
+        });
+        of.push(same.unwrap_or(own.len()));
+        if same.is_none() {
+            own.push((i, mine));
+        }
+    }
+    Ok((own.into_iter().map(|(i, _)| i).collect(), of))
 }
 
 /// Estimated nanoseconds per row.
