@@ -1,6 +1,7 @@
 //! Reductions: exact where they are exact, the same bits however the rows were split.
 
 use super::*;
+use crate::prim::with_prim;
 use crate::testing::*;
 use std::ptr::null;
 
@@ -393,9 +394,19 @@ fn integer_products_are_exact_or_too_large() {
 fn variances_are_those_of_two_passes_and_the_same_at_every_level() {
     let mut rng = Rng(71);
     for rows in LENGTHS.into_iter().chain([2000, 5000, 70_000]) {
-        for (scale, offset) in [(1.0, 0.0), (1.0, 1e9), (1e-3, -1e12), (1e150, 0.0)] {
-            let v: Vec<f64> = (0..rows).map(|_| (rng.unit() - 0.5) * scale + offset).collect();
-            let m = bitmap(&mut rng, rows, 200);
+        for (scale, offset, step, share) in [
+            (1.0, 0.0, 0.0, 200),
+            (1.0, 1e9, 0.0, 200),
+            (1e-3, -1e12, 0.0, 200),
+            (1e150, 0.0, 0.0, 200),
+            // What a block begins with is far from the rest of it, and may hardly count.
+            (1.0, 1e3, 1e6, 200),
+            (1.0, 1e9, 1e3, 20),
+        ] {
+            let begins = |i: usize| if i % BLOCK < 32 { step } else { 0.0 };
+            let v: Vec<f64> =
+                (0..rows).map(|i| (rng.unit() - 0.5) * scale + offset + begins(i + 100)).collect();
+            let m = bitmap(&mut rng, rows, share);
             let some: Vec<f64> = (0..rows).filter(|i| bit(&m, *i)).map(|i| v[i]).collect();
             for ddof in [0, 1, 2] {
                 let wants =
