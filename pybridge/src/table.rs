@@ -2,6 +2,8 @@
 
 use arrow::array::RecordBatch;
 use insitu::UpdateOptions;
+use insitu_query::Scalar;
+use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict, PyTuple};
 
@@ -330,6 +332,14 @@ impl Table {
     pub fn item<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let table = slf.get().here(py)?;
+        match table.only_value().map_err(|error| errors::raise(py, error))? {
+            Some(Scalar::Float(value)) => return value.into_bound_py_any(py),
+            Some(Scalar::Int(value)) => return value.into_bound_py_any(py),
+            Some(Scalar::UInt(value)) => return value.into_bound_py_any(py),
+            Some(Scalar::Bool(value)) => return value.into_bound_py_any(py),
+            Some(Scalar::Null) => return Ok(py.None().into_bound(py)),
+            _ => {}
+        }
         match (rows(table), table.num_columns()) {
             (1, 1) => Column::item(&Bound::new(py, Column::at(table, 0))?),
             (rows, columns) => Err(errors::new(

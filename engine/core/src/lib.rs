@@ -41,6 +41,7 @@ mod table;
 mod types;
 mod update;
 mod validate;
+mod value;
 mod version;
 pub mod wire;
 mod writable;

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use insitu_query::Plan;
+use insitu_query::{Plan, Scalar};
 use insitu_region::{ForkMutex, Lease, Patience, Pin};
 
 use crate::error::{Error, Result};
@@ -15,6 +15,7 @@ use crate::export;
 use crate::query::Query;
 use crate::region::Region;
 use crate::storage::Storage;
+use crate::value;
 use crate::version::{Meta, Version};
 
 /// A table of a region: one that has a name there, or the result of a query. Cheap to clone; a
@@ -256,6 +257,15 @@ impl Table {
     /// Those of [`Table::column`], and `Cancelled`.
     pub fn column_with(&self, index: usize, interrupt: &dyn Fn() -> bool) -> Result<Vec<ArrayRef>> {
         export::column(self, index, interrupt)
+    }
+
+    /// The value of a result's only column in its only row, where that is a number, a boolean or
+    /// null; none of any other table: then its [`Table::column`] has it.
+    ///
+    /// # Errors
+    /// `Stale`.
+    pub fn only_value(&self) -> Result<Option<Scalar>> {
+        value::only(self)
     }
 
     /// A query over this table.

@@ -279,20 +279,6 @@ impl State {
         self.rows += other.rows;
     }
 
-    /// Whether another aggregate of the same argument is read of the same state.
-    fn serves(&self, other: &State) -> bool {
-        use StateKind as K;
-        matches!(
-            (&self.kind, &other.kind),
-            (K::Count, K::Count)
-                | (K::Floats(_), K::Floats(_))
-                | (K::Integers(..), K::Integers(..))
-                | (K::Moments(_), K::Moments(_))
-                | (K::Extremes(..), K::Extremes(..))
-                | (K::Bits(_), K::Bits(_))
-        )
-    }
-
     /// The result's bits; none for null.
     fn finish(self, agg: &Agg) -> Result<Option<u64>> {
         use Aggregate as A;
@@ -381,10 +367,10 @@ pub(crate) fn run<'a>(job: &Job<'_, 'a>, aggs: &[Agg]) -> Result<Rows<'a>> {
     let (stage, program) = (&job.compiled.stage, &job.compiled.main);
     let level = program.level;
     let places = places(aggs, &mut Vec::new());
-    let state = |a: &Agg| State::new(a, repr_of(&stage.graph, a), level).ok_or_else(lost);
-    let (first, of) = shared(aggs, state)?;
+    let (first, of) = shared(aggs);
     let states = || -> Result<Vec<State>> {
-        first.iter().map(|i| aggs.get(*i).ok_or_else(lost).and_then(state)).collect()
+        let own = first.iter().filter_map(|i| aggs.get(*i));
+        own.map(|a| State::new(a, repr_of(&stage.graph, a), level).ok_or_else(lost)).collect()
     };
     // Of quantiles alone the passes are their own.
     let apart = aggs.iter().all(|a| matches!(a.aggregate, Aggregate::Quantile(_)));
@@ -462,28 +448,36 @@ pub(crate) fn run<'a>(job: &Job<'_, 'a>, aggs: &[Agg]) -> Result<Rows<'a>> {
     Ok(Rows { rows: 1, columns })
 }
 
-/// Which aggregates have a state of their own, and of each aggregate whose it is read of: least and
-/// greatest of one argument, or its sum and its mean, are found in one pass.
-fn shared(aggs: &[Agg], state: impl Fn(&Agg) -> Result<State>) -> Result<(Vec<usize>, Vec<usize>)> {
-    let node = |t: &Typed| match t.value {
-        Value::Node(v) => Some((v, t.valid)),
-        _ => None,
-    };
-    let mut own: Vec<(usize, State)> = Vec::with_capacity(aggs.len());
+/// Which aggregates have a state of their own, and of each aggregate whose it is read of.
+fn shared(aggs: &[Agg]) -> (Vec<usize>, Vec<usize>) {
+    let mut own: Vec<usize> = Vec::with_capacity(aggs.len());
     let mut of = Vec::with_capacity(aggs.len());
     for (i, agg) in aggs.iter().enumerate() {
-        let mine = state(agg)?;
-        let arg = agg.arg.as_ref().and_then(node);
-        let same = own.iter().position(|(j, theirs)| {
-            let other = aggs.get(*j).and_then(|a| a.arg.as_ref()).and_then(node);
-            arg.is_some() && arg == other && theirs.serves(&mine)
-        });
-        of.push(same.unwrap_or(own.len()));
-        if same.is_none() {
-            own.push((i, mine));
+        let same = |j: &usize| aggs.get(*j).is_some_and(|other| share(other, agg));
+        let found = own.iter().position(same);
+        of.push(found.unwrap_or(own.len()));
+        if found.is_none() {
+            own.push(i);
         }
     }
-    Ok((own.into_iter().map(|(i, _)| i).collect(), of))
+    (own, of)
+}
+
+/// Whether two aggregates are of one argument and read of one state, as least and greatest are.
+fn share(a: &Agg, b: &Agg) -> bool {
+    use Aggregate as A;
+    let argument = |agg: &Agg| match agg.arg.as_ref()? {
+        Typed { value: Value::Node(v), valid, .. } => Some((*v, *valid)),
+        _ => None,
+    };
+    let alike = matches!(
+        (&a.aggregate, &b.aggregate),
+        (A::Count, A::Count)
+            | (A::Sum | A::Mean, A::Sum | A::Mean)
+            | (A::Min | A::Max, A::Min | A::Max)
+            | (A::Var { .. } | A::Std { .. }, A::Var { .. } | A::Std { .. })
+    );
+    alike && argument(a).is_some_and(|argument_a| argument(b) == Some(argument_a))
 }
 
 /// Estimated nanoseconds per row.
