@@ -1,8 +1,9 @@
 //! Tables while they are built: NumPy arrays over the region's memory to be filled, or batches to be
 //! appended.
 
-use arrow::array::{Array, ArrayData};
-use arrow::datatypes::DataType;
+use arrow_array::Array;
+use arrow_data::ArrayData;
+use arrow_schema::DataType;
 use insitu::BuildOptions;
 use pyo3::intern;
 use pyo3::prelude::*;

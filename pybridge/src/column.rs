@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_empty_array};
-use arrow::datatypes::{
-    DataType, FieldRef, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    Schema, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
+    UInt32Type, UInt64Type,
 };
+use arrow_array::{Array, ArrayRef, RecordBatch, new_empty_array};
+use arrow_schema::{DataType, FieldRef, Schema};
 use numpy::PyArrayDescr;
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict, PyTuple};
@@ -147,7 +149,7 @@ impl Column {
             if boolean {
                 // NumPy's booleans are bytes, 0 or 1.
                 array = py
-                    .detach(|| arrow::compute::cast(&array, &DataType::UInt8))
+                    .detach(|| arrow_cast::cast(&array, &DataType::UInt8))
                     .map_err(|error| errors::new(py, "InvalidData", error.to_string()))?;
             }
             parts.push(numpy_out::view(py, array, dtype.clone())?);
@@ -362,7 +364,7 @@ impl Column {
             1 => arrays.remove(0),
             _ => {
                 let parts: Vec<&dyn Array> = arrays.iter().map(|array| array.as_ref()).collect();
-                py.detach(|| arrow::compute::concat(&parts))
+                py.detach(|| arrow_select::concat::concat(&parts))
                     .map_err(|error| errors::new(py, "InvalidData", error.to_string()))?
             }
         };

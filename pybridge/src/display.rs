@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
-use arrow::util::display::{ArrayFormatter, FormatOptions};
+use arrow_array::RecordBatch;
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
+use arrow_schema::{DataType, SchemaRef, TimeUnit};
 
 /// How many rows are shown.
 pub const SHOWN: usize = 10;

@@ -10,8 +10,8 @@
 
 use std::ffi::c_void;
 
-use arrow::array::{Array, ArrayRef};
-use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
+use arrow_array::{Array, ArrayRef};
+use arrow_schema::{DataType, IntervalUnit, TimeUnit};
 use numpy::npyffi::{self, NpyTypes, PY_ARRAY_API, npy_intp};
 use numpy::{PyArrayDescr, PyArrayDescrMethods};
 use pyo3::prelude::*;

@@ -1,6 +1,6 @@
 //! Tables: handles of immutable Arrow data in a region, and the starting points of queries.
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use insitu::UpdateOptions;
 use insitu_query::Scalar;
 use pyo3::IntoPyObjectExt;

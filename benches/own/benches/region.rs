@@ -5,8 +5,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
-use arrow::record_batch::RecordBatch;
+use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use criterion::{Bencher, Criterion, Throughput};
 use insitu::{CreateOptions, IfExists, Location, Region};
 
@@ -23,7 +22,7 @@ fn timed<T, E: Error + 'static>(
     });
 }
 
-fn batch(rows: usize) -> Result<RecordBatch, arrow::error::ArrowError> {
+fn batch(rows: usize) -> Result<RecordBatch, arrow_schema::ArrowError> {
     let key = Int64Array::from_iter_values((0..rows as i64).map(|row| row % 100));
     let value = Float64Array::from_iter_values((0..rows).map(|row| row as f64));
     let name = StringArray::from_iter_values((0..rows).map(|row| format!("id{:03}", row % 100)));

@@ -14,10 +14,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::ArrayData;
-use arrow::datatypes::{DataType, Schema};
-use arrow::error::ArrowError;
-use arrow::record_batch::RecordBatch;
+use arrow_array::RecordBatch;
+use arrow_data::ArrayData;
+use arrow_schema::{ArrowError, DataType, Schema};
 use insitu_query::ColumnStats;
 use insitu_region::{Extent, Part, Patience, Pin, Updater};
 

@@ -2,10 +2,10 @@
 //! name, strings and binary values may come in any of Arrow's three layouts, and a column that is
 //! all null in any type. Everything else must be of the very type: a value is never changed here.
 
-use arrow::array::{Array, ArrayData, make_array};
-use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, FieldRef, Schema};
-use arrow::record_batch::RecordBatch;
+use arrow_array::{Array, RecordBatch, make_array};
+use arrow_cast::{CastOptions, cast_with_options};
+use arrow_data::ArrayData;
+use arrow_schema::{DataType, FieldRef, Schema};
 
 use crate::error::{Error, Result};
 
@@ -144,8 +144,8 @@ fn fits(from: &DataType, to: &DataType) -> bool {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, Int64Array, NullArray, StringArray, StringViewArray};
-    use arrow::datatypes::Field;
+    use arrow_array::{ArrayRef, Int64Array, NullArray, StringArray, StringViewArray};
+    use arrow_schema::Field;
 
     use super::*;
 

@@ -6,10 +6,10 @@
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use arrow::array::{ArrayData, ArrayRef, make_array};
-use arrow::buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer};
-use arrow::datatypes::DataType;
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, make_array};
+use arrow_buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer};
+use arrow_data::ArrayData;
+use arrow_schema::DataType;
 use insitu_region::Lease;
 
 use crate::error::{Error, Result};

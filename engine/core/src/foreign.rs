@@ -9,13 +9,13 @@
 use std::ffi::CStr;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayData, RecordBatch, RecordBatchOptions, RecordBatchReader, StructArray, make_array,
+use arrow_array::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi_and_data_type};
+use arrow_array::ffi_stream::FFI_ArrowArrayStream;
+use arrow_array::{
+    Array, RecordBatch, RecordBatchOptions, RecordBatchReader, StructArray, make_array,
 };
-use arrow::datatypes::{DataType, Schema, SchemaRef};
-use arrow::error::ArrowError;
-use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi_and_data_type};
-use arrow::ffi_stream::FFI_ArrowArrayStream;
+use arrow_data::ArrayData;
+use arrow_schema::{ArrowError, DataType, Schema, SchemaRef};
 
 /// Record batches from a C stream of another library.
 pub struct ForeignStream {

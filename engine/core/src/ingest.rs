@@ -21,10 +21,9 @@ mod write;
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayData};
-use arrow::datatypes::{DataType, Schema, SchemaRef};
-use arrow::error::ArrowError;
-use arrow::record_batch::RecordBatch;
+use arrow_array::{Array, RecordBatch};
+use arrow_data::ArrayData;
+use arrow_schema::{ArrowError, DataType, Schema, SchemaRef};
 use insitu_query::ColumnStats;
 use insitu_region::Extent;
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, FieldRef, IntervalUnit};
+use arrow_schema::{DataType, FieldRef, IntervalUnit};
 
 use crate::error::{Error, Result};
 

@@ -224,9 +224,8 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, Int64Array};
-    use arrow::compute::concat_batches;
-    use arrow::record_batch::RecordBatch;
+    use arrow_array::{ArrayRef, Int64Array, RecordBatch};
+    use arrow_select::concat::concat_batches;
     use insitu_query::Expr;
     use insitu_region::CreateOptions;
 

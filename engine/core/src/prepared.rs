@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow_schema::SchemaRef;
 use insitu_query::{Context, Plan, Progress, Scalar};
 
 use crate::error::{Error, Result};

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow_schema::SchemaRef;
 use insitu_query::{Plan, Schema};
 use insitu_region::ForkMutex;
 

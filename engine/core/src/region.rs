@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::datatypes::{Schema, SchemaRef};
-use arrow::error::ArrowError;
-use arrow::record_batch::RecordBatch;
+use arrow_array::RecordBatch;
+use arrow_schema::{ArrowError, Schema, SchemaRef};
 use insitu_query::ColumnStats;
 use insitu_region::{
     CreateOptions, Extent, Flushed, ForkMutex, LeaseRecord, Location, Patience, Pin, RegionRecord,

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::Array;
-use arrow::datatypes::{Field as ArrowField, Schema as ArrowSchema, SchemaRef};
+use arrow_array::Array;
+use arrow_schema::{Field as ArrowField, Schema as ArrowSchema, SchemaRef};
 use insitu_query::{ColumnStats, DataType, NewColumn, Output, OutputColumn};
 
 use crate::error::{Error, Result};

@@ -12,7 +12,7 @@
 //! A record is [`ZoneStats`]. Everything here is a hint: a peer may write anything. It chooses
 //! plans; it never licenses an access and never changes a result.
 
-use arrow::datatypes::DataType;
+use arrow_schema::DataType;
 use insitu_kernels::copy::ZoneStats;
 use insitu_kernels::prim::Prim;
 use insitu_query::ColumnStats;

@@ -1,9 +1,9 @@
 //! What was noted of a table's columns when it was written, for people: unlike the hints that
 //! queries get, with the ranges of floats, and as values of the columns' own types.
 
-use arrow::array::{ArrayRef, make_array};
-use arrow::buffer::Buffer;
-use arrow::datatypes::DataType;
+use arrow_array::{ArrayRef, make_array};
+use arrow_buffer::Buffer;
+use arrow_schema::DataType;
 use insitu_kernels::copy::ZoneStats;
 use insitu_kernels::prim::Prim;
 
@@ -84,7 +84,7 @@ fn values(bits: &[u64], prim: Prim, dtype: &DataType) -> Result<ArrayRef> {
             Prim::I64 | Prim::U64 | Prim::F64 => bytes.extend(bits.to_le_bytes()),
         }
     }
-    arrow::array::ArrayData::builder(dtype.clone())
+    arrow_data::ArrayData::builder(dtype.clone())
         .len(bits.len())
         .add_buffer(Buffer::from_vec(bytes))
         .align_buffers(true)
@@ -95,8 +95,9 @@ fn values(bits: &[u64], prim: Prim, dtype: &DataType) -> Result<ArrayRef> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{AsArray, Float32Array, Int8Array};
-    use arrow::datatypes::TimeUnit;
+    use arrow_array::cast::AsArray;
+    use arrow_array::{Float32Array, Int8Array};
+    use arrow_schema::TimeUnit;
 
     use super::*;
 

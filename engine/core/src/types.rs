@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType as Arrow, Field as ArrowField, Schema as ArrowSchema};
-use arrow::datatypes::{SchemaRef, TimeUnit as ArrowUnit};
+use arrow_schema::{
+    DataType as Arrow, Field as ArrowField, Schema as ArrowSchema, SchemaRef, TimeUnit as ArrowUnit,
+};
 use insitu_query::{DataType, Field, Schema, TimeUnit};
 
 /// The engine's type for Arrow's; what it does not compute on is [`DataType::Opaque`].

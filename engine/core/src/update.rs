@@ -400,7 +400,7 @@ fn padded(place: Place) -> (u64, u64) {
     (place.offset, place.len.checked_next_multiple_of(ALIGN).unwrap_or(u64::MAX))
 }
 
-fn types_of(meta: &Meta) -> Vec<&arrow::datatypes::DataType> {
+fn types_of(meta: &Meta) -> Vec<&arrow_schema::DataType> {
     meta.arrow.fields().iter().map(|f| f.data_type()).collect()
 }
 

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use arrow::datatypes::DataType;
+use arrow_schema::DataType;
 use insitu_query::parallel;
 use insitu_region::ForkMutex;
 

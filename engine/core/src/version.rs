@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arrow::datatypes::SchemaRef;
+use arrow_schema::SchemaRef;
 use insitu_kernels::view::{ColumnView, Layout as ViewLayout};
 use insitu_query::{ColumnStats, DataType, Schema, TableView};
 use once_cell::race::OnceBox;

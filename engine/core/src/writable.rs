@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow_schema::{DataType, SchemaRef};
 use insitu_kernels::copy::zero_padding;
 use insitu_region::{
     Exclusive as Lease, Extent, ForkMutex, Obstacle, Part, Pin, Updater, fork_generation,

@@ -23,9 +23,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use arrow::array::*;
-use arrow::datatypes::{DataType, Field, Int32Type, Schema};
-use arrow::record_batch::RecordBatch;
+use arrow_array::RecordBatch;
+use arrow_array::types::Int32Type;
+use arrow_array::*;
+use arrow_schema::{DataType, Field, Schema};
 use common::Random;
 use insitu::{
     BuildOptions, CollectOptions, CreateOptions, Expr, Location, Region, Table, UpdateOptions,
@@ -335,7 +336,7 @@ fn batch(rows: usize) -> RecordBatch {
         Arc::new(StringArray::from(text.clone())),
         Arc::new(StringViewArray::from_iter(text.iter().map(Option::as_deref))),
         Arc::new(DictionaryArray::<Int32Type>::from_iter(text.iter().map(Option::as_deref))),
-        Arc::new(ListArray::from_iter_primitive::<arrow::datatypes::Int64Type, _, _>(lists)),
+        Arc::new(ListArray::from_iter_primitive::<arrow_array::types::Int64Type, _, _>(lists)),
         Arc::new(BooleanArray::from_iter((0..rows).map(|i| some(i).then_some(i % 3 == 0)))),
     ];
     RecordBatch::try_new(schema(), columns).unwrap()
@@ -402,9 +403,9 @@ fn read(table: &Table, trusted: bool) {
                 let data = column.to_data();
                 let _ = data.validate_full();
                 if trusted {
-                    let formatter = arrow::util::display::FormatOptions::default();
+                    let formatter = arrow_cast::display::FormatOptions::default();
                     let formatter =
-                        arrow::util::display::ArrayFormatter::try_new(column, &formatter);
+                        arrow_cast::display::ArrayFormatter::try_new(column, &formatter);
                     if let Ok(formatter) = formatter {
                         for i in 0..column.len().min(2_000) {
                             let _ = formatter.value(i).to_string();

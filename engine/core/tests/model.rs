@@ -9,9 +9,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
-use arrow::array::{AsArray, Int64Array, StringArray};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
-use arrow::record_batch::RecordBatch;
+use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use arrow_array::{Int64Array, StringArray};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use insitu::{CreateOptions, Error, ErrorCode, Expr, Location, Region, Table, UpdateOptions};
 use proptest::prelude::*;
 
@@ -112,7 +114,7 @@ fn schema() -> SchemaRef {
 fn batch(from: i64, rows: usize) -> RecordBatch {
     let numbers = from..from + rows as i64;
     let text = numbers.clone().map(|n| (n % 3 != 0).then(|| n.to_string()));
-    let columns: [Arc<dyn arrow::array::Array>; 2] = [
+    let columns: [Arc<dyn arrow_array::Array>; 2] = [
         Arc::new(Int64Array::from_iter_values(numbers.clone())),
         Arc::new(StringArray::from_iter(text)),
     ];

@@ -7,10 +7,13 @@ mod common;
 
 use std::sync::Arc;
 
-use arrow::array::*;
-use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::*;
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow_array::cast::AsArray;
+use arrow_array::types::*;
+use arrow_array::*;
+use arrow_array::{RecordBatch, RecordBatchOptions};
+use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_data::ArrayData;
+use arrow_schema::*;
 use common::{Random, region, types};
 use insitu::{Error, ErrorCode, Region, Table};
 
@@ -332,7 +335,7 @@ fn batches_of_another_schema_and_failing_sources_are_refused() {
     assert_eq!(error.code(), ErrorCode::SchemaMismatch);
     let failing = vec![
         Ok(a.clone()),
-        Err(arrow::error::ArrowError::IoError("gone".into(), std::io::Error::other("gone"))),
+        Err(arrow_schema::ArrowError::IoError("gone".into(), std::io::Error::other("gone"))),
     ];
     let error = region.put("t", a.schema(), failing, false).unwrap_err();
     assert!(error.to_string().contains("gone"), "{error}");

@@ -6,9 +6,10 @@ mod common;
 
 use std::sync::Arc;
 
-use arrow::array::*;
-use arrow::datatypes::*;
-use arrow::record_batch::RecordBatch;
+use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types::*;
+use arrow_array::*;
 use common::region;
 use insitu::{
     CollectOptions, ErrorCode, Expr, PutOptions, Query, Region, RunOptions, Scalar, Table,

@@ -21,9 +21,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use arrow::array::{Array, AsArray, Int64Array, StringArray};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
-use arrow::record_batch::RecordBatch;
+use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use arrow_array::{Array, Int64Array, StringArray};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use common::Random;
 use insitu::{
     BuildOptions, CollectOptions, CreateOptions, Error, ErrorCode, Expr, Location, Region, Table,

@@ -7,9 +7,11 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::*;
-use arrow::datatypes::*;
-use arrow::record_batch::RecordBatch;
+use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types::*;
+use arrow_array::*;
+use arrow_data::transform::MutableArrayData;
 use common::region;
 use insitu::{
     CollectOptions, ErrorCode, Expr, PutOptions, Region, RunOptions, Table, UpdateOptions,

@@ -6,8 +6,9 @@ mod common;
 
 use std::sync::Arc;
 
-use arrow::array::*;
-use arrow::record_batch::RecordBatch;
+use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::*;
 use common::region;
 use insitu::{Region, Table};
 
@@ -108,7 +109,7 @@ fn threads_put_get_and_delete_at_once() {
                     region.put("shared", batch.schema(), vec![Ok(batch)], true).unwrap();
                     // Whoever wrote it, it is whole.
                     let found = region.get("shared").unwrap().to_batches().unwrap();
-                    let first = found[0].column(0).as_primitive::<arrow::datatypes::Int64Type>();
+                    let first = found[0].column(0).as_primitive::<arrow_array::types::Int64Type>();
                     let first = first.value(0);
                     assert_eq!(found, [numbers(first, 100)]);
                 }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
+use arrow_array::types::{Int8Type, Int32Type};
+use arrow_array::{
     Array, ArrayRef, DictionaryArray, Float64Array, Int64Array, ListArray, StringArray, StructArray,
 };
-use arrow::compute::concat_batches;
-use arrow::datatypes::{Field, Int8Type, Int32Type, SchemaRef};
+use arrow_schema::{Field, SchemaRef};
+use arrow_select::concat::concat_batches;
 use insitu_region::{CreateOptions, Location};
 
 use super::*;
@@ -157,7 +158,7 @@ fn dictionaries_grow_and_old_keys_stay() {
         let flat: DictionaryArray<Int32Type> = values.iter().copied().collect();
         let list = ListArray::new(
             Arc::new(Field::new("item", flat.data_type().clone(), true)),
-            arrow::buffer::OffsetBuffer::from_lengths(vec![1; flat.len()]),
+            arrow_buffer::OffsetBuffer::from_lengths(vec![1; flat.len()]),
             Arc::new(flat.clone()),
             None,
         );
@@ -171,7 +172,7 @@ fn dictionaries_grow_and_old_keys_stay() {
         for batch in &batches {
             for column in batch.columns() {
                 let shown =
-                    arrow::util::display::ArrayFormatter::try_new(column, &Default::default());
+                    arrow_cast::display::ArrayFormatter::try_new(column, &Default::default());
                 let shown = shown.unwrap();
                 out.extend((0..batch.num_rows()).map(|row| shown.value(row).to_string()));
             }

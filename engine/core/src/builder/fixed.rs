@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::ArrayData;
-use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use arrow_data::ArrayData;
+use arrow_schema::{DataType, FieldRef, Schema, SchemaRef};
 use insitu_kernels::copy::zero_padding;
 use insitu_query::{Ended, parallel};
 use insitu_region::{Extent, Pin};

@@ -8,8 +8,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::ArrayData;
-use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use arrow_data::ArrayData;
+use arrow_schema::{DataType, FieldRef, Schema, SchemaRef};
 use insitu_kernels::copy::{CopyBitsFn, ZoneStats, copy_bits, copy_with_stats};
 use insitu_kernels::level::Level;
 use insitu_kernels::prim::Prim;

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use arrow::datatypes::DataType;
+use arrow_schema::DataType;
 use insitu_kernels::copy::{ZoneStats, copy_with_stats};
 use insitu_kernels::level::Level;
 use insitu_query::{Ended, parallel};

@@ -3,13 +3,14 @@
 use std::ffi::c_void;
 use std::ptr::NonNull;
 
-use arrow::array::{
+use arrow_array::RecordBatchIterator;
+use arrow_array::types::Int8Type;
+use arrow_array::{
     ArrayRef, DictionaryArray, Int32Array, Int64Array, ListArray, NullArray, StringArray,
     new_null_array,
 };
-use arrow::buffer::{Buffer, OffsetBuffer};
-use arrow::datatypes::{Field, Int8Type};
-use arrow::record_batch::RecordBatchIterator;
+use arrow_buffer::{Buffer, OffsetBuffer};
+use arrow_schema::Field;
 
 use super::*;
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arrow::buffer::NullBuffer;
+use arrow_buffer::NullBuffer;
 use insitu_kernels::copy::CopyBitsFn;
 use insitu_query::parallel;
 

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use arrow::array::ArrayData;
-use arrow::datatypes::DataType;
+use arrow_data::ArrayData;
+use arrow_schema::DataType;
 
 use super::measure::{offset_bounds, step_into};
 use super::{Cut, Piece};

@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::ArrayData;
-use arrow::datatypes::DataType;
+use arrow_data::ArrayData;
+use arrow_schema::DataType;
 
 use super::Piece;
 use super::bits::is_valid;

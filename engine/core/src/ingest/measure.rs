@@ -1,6 +1,6 @@
 //! How much memory each buffer of a column takes, and where in the table's extent it goes.
 
-use arrow::datatypes::DataType;
+use arrow_schema::DataType;
 
 use super::Piece;
 use super::bits::is_valid;

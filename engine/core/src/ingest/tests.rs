@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::*;
-use arrow::datatypes::*;
-use arrow::record_batch::RecordBatch;
+use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types::*;
+use arrow_array::*;
+use arrow_data::ArrayData;
 use insitu_query::Expr;
 use insitu_region::{CreateOptions, Location};
 

@@ -50,7 +50,7 @@ impl<'a> Writer<'a> {
     /// Writes the values of all dictionaries.
     pub fn write_dictionaries(&mut self, dictionaries: &mut Dictionaries) -> Result<()> {
         // Values have no dictionaries inside, so an empty walk serves them.
-        let types: [&arrow::datatypes::DataType; 0] = [];
+        let types: [&arrow_schema::DataType; 0] = [];
         let mut none =
             Dictionaries::unify(&types, &[], &mut super::measure::Arranger::new(), |error, _| {
                 error
@@ -98,7 +98,7 @@ impl<'a> Writer<'a> {
         match (shape.buffers.as_slice(), &unified) {
             ([Kind::Fixed(width)], Some(unified)) => {
                 let keys = match &node.dtype {
-                    arrow::datatypes::DataType::Dictionary(keys, _) => keys.as_ref(),
+                    arrow_schema::DataType::Dictionary(keys, _) => keys.as_ref(),
                     other => other,
                 };
                 let values = unified.column.as_ref().map_or(0, |c| c.len);
@@ -186,7 +186,7 @@ impl<'a> Writer<'a> {
     fn validity(&mut self, node: &Node) -> Result<u64> {
         if node.validity.len == 0 {
             // Types without a bitmap have no nulls either, but for the type that is all nulls.
-            let all = matches!(node.dtype, arrow::datatypes::DataType::Null);
+            let all = matches!(node.dtype, arrow_schema::DataType::Null);
             return Ok(if all { node.len as u64 } else { 0 });
         }
         let parts = node.pieces.iter().map(|piece| bits::Part {

@@ -1,6 +1,6 @@
 //! Manifests survive; damaged ones never panic, and never name memory outside the table's own.
 
-use arrow::datatypes::Field;
+use arrow_schema::Field;
 use proptest::prelude::*;
 
 use super::*;

@@ -1,9 +1,9 @@
 //! What is believed of the values of tables in files.
 
-use arrow::array::{Array, ArrayRef, DictionaryArray, Int8Array, StringArray};
-use arrow::datatypes::Int8Type;
-use arrow::error::ArrowError;
-use arrow::record_batch::RecordBatch;
+use arrow_array::RecordBatch;
+use arrow_array::types::Int8Type;
+use arrow_array::{Array, ArrayRef, DictionaryArray, Int8Array, StringArray};
+use arrow_schema::ArrowError;
 use insitu_query::Expr;
 use insitu_region::{CreateOptions, Location};
 
@@ -82,7 +82,7 @@ fn values_are_checked_once_however_often_a_table_changes() {
     let region = region(&directory);
     let checked = |table: &Table| table.version().unwrap().meta.trusted.load(Ordering::Relaxed);
     let numbered = |n: i64| {
-        let numbers: ArrayRef = Arc::new(arrow::array::Int64Array::from(vec![n; 3]));
+        let numbers: ArrayRef = Arc::new(arrow_array::Int64Array::from(vec![n; 3]));
         let mut columns = vec![("n", numbers)];
         columns.push(("d", coded().column(0).clone()));
         RecordBatch::try_from_iter(columns).unwrap()

@@ -3,9 +3,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::*;
-use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::*;
+use arrow_array::cast::AsArray;
+use arrow_array::types::*;
+use arrow_array::*;
+use arrow_buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_data::ArrayData;
+use arrow_schema::*;
 use insitu::{CreateOptions, Location, Region};
 
 /// An anonymous region of 64 MiB.
@@ -148,8 +151,8 @@ impl Random {
                 // Any bytes are good values of a fixed-width type.
                 let width = match other {
                     DataType::FixedSizeBinary(n) => *n as usize,
-                    other => arrow::array::layout(other).buffers.first().map_or(1, |b| match b {
-                        arrow::array::BufferSpec::FixedWidth { byte_width, .. } => *byte_width,
+                    other => arrow_data::layout(other).buffers.first().map_or(1, |b| match b {
+                        arrow_data::BufferSpec::FixedWidth { byte_width, .. } => *byte_width,
                         _ => panic!("no generator for {other}"),
                     }),
                 };

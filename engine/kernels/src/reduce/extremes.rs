@@ -70,9 +70,10 @@ unsafe fn extremes_body<T: Native, const L: u8>(
 ) -> Extremes {
     #[cfg(target_arch = "x86_64")]
     if L >= V3 && !mask.is_null() {
-        // SAFETY: by contract; V3 and V4 bodies run only where the CPU has AVX2.
         match T::PRIM {
+            // SAFETY: by contract; V3 and V4 bodies run only where the CPU has AVX2.
             Prim::F32 => return unsafe { masked_v3::<f32>(values, mask, rows) },
+            // SAFETY: as above.
             Prim::F64 => return unsafe { masked_v3::<f64>(values, mask, rows) },
             _ => {}
         }
