@@ -9,13 +9,14 @@
 //! | columns | per column, the statistics of all its rows |
 //! | columns × zones | per column, per zone: a zone is 65,536 rows of a chunk, or what is left of it |
 //!
-//! A record is [`ZoneStats`]. Everything here is a hint: a peer may write anything. It chooses
-//! plans; it never licenses an access and never changes a result.
+//! A record is [`ZoneStats`]. A peer may write anything here, as it may write any values. Statistics
+//! choose plans and say which zones a filter need not look at: false ones give wrong answers, as false
+//! values do. They never license an access.
 
 use arrow_schema::DataType;
 use insitu_kernels::copy::ZoneStats;
 use insitu_kernels::prim::Prim;
-use insitu_query::ColumnStats;
+use insitu_query::{ColumnStats, ZoneView};
 
 use crate::error::{Error, Result};
 use crate::types;
@@ -296,6 +297,16 @@ pub(crate) unsafe fn read_zones(
         ColumnZones { prim: physical_type(dtype), zones: zones.collect(), fresh: true }
     };
     dtypes.iter().enumerate().map(column).collect()
+}
+
+/// The records of the zones in a statistics buffer.
+///
+/// # Safety
+/// `from` is readable for [`size`] bytes of that many columns and zones for as long as `'a`.
+pub(crate) unsafe fn view<'a>(from: *const u8, columns: usize, zones: usize) -> ZoneView<'a> {
+    let first = from.wrapping_add((1 + columns) * RECORD).cast();
+    // SAFETY: by contract, as many records follow the header and those of the columns.
+    unsafe { ZoneView::new(first, columns, zones, ZONE_ROWS) }
 }
 
 /// Reads the columns' summaries from a statistics buffer of `len` bytes; none if it is not one

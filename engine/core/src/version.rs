@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow_schema::SchemaRef;
 use insitu_kernels::view::{ColumnView, Layout as ViewLayout};
-use insitu_query::{ColumnStats, DataType, Schema, TableView};
+use insitu_query::{ColumnStats, DataType, Schema, TableView, ZoneView};
 use once_cell::race::OnceBox;
 
 use crate::error::{Error, Result};
 use crate::layout::{Column, Layout, Place};
 use crate::region::Region;
 use crate::storage::Storage;
-use crate::{types, validate};
+use crate::{statistics, types, validate, zones};
 
 /// One version of a table.
 pub(crate) struct Version {
@@ -171,8 +171,24 @@ impl Version {
         // nobody moves or changes; the view is dropped with the version and never leaves it with a
         // longer life than a borrow of it.
         let schema: &'static Schema = unsafe { &*std::ptr::from_ref(&meta.query) };
-        let table = TableView { schema, rows, chunks, stats: meta.stats.clone() };
+        let zones = self.zones()?;
+        let table = TableView { schema, rows, chunks, stats: meta.stats.clone(), zones };
         Ok(View { table, _variadics: variadics })
+    }
+
+    /// What is known of each zone, if that is true of this content.
+    fn zones(&self) -> Result<Option<ZoneView<'static>>> {
+        let (meta, place) = (&*self.meta, self.meta.layout.statistics);
+        let (from, len) = (self.address(place)?, usize::try_from(place.len).unwrap_or(0));
+        let columns = meta.query.len();
+        let rows = meta.layout.chunks.iter().map(|c| usize::try_from(c.rows).unwrap_or(usize::MAX));
+        let zones = statistics::zones(rows);
+        // SAFETY: `address` checked the place against the mapping, which this version keeps; a view
+        // of the zones never leaves it with a longer life.
+        Ok(unsafe {
+            (zones::are_of(from, len, columns, zones) && zones::are_true(from, len, self.content))
+                .then(|| statistics::view(from, columns, zones))
+        })
     }
 
     fn column_view(

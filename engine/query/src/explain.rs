@@ -82,6 +82,9 @@ pub(crate) fn describe(compiled: &[Compiled], done: &[Done]) -> String {
             let _ = writeln!(out, "  predicates pass about {} of the rows", passes.join(", "));
         }
         if let Some(d) = done.get(i) {
+            if d.skipped > 0 {
+                let _ = writeln!(out, "  skipped by statistics: {} rows", d.skipped);
+            }
             let _ = writeln!(
                 out,
                 "  ran: {} rows in, {} out, {:.3} ms, {:.1} GB/s ({} bytes read, {} written)",

@@ -41,5 +41,5 @@ pub use pool::{Ended, parallel, set_threads, threads};
 pub use prepared::{Context, Prepared, Progress};
 pub use scalar::Scalar;
 pub use schema::{Field, Schema};
-pub use table::{ColumnStats, TableView};
+pub use table::{ColumnStats, TableView, ZoneView};
 pub use update::{Bound, Ready, Update, Writable, ZoneSink};

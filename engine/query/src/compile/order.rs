@@ -254,7 +254,7 @@ impl Rates<'_> {
             return share(op, range, value);
         }
         if let (Some(value), Some(range)) = (self.constant(a), self.range(b)) {
-            return share(turned(op), range, value);
+            return share(op.flip(), range, value);
         }
         by_default(op)
     }
@@ -323,17 +323,6 @@ fn share(op: Compare, (low, high, whole): (f64, f64, bool), value: f64) -> f64 {
         Compare::Le => upto,
         Compare::Gt => 1.0 - upto,
         Compare::Ge => 1.0 - below,
-    }
-}
-
-/// The comparison with its sides changed.
-fn turned(op: Compare) -> Compare {
-    match op {
-        Compare::Lt => Compare::Gt,
-        Compare::Le => Compare::Ge,
-        Compare::Gt => Compare::Lt,
-        Compare::Ge => Compare::Le,
-        same => same,
     }
 }
 

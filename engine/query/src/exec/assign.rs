@@ -40,6 +40,8 @@ impl<'a> Reading<'a> {
             given: self.given,
             targets: &[],
             held: false,
+            // Statistics change as the values do.
+            skips: None,
         }
     }
 }

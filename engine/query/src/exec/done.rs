@@ -8,28 +8,42 @@ use insitu_kernels::view::{ColumnView, Layout};
 use crate::compile::stage::Stage;
 use crate::exec::output::{Column, Rows};
 use crate::exec::source::{Source, SourceColumn};
+use crate::exec::zones::Skips;
 
 /// What a stage did.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Done {
     pub(crate) rows_in: usize,
     pub(crate) rows_out: usize,
+    /// Rows in zones that the statistics let it pass over.
+    pub(crate) skipped: usize,
     pub(crate) time: Duration,
-    /// Of the columns read, each counted once however often it was read.
+    /// Of the columns read, each counted once however often it was read, without what was passed
+    /// over.
     pub(crate) bytes_read: u64,
     /// Of the columns written.
     pub(crate) bytes_written: u64,
 }
 
 impl Done {
-    pub(crate) fn of(stage: &Stage, source: &Source<'_>, rows: &Rows<'_>, time: Duration) -> Done {
+    pub(crate) fn of(
+        stage: &Stage,
+        source: &Source<'_>,
+        skips: Option<&Skips<'_>>,
+        rows: &Rows<'_>,
+        time: Duration,
+    ) -> Done {
         let columns = stage.columns_read();
         let read = columns.iter().filter_map(|c| source.columns.get(*c));
+        let bytes: u64 = read.map(|c| bytes_of(c, source.offset, source.rows)).sum();
+        let skipped = skips.map_or(0, |skips| skips.rows(source.offset, source.rows));
+        let looked_at = (source.rows - skipped.min(source.rows)) as u128;
         Done {
             rows_in: source.rows,
             rows_out: rows.rows,
+            skipped,
             time,
-            bytes_read: read.map(|c| bytes_of(c, source.offset, source.rows)).sum(),
+            bytes_read: (u128::from(bytes) * looked_at / source.rows.max(1) as u128) as u64,
             bytes_written: written(rows),
         }
     }

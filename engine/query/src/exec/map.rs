@@ -18,6 +18,7 @@ use crate::exec::run::{Job, MORSEL, columns, lost};
 use crate::exec::source::SourceColumn;
 use crate::exec::strings;
 use crate::exec::tile::{Failed, Frame, Target, Worker};
+use crate::exec::zones::Skips;
 use crate::memory::NewColumn;
 
 /// Bytes of new columns from which they are written past the cache: more than a share of it, so
@@ -261,6 +262,7 @@ pub(crate) fn frame<'a>(
         given: job.given,
         targets,
         held: false,
+        skips: program.mask.and_then(|_| Skips::new(&job.compiled.stage, job.source, job.given)),
     }
 }
 

@@ -14,3 +14,4 @@ pub(crate) mod sort;
 pub(crate) mod source;
 pub(crate) mod strings;
 pub(crate) mod tile;
+pub(crate) mod zones;

@@ -14,6 +14,7 @@ use crate::exec::given::Tiles;
 use crate::exec::output::{Column, Rows, as_source};
 use crate::exec::source::{Source, SourceColumn};
 use crate::exec::tile::Failed;
+use crate::exec::zones::Skips;
 use crate::exec::{group, map, reduce, sort};
 use crate::memory::{Heap, Memory, Output, OutputColumn};
 use crate::pool::{self, PARALLEL_NS, Watch};
@@ -162,7 +163,7 @@ pub(crate) fn stages<'a>(
                         Column::Skipped => SourceColumn::default(),
                     });
                 }
-                Source { columns, offset: 0, rows: from.rows }
+                Source { columns, offset: 0, rows: from.rows, zones: None }
             }
         };
         for (offset, len) in &stage.slices {
@@ -187,7 +188,9 @@ pub(crate) fn stages<'a>(
             }
         };
         if let (Some(done), Some(start)) = (&mut done, start) {
-            done.push(Done::of(stage, &source, &rows, start.elapsed()));
+            let time = start.elapsed();
+            let skips = compiled.main.mask.and_then(|_| Skips::new(stage, &source, &given));
+            done.push(Done::of(stage, &source, skips.as_ref(), &rows, time));
         }
         results.push(rows);
     }

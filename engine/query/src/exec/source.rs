@@ -6,7 +6,7 @@ use crate::dtype::DataType;
 use crate::error::{Error, Result};
 use crate::memory::NewColumn;
 use crate::schema::Field;
-use crate::table::{ColumnStats, TableView};
+use crate::table::{ColumnStats, TableView, ZoneView};
 
 /// One column: its chunks, and the row each starts at.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +63,8 @@ pub(crate) struct Source<'a> {
     pub(crate) offset: usize,
     /// Rows, after slicing.
     pub(crate) rows: usize,
+    /// What is known of the zones of the columns' chunks, where these are a table's.
+    pub(crate) zones: Option<ZoneView<'a>>,
 }
 
 impl<'a> Source<'a> {
@@ -86,7 +88,7 @@ impl<'a> Source<'a> {
             }
             columns.push(column);
         }
-        Ok(Source { columns, offset: 0, rows: table.rows })
+        Ok(Source { columns, offset: 0, rows: table.rows, zones: table.zones })
     }
 
     /// Applies a slice to the rows that are left.

@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::exec::given::Tiles;
 use crate::exec::run::lost;
 use crate::exec::source::{Source, SourceColumn};
+use crate::exec::zones::Skips;
 
 /// A final buffer that root `i` is written to.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +40,8 @@ pub(crate) struct Frame<'a> {
     pub(crate) targets: &'a [Target],
     /// Tiles of the targets stay in scratch; whoever runs the worker moves them on.
     pub(crate) held: bool,
+    /// Zones of which no row passes the predicates.
+    pub(crate) skips: Option<Skips<'a>>,
 }
 
 thread_local! {
@@ -86,6 +89,8 @@ pub(crate) struct Worker<'a> {
     coming: Vec<(*const u8, usize)>,
     /// Whether any cursor reads other rows than the tile's own.
     shifted: bool,
+    /// Whether rows from one on to another are skipped, counted before slicing.
+    zone: (usize, usize, bool),
 }
 
 impl Drop for Worker<'_> {
@@ -168,6 +173,7 @@ impl<'a> Worker<'a> {
             copy_bits: copy_bits(p.level),
             coming: Vec::new(),
             shifted: p.cursors.iter().any(|c| c.shift().is_some()),
+            zone: (0, 0, false),
             ahead: numbers >= AHEAD_COLUMNS && calls >= AHEAD_COLUMNS.max(numbers - 1),
         })
     }
@@ -193,8 +199,13 @@ impl<'a> Worker<'a> {
     /// Runs the program on `rows` rows from `row` on, counted after slicing. False: no row is
     /// left, and what comes after the mask was not computed. `row` is a multiple of 64.
     pub(crate) fn run(&mut self, row: usize, rows: usize) -> Result<bool, Failed> {
-        self.seek(row, rows)?;
         let frame = self.frame;
+        if let Some(skips) = &frame.skips
+            && self.skipped(skips, row + frame.source.offset, rows)
+        {
+            return Ok(false);
+        }
+        self.seek(row, rows)?;
         let bytes = self.coming.iter().map(|c| c.1).sum::<usize>();
         let share = (bytes / frame.program.instrs.len().max(1)).next_multiple_of(64);
         for instr in &frame.program.instrs {
@@ -254,6 +265,16 @@ impl<'a> Worker<'a> {
             }
         }
         Ok(true)
+    }
+
+    /// Whether a tile lies in a zone of which no row passes.
+    #[inline]
+    fn skipped(&mut self, skips: &Skips<'_>, row: usize, rows: usize) -> bool {
+        if row < self.zone.0 || row >= self.zone.1 {
+            let (none, end) = skips.at(row);
+            self.zone = (row, end, none);
+        }
+        self.zone.2 && row + rows <= self.zone.1
     }
 
     /// Asks for the next `bytes` bytes of the tiles to come: a share at every instruction, so that

@@ -242,7 +242,13 @@ impl Table {
                     .collect()
             })
             .collect();
-        TableView { schema: &self.schema, rows: self.rows, chunks, stats: self.stats.clone() }
+        TableView {
+            schema: &self.schema,
+            rows: self.rows,
+            chunks,
+            stats: self.stats.clone(),
+            zones: None,
+        }
     }
 }
 
