@@ -57,7 +57,6 @@ def test_updates_are_followed(region):
     assert big.run().item() == 0
     with t.writable() as w:
         w["x"][3 * ZONE :] += 10**6
-        assert t.filter(col("x") >= 10**6).select(n=ins.len()).item() == ROWS - 3 * ZONE
     assert big.run().item() == ROWS - 3 * ZONE
     with t.exclusive() as held:
         held.update(x=col("x") * 0)
