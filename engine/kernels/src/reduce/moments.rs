@@ -5,7 +5,8 @@
 //! count, else the mean of the block. So one pass does: m values whose mean is apart from that of all
 //! n by d have squares of at least m d^2 about the latter, hence the squares about the pivot are at
 //! most 1 + n / m times those about the mean: with a sixteenth of all, no more than four bits can be
-//! lost to cancellation.
+//! lost to cancellation. (If the squares so become too large for the type, the mean of the block
+//! is taken after all.)
 //!
 //! Blocks are joined by the formula of Chan, Golub and LeVeque (Updating formulae and a pairwise
 //! algorithm for computing sample variances, 1979) in the tree of `tree`. The mean of a part is held
@@ -230,27 +231,27 @@ unsafe fn block_body<T: Wide, const L: u8>(values: *const u8, mask: &[u64; 4]) -
         return Moments::EMPTY;
     }
     let head = mask[0] as u32;
-    let mut pivot = if head.count_ones() * FEWEST >= n {
-        // SAFETY: HEAD of BLOCK values.
-        unsafe { head_sum::<T>(values, head) / f64::from(head.count_ones()) }
-    } else {
-        // SAFETY: BLOCK values.
-        unsafe { block_sum::<T, Plus, L>(values, mask) / f64::from(n) }
-    };
-    if !pivot.is_finite() {
+    let mut whole = head.count_ones() * FEWEST < n;
+    loop {
+        let mut pivot = if whole {
+            // SAFETY: BLOCK values.
+            unsafe { block_sum::<T, Plus, L>(values, mask) / f64::from(n) }
+        } else {
+            // SAFETY: HEAD of BLOCK values.
+            unsafe { head_sum::<T>(values, head) / f64::from(head.count_ones()) }
+        };
+        if !pivot.is_finite() {
+            // SAFETY: as above.
+            pivot = unsafe { shares::<T>(values, mask, f64::from(n)) };
+        }
         // SAFETY: as above.
-        pivot = unsafe { shares::<T>(values, mask, f64::from(n)) };
-    }
-    // SAFETY: as above; V3 and V4 bodies run only where the CPU has AVX2.
-    let (sum, squares) = unsafe {
-        #[cfg(target_arch = "x86_64")]
-        if L >= V3 {
-            let (sum, squares) = deviations_v3::<T>(values, mask, pivot);
+        let (sum, squares) = unsafe { deviations::<T, L>(values, mask, pivot) };
+        // Squares that are too large about the one mean need not be about the other.
+        if whole || squares != f64::INFINITY {
             return Moments { n: u64::from(n), pivot, sum, squares };
         }
-        deviations::<T>(values, mask, pivot)
-    };
-    Moments { n: u64::from(n), pivot, sum, squares }
+        whole = true;
+    }
 }
 
 /// The sum of those of the first rows of a block that count.
@@ -272,9 +273,18 @@ unsafe fn head_sum<T: Wide>(p: *const u8, rows: u32) -> f64 {
 /// goes to lane r mod 16; of a row that does not count the deviation is zero.
 ///
 /// # Safety
-/// `p` is readable for BLOCK values.
+/// `p` is readable for BLOCK values; the CPU has what level L needs.
 #[inline(always)]
-unsafe fn deviations<T: Wide>(p: *const u8, mask: &[u64; 4], pivot: f64) -> (f64, f64) {
+unsafe fn deviations<T: Wide, const L: u8>(
+    p: *const u8,
+    mask: &[u64; 4],
+    pivot: f64,
+) -> (f64, f64) {
+    #[cfg(target_arch = "x86_64")]
+    if L >= V3 {
+        // SAFETY: by contract; V3 has AVX2.
+        return unsafe { deviations_v3::<T>(p, mask, pivot) };
+    }
     let (mut sums, mut squares) = ([0.0; LANES], [0.0; LANES]);
     if mask[0] & mask[1] & mask[2] & mask[3] == !0 {
         for k in 0..BLOCK / LANES {

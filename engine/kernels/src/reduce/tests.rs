@@ -432,6 +432,18 @@ fn variances_are_those_of_two_passes_and_the_same_at_every_level() {
 }
 
 #[test]
+fn variances_near_the_end_of_the_type_are_finite() {
+    // The squares about the mean of the first rows are beyond the type, those about the mean of all
+    // are not.
+    let v: Vec<f64> = (0..BLOCK).map(|i| if i < 32 { 1.4e153 } else { 0.0 }).collect();
+    let want = exact_variance(&v, 0).unwrap();
+    for level in Level::available() {
+        let got = variance(&v, None, 0, level).variance(0).unwrap();
+        assert!((got - want).abs() <= 8.0 * f64::EPSILON * want, "{level:?}: {got:e} {want:e}");
+    }
+}
+
+#[test]
 fn variances_do_not_depend_on_the_split() {
     let mut rng = Rng(72);
     let rows = 100_000;
