@@ -65,7 +65,7 @@ pub(crate) fn describe(compiled: &[Compiled], done: &[Done]) -> String {
         for (o, needed) in s.outputs.iter().zip(&s.needed) {
             let how = match &o.what {
                 _ if !needed => "not needed",
-                What::Input(_) if matches!(s.kind, Kind::Map) && !s.has_filter() => "shared",
+                What::Input(_) if s.shares() => "shared",
                 What::Input(_) => "moved",
                 What::Computed | What::Set(_) => "computed",
                 What::Key(_) => "key",
@@ -119,9 +119,7 @@ fn bytes_a_row(stage: &Stage) -> String {
     }
     let (mut written, mut texts_written) = (0.0, false);
     for (o, needed) in stage.outputs.iter().zip(&stage.needed) {
-        let shared =
-            matches!((&o.what, &stage.kind), (What::Input(_), Kind::Map)) && !stage.has_filter();
-        if !needed || shared {
+        if !needed || matches!(o.what, What::Input(_)) && stage.shares() {
             continue;
         }
         written += width(&o.dtype) + if o.nullable { 0.125 } else { 0.0 };

@@ -121,6 +121,17 @@ fn a_predicate_that_can_fail_stays_where_it_is() {
     let fails = |plan: &Plan| matches!(run(plan, &t), Err(Error::CastFailed { row: 1, .. }));
     assert!(fails(&before));
     assert_eq!(run(&after, &t).unwrap().column("a"), [Val::Int(1), Val::Int(3)]);
+    // Arithmetic that is checked can fail, too: where statistics send a predicate ahead, it is not
+    // ahead of that.
+    let mut table = Table::new(&t, &[]);
+    table.stats = Some(stats.to_vec());
+    let large = || (c("a") * i64::MAX).gt(0);
+    let checked = |plan: &Plan| run_with(plan, &table, &t, true);
+    let before = filter(Plan::Scan, vec![large(), cheap()]);
+    assert!(matches!(checked(&before), Err(Error::Overflow(_))));
+    let late = filter(Plan::Scan, vec![c("b").eq(7), large(), cheap()]);
+    assert!(checked(&late).unwrap().column("a").is_empty());
+    assert!(run_with(&before, &table, &t, false).is_ok());
     // Both sides of one conjunction are computed for all rows.
     assert!(fails(&filter(Plan::Scan, vec![cheap() & narrow(c("a"))])));
     assert!(fails(&filter(Plan::Scan, vec![narrow(c("a")) & cheap()])));
@@ -152,6 +163,11 @@ fn a_run_says_what_it_did() {
     // What is only handed on is neither read nor written.
     let text = analyzed(&with_columns(Plan::Scan, vec![(c("a") * 2).alias("c")]));
     assert!(text.contains(&format!("({} bytes read, ", rows * 8 + rows / 8)), "{text}");
+    // Of a slice, a copy is made.
+    let text = analyzed(&slice(Plan::Scan, 10, Some(640)));
+    assert!(text.contains("reads 16.25 bytes a row, writes 16.25 bytes a row"), "{text}");
+    assert!(text.contains("(10400 bytes read, 10400 written)"), "{text}");
+    assert!(!text.contains("shared"), "{text}");
     let unknown = Prepared::compile(&Plan::Scan, &schema(&[("z", DataType::Int64)])).unwrap();
     let other = unknown.analyze(&table.view(), &Context::new(&heap));
     assert!(matches!(other, Err(Error::ShapeMismatch(_))));

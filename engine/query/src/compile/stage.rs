@@ -101,6 +101,11 @@ impl Stage {
         self.actions.iter().any(|a| matches!(a, Action::Keep(_)))
     }
 
+    /// Whether input columns that become outputs as they are need no copy.
+    pub(crate) fn shares(&self) -> bool {
+        matches!(self.kind, Kind::Map) && !self.has_filter() && self.slices.is_empty()
+    }
+
     pub(super) fn output_schema(&self) -> Schema {
         let fields: Vec<Field> = self
             .outputs
@@ -138,8 +143,7 @@ impl Stage {
 
     /// The columns of the input whose rows are read: not those that are handed on as they are.
     pub(crate) fn columns_read(&self) -> Vec<usize> {
-        let moved = !matches!(self.kind, Kind::Map) || self.has_filter() || !self.slices.is_empty();
-        let (mut columns, _) = self.needs(moved);
+        let (mut columns, _) = self.needs(!self.shares());
         columns.sort_unstable();
         columns.dedup();
         columns
