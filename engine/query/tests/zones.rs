@@ -131,6 +131,27 @@ fn records_of_other_chunks_are_not_asked() {
     }
 }
 
+#[test]
+fn records_of_other_rows_are_not_believed() {
+    let columns = sevens(3 * ZONE);
+    let nothing = [ZoneStats { flags: 0, ..ZoneStats::EMPTY }; 3];
+    let shorter = told().map(|record| ZoneStats { rows: record.rows - 1, ..record });
+    for records in [nothing, shorter] {
+        for predicate in [c("x").gt(3), c("x").is_not_null() & c("x").gt(3)] {
+            let plan = filter(Plan::Scan, vec![predicate]);
+            let found = run_zoned(&plan, &columns, &[], Some(&records), &[]);
+            assert_eq!(found.column("x").len(), 3 * ZONE);
+        }
+    }
+    // Of a column with nulls, a record of no rows does not say that all are null.
+    let mut values = vec![Some(7); 3 * ZONE];
+    values[5] = None;
+    let columns = [ints("x", DataType::Int64, &values)];
+    let plan = filter(Plan::Scan, vec![c("x").is_not_null()]);
+    let found = run_zoned(&plan, &columns, &[], Some(&nothing), &[]);
+    assert_eq!(found.column("x").len(), 3 * ZONE - 1);
+}
+
 struct Rng(u64);
 
 impl Rng {

@@ -39,6 +39,13 @@ enum Number {
     Float(f64),
 }
 
+/// A zone by its number, and its rows.
+#[derive(Clone, Copy)]
+struct Zone {
+    number: usize,
+    rows: u64,
+}
+
 /// What a stage asks of each zone of its source.
 pub(crate) struct Skips<'a> {
     zones: ZoneView<'a>,
@@ -82,8 +89,10 @@ impl<'a> Skips<'a> {
         let next = self.chunks.get(chunk + 1).map_or(self.rows, |(start, _)| *start);
         let per_zone = self.zones.rows_per_zone();
         let within = (row - start) / per_zone;
-        let end = (start + (within + 1) * per_zone).min(next);
-        (!self.may(&self.test, first + within), end)
+        let begin = start + within * per_zone;
+        let end = (begin + per_zone).min(next);
+        let zone = Zone { number: first + within, rows: end.saturating_sub(begin) as u64 };
+        (!self.may(&self.test, zone), end)
     }
 
     /// How many of the rows from one on, counted before slicing, are in zones of which none passes.
@@ -98,16 +107,21 @@ impl<'a> Skips<'a> {
         skipped
     }
 
-    fn may(&self, test: &Test, zone: usize) -> bool {
+    /// What is known of a column's zone. A record of other rows is not of this zone.
+    fn record(&self, column: usize, zone: Zone) -> Option<ZoneStats> {
+        self.zones.record(column, zone.number).filter(|record| record.rows == zone.rows)
+    }
+
+    fn may(&self, test: &Test, zone: Zone) -> bool {
         match test {
             Test::All(all) => all.iter().all(|test| self.may(test, zone)),
             Test::Any(any) => any.iter().any(|test| self.may(test, zone)),
             Test::Valid { column } => {
-                self.zones.record(*column, zone).is_none_or(|zone| zone.null_count != zone.rows)
+                self.record(*column, zone).is_none_or(|zone| zone.null_count != zone.rows)
             }
             Test::Compare { column, from, to, op, value } => {
-                let Some(zone) = self.zones.record(*column, zone) else { return true };
-                if zone.rows > 0 && zone.null_count == zone.rows {
+                let Some(zone) = self.record(*column, zone) else { return true };
+                if zone.null_count == zone.rows {
                     return false;
                 }
                 // Without a range all that is known is how many rows are null.
