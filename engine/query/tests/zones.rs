@@ -191,7 +191,12 @@ fn column(name: &'static str, dtype: DataType, rows: usize, rng: &mut Rng) -> Co
 fn predicate(rng: &mut Rng, depth: u32) -> Expr {
     if depth > 0 && rng.below(2) == 0 {
         let (a, b) = (predicate(rng, depth - 1), predicate(rng, depth - 1));
-        return if rng.below(3) == 0 { a.or_(b) } else { a.and_(b) };
+        return match rng.below(8) {
+            0 | 1 => a.or_(b),
+            2 => !a,
+            3 => a.fill_null(rng.below(2) == 0),
+            _ => a.and_(b),
+        };
     }
     let name = ["i", "u", "s", "d", "f"][rng.below(5) as usize];
     let value = match rng.below(4) {
@@ -200,8 +205,25 @@ fn predicate(rng: &mut Rng, depth: u32) -> Expr {
         2 => Expr::literal([f64::NAN, 0.0, f64::INFINITY][rng.below(3) as usize]),
         _ => Expr::literal(rng.below(10) as i64 - 1),
     };
-    let (a, b) = if rng.below(2) == 0 { (c(name), value) } else { (value, c(name)) };
-    match rng.below(7) {
+    let to = [
+        DataType::Float32,
+        DataType::Float64,
+        DataType::Int64,
+        DataType::Int32,
+        DataType::UInt8,
+        DataType::UInt64,
+    ];
+    let to = to[rng.below(6) as usize].clone();
+    let column = match rng.below(8) {
+        0 | 1 => c(name).cast(to, false),
+        2 => c(name).fill_null(3),
+        _ => c(name),
+    };
+    let (a, b) = if rng.below(2) == 0 { (column, value) } else { (value, column) };
+    match rng.below(10) {
+        7 => c(name).is_not_null(),
+        8 => c(name).is_between(1, rng.below(5) as i64),
+        9 => a.lt(c("d")),
         0 => a.lt(b),
         1 => a.le(b),
         2 => a.gt(b),
