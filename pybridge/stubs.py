@@ -22,6 +22,7 @@ def functions() -> list[str]:
         if kind in ("horizontal", "window"):
             continue
         rest = parameters(arguments, "_Operand")
+        rest = f", *{rest}" if kind == "cumulative" else rest
         lines += [f"    def {method}(self{rest}) -> Expr:", f'        """{doc}"""', ""]
     return lines[:-1]
 

@@ -193,7 +193,7 @@ impl Expr {
     /// The value `n` rows before, after if `n` is negative; `fill_value` where there is no such row.
     ///
     /// Rows are counted where the step stands: after a filter those that it left. In `agg` of a
-    /// group and in `update` this is `Unsupported`.
+    /// group this is `Unsupported`; an `update` with it writes beside the old values.
     #[pyo3(signature = (n=1, *, fill_value=None))]
     fn shift(&self, py: Python<'_>, n: i64, fill_value: Option<Operand>) -> PyResult<Expr> {
         let fill = fill_value.map_or(Tree::literal(Scalar::Null), |fill| fill.0);
@@ -207,6 +207,15 @@ impl Expr {
     #[pyo3(signature = (n=1))]
     fn diff(&self, py: Python<'_>, n: i64) -> PyResult<Expr> {
         call(py, "diff", vec![self.0.clone(), Tree::literal(n)])
+    }
+
+    /// The value divided by that `n` rows before, less 1; null where there is no such row.
+    ///
+    /// The change as a share of the value before, always a float: 0.5 from 2 to 3, infinite from
+    /// 0. Rows are counted as in `shift`.
+    #[pyo3(signature = (n=1))]
+    fn pct_change(&self, py: Python<'_>, n: i64) -> PyResult<Expr> {
+        call(py, "pct_change", vec![self.0.clone(), Tree::literal(n)])
     }
 
     fn __repr__(&self) -> String {

@@ -10,8 +10,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::column::Column;
-use crate::errors;
 use crate::expr::{self, Expr, Operand, call, operand};
+use crate::{errors, given};
 
 /// An option that is a word.
 type Text<'a> = &'a str;
@@ -27,6 +27,20 @@ macro_rules! method {
     ($kind:ident $method:ident $name:literal () $doc:literal) => {};
     (Horizontal $method:ident $name:literal $args:tt $doc:literal) => {};
     (Window $method:ident $name:literal $args:tt $doc:literal) => {};
+    (Cumulative $method:ident $name:literal (
+        $receiver:ident; $option:ident : $t:ident = $default:tt
+    ) $doc:literal) => {
+        #[pymethods]
+        impl Expr {
+            #[doc = $doc]
+            #[pyo3(signature = (*, $option = $default))]
+            fn $method(
+                &self, py: Python<'_>, #[pyo3(from_py_with = given::flag)] $option: $t
+            ) -> PyResult<Expr> {
+                call(py, $name, vec![self.0.clone(), Tree::literal($option)])
+            }
+        }
+    };
     ($kind:ident $method:ident $name:literal ($receiver:ident $(, $arg:ident)*) $doc:literal) => {
         #[pymethods]
         impl Expr {

@@ -188,8 +188,8 @@ fn regions(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
 
 /// The engine's function table, for the generated stubs and the tests: for each function its
 /// method, the arguments after the receiver (options as Python writes them, "decimals: int = 0"),
-/// "operator", "method", "horizontal" (a free function of any number of expressions) or "aggregate",
-/// and the line of documentation; functions without arguments are left out.
+/// "operator", "method", "window", "cumulative", "horizontal" (a free function of any number of
+/// expressions) or "aggregate", and the line of documentation; functions without arguments are left out.
 #[pyfunction]
 fn _functions(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
     let list = PyList::empty(py);
@@ -203,6 +203,7 @@ fn _functions(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
                 "Text" => "str",
                 kind => kind,
             };
+            let default = if *default == "false" { "False" } else { default };
             format!(": {kind} = {default}")
         });
         let rest = rest.iter().zip(std::iter::repeat_n(String::new(), plain).chain(options));
@@ -212,6 +213,7 @@ fn _functions(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
             FunctionKind::Method => "method",
             FunctionKind::Horizontal => "horizontal",
             FunctionKind::Window => "window",
+            FunctionKind::Cumulative => "cumulative",
             FunctionKind::Aggregate => "aggregate",
         };
         list.append((function.method, PyTuple::new(py, rest)?, kind, function.doc))?;

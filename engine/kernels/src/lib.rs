@@ -18,6 +18,7 @@ pub(crate) mod math;
 pub mod prefetch;
 pub mod prim;
 pub mod reduce;
+pub mod scan;
 pub mod sort;
 pub mod strings;
 pub mod take;

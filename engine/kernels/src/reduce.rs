@@ -29,6 +29,7 @@ pub use rank::{
     DIGIT_BITS, Interpolation, Prefix, Quantile, count_digits, gather_ordered, ordered_bits,
     ordered_to_f64,
 };
+pub(crate) use sum::Wide;
 pub use sum::{BLOCK, FoldF64, LANES, Operation, Plus, ProductF64, SumF64, Times};
 
 /// Rows that a masked reduction prepares at a time.

@@ -37,6 +37,17 @@ pub(crate) fn describe(compiled: &[Compiled], done: &[Done]) -> String {
         let sink = match &s.kind {
             Kind::Map if s.has_filter() => "count, then write the kept rows".to_owned(),
             Kind::Map => "write columns".to_owned(),
+            Kind::Scan { .. } => {
+                let texts: Vec<&str> = s
+                    .outputs
+                    .iter()
+                    .filter_map(|o| match &o.what {
+                        What::Scan(scanned) => Some(&*scanned.text),
+                        _ => None,
+                    })
+                    .collect();
+                format!("total the morsels, then write running values: {}", texts.join(", "))
+            }
             Kind::Reduce { aggs } => {
                 let texts: Vec<&str> = aggs.iter().map(|a| a.text.as_str()).collect();
                 format!("reduce to one row: {}", texts.join(", "))
@@ -68,6 +79,8 @@ pub(crate) fn describe(compiled: &[Compiled], done: &[Done]) -> String {
                 What::Input(_) if s.shares() => "shared",
                 What::Input(_) => "moved",
                 What::Computed | What::Set(_) => "computed",
+                What::Scan(_) => "running value",
+                What::Shifted(_) => "shifted",
                 What::Key(_) => "key",
                 What::Agg(_) => "aggregate",
                 What::Null => "null",

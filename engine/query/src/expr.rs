@@ -27,6 +27,7 @@ pub(crate) struct Node {
     size: u32,
     has_aggregate: bool,
     has_window: bool,
+    has_cumulative: bool,
     /// Of all that is below too.
     hash: u64,
 }
@@ -156,16 +157,18 @@ impl Expr {
 
     fn new(kind: ExprKind) -> Expr {
         let (mut depth, mut size) = (1u32, 1u32);
-        let (mut has_aggregate, mut has_window) = (false, false);
+        let (mut has_aggregate, mut has_window, mut has_cumulative) = (false, false, false);
         for child in kind.children() {
             depth = depth.max(child.0.depth.saturating_add(1));
             size = size.saturating_add(child.0.size);
             has_aggregate |= child.0.has_aggregate;
             has_window |= child.0.has_window;
+            has_cumulative |= child.0.has_cumulative;
         }
         if let ExprKind::Call(f, _) = &kind {
             has_aggregate |= f.kind == FunctionKind::Aggregate;
-            has_window |= f.kind == FunctionKind::Window;
+            has_cumulative |= f.kind == FunctionKind::Cumulative;
+            has_window |= f.kind == FunctionKind::Window || has_cumulative;
         }
         let hash = kind.hash();
         if depth > MAX_DEPTH || size > MAX_SIZE {
@@ -175,10 +178,12 @@ impl Expr {
                 size: MAX_SIZE,
                 has_aggregate: false,
                 has_window: false,
+                has_cumulative: false,
                 hash,
             }));
         }
-        Expr(Arc::new(Node { kind, depth, size, has_aggregate, has_window, hash }))
+        let node = Node { kind, depth, size, has_aggregate, has_window, has_cumulative, hash };
+        Expr(Arc::new(node))
     }
 
     /// The column of that name.
@@ -262,6 +267,11 @@ impl Expr {
     /// Whether a row's value depends on other rows, too.
     pub fn has_window(&self) -> bool {
         self.0.has_window
+    }
+
+    /// Whether a row's value depends on all rows before it, or after it.
+    pub(crate) fn has_cumulative(&self) -> bool {
+        self.0.has_cumulative
     }
 
     /// The name of the column it makes: the alias, else the name of the leftmost column, else
@@ -420,6 +430,23 @@ impl fmt::Display for Expr {
                     list(f, args)?;
                     f.write_str(")")
                 }
+                (_, [first, fill, n]) if function.id == FunctionId::Shift => {
+                    // As its Python method takes them.
+                    write!(f, "{first}.shift({n}")?;
+                    match fill.kind() {
+                        ExprKind::Literal(Scalar::Null) => {}
+                        _ => write!(f, ", fill_value={fill}")?,
+                    }
+                    f.write_str(")")
+                }
+                (_, [first, reverse]) if function.kind == FunctionKind::Cumulative => {
+                    write!(f, "{first}.{}(", function.name)?;
+                    match reverse.kind() {
+                        ExprKind::Literal(Scalar::Bool(false)) => {}
+                        _ => write!(f, "reverse={reverse}")?,
+                    }
+                    f.write_str(")")
+                }
                 (_, [first, rest @ ..]) => {
                     write!(f, "{first}.{}(", function.name)?;
                     list(f, rest)?;
@@ -471,6 +498,12 @@ mod tests {
         assert_eq!(&*e.output_name(), "x");
         assert_eq!(&*(Expr::literal(1) + Expr::column("a")).output_name(), "a");
         assert_eq!(&*Expr::len().output_name(), "len");
+        let a = Expr::column("a");
+        let null = Expr::literal(Scalar::Null);
+        assert_eq!(a.shift(null, 2).to_string(), r#"col("a").shift(2)"#);
+        assert_eq!(a.shift(0, -1).to_string(), r#"col("a").shift(-1, fill_value=0)"#);
+        assert_eq!(a.cum_sum(false).to_string(), r#"col("a").cum_sum()"#);
+        assert_eq!(a.cum_max(true).to_string(), r#"col("a").cum_max(reverse=True)"#);
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub enum FunctionKind {
     /// A method whose result in a row depends on other rows, too, and so on their order. Its Python
     /// method is written by hand.
     Window,
+    /// A method whose result in a row is of all rows up to it, or from it on with `reverse`.
+    Cumulative,
     /// A free function of any number of expressions, row by row; the row of the table names one
     /// argument for all of them.
     Horizontal,
@@ -209,6 +211,12 @@ macro_rules! function_table {
             TrailingZeros bitwise_trailing_zeros "bitwise_trailing_zeros" (value) Method IntegerToCount Propagate Never "How many bits are not set below the lowest that is.";
             Shift shift "shift" (value, fill_value; n: i64 = 1) Window Common Propagate Never "The value so many rows before, or after if n is negative; else fill_value.";
             Diff diff "diff" (value; n: i64 = 1) Window Arithmetic Propagate OverflowWhenChecked "The value minus that so many rows before, by the rules of -; null where there is no such row.";
+            PctChange pct_change "pct_change" (value; n: i64 = 1) Window Division Propagate Never "The value divided by that so many rows before, less 1, as a float; null where there is no such row.";
+            CumSum cum_sum "cum_sum" (value; reverse: bool = false) Cumulative Sum Propagate Overflow "The sum of the values up to each row, or from it on if reverse; nulls stay null and are left out.";
+            CumProd cum_prod "cum_prod" (value; reverse: bool = false) Cumulative Product Propagate Overflow "The product of the values up to each row, or from it on if reverse; nulls stay null and are left out.";
+            CumMin cum_min "cum_min" (value; reverse: bool = false) Cumulative Ordered Propagate Never "The smallest value up to each row, or from it on if reverse, NaN and null left out; nulls stay null, and NaN where there is no number yet.";
+            CumMax cum_max "cum_max" (value; reverse: bool = false) Cumulative Ordered Propagate Never "The largest value up to each row, or from it on if reverse, NaN and null left out; nulls stay null, and NaN where there is no number yet.";
+            CumCount cum_count "cum_count" (value; reverse: bool = false) Cumulative Count Never Never "The number of values up to each row, or from it on if reverse, that are not null.";
             Coalesce coalesce "coalesce" (exprs) Horizontal Common Fill Never "The first value in each row that is not null; a string names a column.";
             MinHorizontal min_horizontal "min_horizontal" (exprs) Horizontal Ordered SkipToNull Never "The smallest value in each row, NaN and null left out; a string names a column.";
             MaxHorizontal max_horizontal "max_horizontal" (exprs) Horizontal Ordered SkipToNull Never "The largest value in each row, NaN and null left out; a string names a column.";
@@ -389,6 +397,7 @@ mod tests {
             assert!(!f.defaults().contains(&Scalar::Null), "{f}");
         }
         assert_eq!(Function::by_name("round").unwrap().defaults(), [Scalar::Int(0)]);
+        assert_eq!(Function::by_name("cum_sum").unwrap().defaults(), [Scalar::Bool(false)]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::compile::program;
 use crate::compile::stage::{Kind, Options, Stage};
 use crate::error::{Error, Result};
 use crate::exec::run::{self, Compiled};
-use crate::exec::{group, map, reduce};
+use crate::exec::{group, map, reduce, scan};
 use crate::memory::{Memory, Output};
 use crate::plan::Plan;
 use crate::scalar::Scalar;
@@ -118,6 +118,11 @@ fn compile(stage: Stage) -> Result<Compiled> {
         Kind::Map => {
             let roots = map::roots(&stage);
             (program::compile(graph, &stage.actions, &roots, true, level)?, None)
+        }
+        Kind::Scan { .. } => {
+            let main = program::compile(graph, &stage.actions, &map::roots(&stage), false, level)?;
+            let totals = program::compile(graph, &[], &scan::roots(&stage), false, level)?;
+            (main, Some(totals))
         }
         Kind::Reduce { aggs } => {
             let mut roots = Vec::new();

@@ -14,7 +14,8 @@ use insitu_kernels::copy::ZoneStats;
 use insitu_kernels::level::Level;
 use insitu_kernels::strings::LiteralSet;
 
-use crate::compile::assign::{self, Assigned};
+use crate::compile::assign::{self, Assigned, Assignments};
+use crate::compile::graph::Graph;
 use crate::compile::program::{self, Action, Program};
 use crate::compile::stage::Options;
 use crate::error::{Error, Result};
@@ -113,6 +114,9 @@ impl Update {
             assign::build(&self.sets, condition, &self.schema, &options, aggregates_null)
         };
         let mut made = build(true)?;
+        if let Some(window) = made.window.take() {
+            return Bound::beside(made, window);
+        }
         let heap = Heap::new();
         let run = Run::new(cx, &heap);
         let mut results = Vec::new();
@@ -158,7 +162,8 @@ impl Update {
             [Some(&write), check.as_ref()].into_iter().flatten().collect();
         let given = Tiles::new(&programs, from, &graph.params, &[])?;
         let executable = Executable::of_stages(made.stages)?;
-        Ok(Bound { executable, assigned: made.assigned, written, write, check, sets, given })
+        let (assigned, window) = (made.assigned, None);
+        Ok(Bound { executable, assigned, written, write, check, sets, given, window })
     }
 }
 
@@ -171,6 +176,9 @@ pub struct Bound {
     check: Option<Program>,
     sets: Vec<Arc<LiteralSet>>,
     given: Tiles,
+    /// What reads other rows than its own, if anything does: then there is only
+    /// [`Bound::compute`].
+    window: Option<String>,
 }
 
 impl fmt::Debug for Bound {
@@ -180,9 +188,29 @@ impl fmt::Debug for Bound {
 }
 
 impl Bound {
+    /// One that gives fresh columns only.
+    fn beside(made: Assignments, window: String) -> Result<Bound> {
+        let write = program::compile(&Graph::default(), &[], &[], false, Level::best())?;
+        Ok(Bound {
+            executable: Executable::of_stages(made.stages)?,
+            assigned: made.assigned,
+            written: Vec::new(),
+            write,
+            check: None,
+            sets: Vec::new(),
+            given: Tiles::default(),
+            window: Some(window),
+        })
+    }
+
     /// Why the new values cannot be written over the old ones, whoever else holds the table; none
     /// if they can.
     pub fn obstacle(&self, table: &TableView<'_>) -> Option<String> {
+        if let Some(window) = &self.window {
+            return Some(format!(
+                "{window} reads other rows than its own, which would be written over by then"
+            ));
+        }
         for a in &self.assigned {
             let field = table.schema.fields().get(a.column)?;
             if a.nodes.is_none() {

@@ -173,15 +173,70 @@ fn rows_are_counted_where_the_step_stands() {
 }
 
 #[test]
+fn strings_are_shifted_and_what_is_computed_of_them() {
+    for dtype in [DataType::Utf8, DataType::LargeUtf8, DataType::Utf8View] {
+        for rows in [0, 1, 2, 64, 700, 70_000] {
+            let text = |i: usize| match i % 5 {
+                0 => Val::Null,
+                1 => Val::Str(String::new()),
+                2 => Val::Str(format!("{i}, longer than a view holds")),
+                _ => Val::Str(format!("{}", i % 7)),
+            };
+            let values: Vec<Val> = (0..rows).map(text).collect();
+            let whole = values.iter().map(|v| match v {
+                Val::Null => Val::Str("none".into()),
+                v => v.clone(),
+            });
+            let t = [
+                col("t", dtype.clone(), values.clone()),
+                col("w", dtype.clone(), whole.clone().collect()),
+            ];
+            let w = &t[1].values;
+            for n in [0, 1, -2, 63, 300, -65_537, i64::MAX, i64::MIN] {
+                let exprs = vec![
+                    c("t").shift(null(), n),
+                    c("w").shift("", n),
+                    c("w").shift(null(), n).alias("n"),
+                    c("w").eq(c("w").shift(null(), n)).alias("same"),
+                    c("w").eq("3").shift(false, n).alias("three"),
+                ];
+                let got = run(&select(Plan::Scan, exprs), &t).unwrap();
+                assert_eq!(got.column("t"), shifted(&t[0].values, n, &Val::Null), "{dtype} {n}");
+                assert_eq!(got.column("w"), shifted(w, n, &Val::Str(String::new())));
+                assert_eq!(got.column("n"), shifted(w, n, &Val::Null));
+                let same = w.iter().zip(shifted(w, n, &Val::Null)).map(|(a, b)| match b {
+                    Val::Null => Val::Null,
+                    b => Val::Bool(*a == b),
+                });
+                assert_eq!(got.column("same"), same.collect::<Vec<_>>());
+                let three = w.iter().map(|v| Val::Bool(*v == Val::Str("3".into())));
+                let three: Vec<Val> = three.collect();
+                assert_eq!(got.column("three"), shifted(&three, n, &Val::Bool(false)));
+            }
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_shifted_is_refused() {
     let mut t = table(10);
     t.push(strs("t", DataType::Utf8, &[Some("x"); 10]));
-    for e in [c("t").shift(null(), 1), c("t").eq("x").shift(null(), 1)] {
-        let refused = run(&select(Plan::Scan, vec![e]), &t);
-        assert!(matches!(refused, Err(Error::Unsupported(_))), "{refused:?}");
-    }
+    let refused = run(&select(Plan::Scan, vec![c("t").shift(c("t"), 1)]), &t);
+    assert!(matches!(refused, Err(Error::Unsupported(_))), "{refused:?}");
+    let refused = run(&select(Plan::Scan, vec![c("t").diff(1)]), &t);
+    assert!(matches!(refused, Err(Error::TypeMismatch(_) | Error::Unsupported(_))), "{refused:?}");
     let grouped = aggregate(Plan::Scan, vec![c("c")], vec![c("i").shift(null(), 1).sum()]);
     assert!(matches!(run(&grouped, &t), Err(Error::Unsupported(_))));
+    // One value has no row before it beside a column.
+    for e in [c("i") - c("i").sum().shift(null(), 1), c("i") + c("i").max().cum_sum(false)] {
+        for plan in [select(Plan::Scan, vec![e.clone()]), with_columns(Plan::Scan, vec![e])] {
+            let refused = run(&plan, &t);
+            assert!(matches!(refused, Err(Error::InvalidPlan(_))), "{refused:?}");
+        }
+    }
+    // Alone it is a column of one row.
+    let one = run(&select(Plan::Scan, vec![c("i").sum().shift(null(), 1)]), &t).unwrap();
+    assert_eq!(one.columns, [[Val::Null]]);
 }
 
 #[test]

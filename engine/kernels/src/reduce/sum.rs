@@ -340,7 +340,7 @@ unsafe fn masked_v3<T: Wide>(p: *const u8, mask: &[u64; 4]) -> f64 {
 }
 
 /// A float type that accumulates as f64.
-pub(super) trait Wide: Native {
+pub(crate) trait Wide: Native {
     fn wide(self) -> f64;
     /// The nearest value of the type.
     fn narrow(x: f64) -> Self;

@@ -39,6 +39,8 @@ pub(crate) struct Assignments {
     pub(crate) chosen: Option<Id>,
     /// How many of the last stage's actions belong to the condition.
     pub(crate) before: usize,
+    /// What reads other rows than its own, if anything does.
+    pub(crate) window: Option<String>,
 }
 
 /// Lowers `sets` (columns by name, and their new values) for the rows that the condition chooses.
@@ -65,15 +67,10 @@ pub(crate) fn build(
     let shown = b.columns.len();
     let mut exprs: Vec<Expr> =
         condition.into_iter().chain(sets.iter().map(|(_, e)| e)).cloned().collect();
-    if let Some(e) = exprs.iter().find(|e| e.has_window()) {
-        return Err(Error::Unsupported(format!(
-            "update: {e} reads other rows than its own, which may have been written over by then; make a new table with with_columns"
-        )));
-    }
-    // Aggregates are of all rows, and of the old values: computed before anything else.
-    if exprs.iter().any(Expr::has_aggregate) {
-        (b, exprs) = p.broadcast(b, &exprs, aggregates_null)?;
-    }
+    let window = exprs.iter().find(|e| e.has_window()).map(Expr::to_string);
+    // Aggregates are of all rows, and of the old values, as is what is read of other rows: computed
+    // before anything else.
+    (b, exprs) = p.row_by_row(b, &exprs, aggregates_null)?;
     let mut exprs = exprs.iter();
     let mut chosen = None;
     if condition.is_some()
@@ -184,7 +181,7 @@ pub(crate) fn build(
             output.what = What::Computed;
         }
     }
-    Ok(Assignments { stages, assigned, chosen, before })
+    Ok(Assignments { stages, assigned, chosen, before, window })
 }
 
 /// What a column of strings is set to; none for other columns, and for what is none of its type.

@@ -106,6 +106,13 @@ pub(crate) enum Op {
     NumIn(u32),
 }
 
+impl Op {
+    /// Whether it reads a column of strings, in its own row.
+    fn reads_text(self) -> bool {
+        matches!(self, Op::StrCompare(..) | Op::StrColumns(..) | Op::StrIn(..))
+    }
+}
+
 /// One node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Node {
@@ -298,13 +305,35 @@ impl Graph {
                 Op::ShiftedValues(c, m) => Op::ShiftedValues(c, m.saturating_add(n)),
                 Op::ShiftedValidity(c, m) => Op::ShiftedValidity(c, m.saturating_add(n)),
                 Op::InRange(m) => Op::InRange(m.saturating_add(n)),
-                Op::StrCompare(..) | Op::StrColumns(..) | Op::StrIn(..) => return None,
+                op if op.reads_text() => return None,
                 op => op,
             };
             let args: Vec<Id> = node.args().iter().map(|a| there[*a as usize]).collect();
             there[id as usize] = self.add(op, node.prim, node.repr, &args);
         }
         there.last().copied()
+    }
+
+    /// Whether any node reads strings.
+    pub(crate) fn reads_text(&self) -> bool {
+        self.nodes.iter().any(|n| n.op.reads_text())
+    }
+
+    /// Whether the node's values come of strings.
+    pub(crate) fn depends_on_text(&self, root: Id) -> bool {
+        let mut seen = vec![false; root as usize + 1];
+        let mut stack = vec![root];
+        while let Some(id) = stack.pop() {
+            if seen.get_mut(id as usize).is_none_or(|s| std::mem::replace(s, true)) {
+                continue;
+            }
+            let node = self.node(id);
+            if node.op.reads_text() {
+                return true;
+            }
+            stack.extend(node.args());
+        }
+        false
     }
 
     /// Whether any node reads other rows than its own.

@@ -201,6 +201,11 @@ impl Lower<'_> {
                         "{e} aggregates, which is not possible here: aggregates stand in select and agg, not inside other aggregates, filters or keys"
                     )));
                 }
+                if f.kind == FunctionKind::Cumulative {
+                    return Err(Error::Unsupported(format!(
+                        "{e}: a running value of what is aggregated is not possible here; compute what is inside with with_columns first"
+                    )));
+                }
                 match args.len() {
                     _ if f.kind == FunctionKind::Horizontal => {
                         let all = args.iter().map(|_| next()).collect::<Result<Vec<_>>>()?;
@@ -360,6 +365,7 @@ impl Lower<'_> {
             F::EqMissing | F::NeMissing => return self.missing(id, a, b, args, e),
             F::Round => return self.round(a, &b, args, e),
             F::Diff => return self.diff(a, &b, args, e),
+            F::PctChange => return self.pct_change(a, &b, args, e),
             _ => return self.arithmetic(id, a, b, args, e),
         };
         self.compare(compare, a, b, args, e)

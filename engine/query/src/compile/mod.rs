@@ -20,3 +20,4 @@ mod round;
 mod shift;
 mod split;
 pub(crate) mod stage;
+pub(crate) mod windows;

@@ -1,6 +1,7 @@
 //! Cutting a plan into stages. Steps that work row by row (filter, select, with_columns) pile up
 //! in one stage; aggregates, sorts and slices of filtered rows end it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use insitu_kernels::prim::Prim;
@@ -55,15 +56,23 @@ pub(crate) fn build(plan: &Plan, schema: &Schema, options: &Options<'_>) -> Resu
 pub(super) struct Planner<'a> {
     stages: Vec<Stage>,
     options: &'a Options<'a>,
+    /// Names of hidden columns that were given.
+    hidden: usize,
 }
 
 impl<'a> Planner<'a> {
     pub(super) fn new(options: &'a Options<'a>) -> Planner<'a> {
-        Planner { stages: Vec::new(), options }
+        Planner { stages: Vec::new(), options, hidden: 0 }
     }
 
     pub(super) fn into_stages(self) -> Vec<Stage> {
         self.stages
+    }
+
+    /// The number of a hidden column that no other has.
+    pub(super) fn next_hidden(&mut self) -> usize {
+        self.hidden += 1;
+        self.hidden - 1
     }
 
     pub(super) fn begin(&self, input: Input, schema: Schema) -> Builder {
@@ -113,18 +122,10 @@ impl<'a> Planner<'a> {
         Ok(typed)
     }
 
-    /// The builder, or the next one on its rows, if the expressions count rows and these are not
-    /// yet what filters leave.
-    fn settle(&mut self, b: Builder, exprs: &[Expr]) -> Result<Builder> {
-        if b.has_filter() && exprs.iter().any(Expr::has_window) {
-            return Ok(self.materialise(b)?.0);
-        }
-        Ok(b)
-    }
-
     fn filter(&mut self, b: Builder, predicates: &[Expr]) -> Result<Builder> {
-        let mut b = self.settle(b, predicates)?;
-        for e in predicates {
+        let shown = b.columns.len();
+        let (mut b, predicates) = self.settle(b, predicates)?;
+        for e in &predicates {
             if e.has_aggregate() {
                 return Err(Error::InvalidPlan(format!(
                     "{e}: a filter cannot aggregate; compute the aggregate with with_columns first"
@@ -144,6 +145,7 @@ impl<'a> Planner<'a> {
             let parts = order::conjuncts(&mut b.graph, bits, t.valid);
             b.actions.extend(parts.into_iter().map(Action::Keep));
         }
+        b.columns.truncate(shown);
         Ok(b)
     }
 
@@ -159,34 +161,37 @@ impl<'a> Planner<'a> {
         Ok(out)
     }
 
-    fn select(&mut self, b: Builder, exprs: &[Expr]) -> Result<Builder> {
-        let mut b = self.settle(b, exprs)?;
+    fn select(&mut self, mut b: Builder, exprs: &[Expr]) -> Result<Builder> {
+        if exprs.iter().any(Expr::has_window) {
+            // What is not selected need not be moved on.
+            let named: HashSet<Arc<str>> = exprs.iter().flat_map(named_columns).collect();
+            let known = b.columns.iter().filter(|c| named.contains(&c.name)).count();
+            if known == named.len() {
+                b.columns.retain(|c| named.contains(&c.name));
+            }
+        }
+        let (mut b, exprs) = self.settle(b, exprs)?;
         let has = |e: &Expr| e.has_aggregate();
         if !exprs.iter().any(has) {
             // Literals alone make a column as long as the table.
-            b.columns = self.named(&mut b, exprs)?;
+            b.columns = self.named(&mut b, &exprs)?;
             return Ok(b);
         }
         let one_row = exprs.iter().all(|e| has(e) || is_literal(e));
         if one_row && exprs.iter().all(|e| !mixes(e)) {
-            return self.reduce(b, exprs);
+            return self.reduce(b, &exprs);
         }
-        let (mut b, exprs) = self.broadcast(b, exprs, true)?;
+        let (mut b, exprs) = self.row_by_row(b, &exprs, true)?;
         let columns = self.named(&mut b, &exprs)?;
         b.columns = columns;
         Ok(b)
     }
 
     fn with_columns(&mut self, b: Builder, exprs: &[Expr]) -> Result<Builder> {
-        let b = self.settle(b, exprs)?;
         let shown = b.columns.len();
-        let (mut b, exprs) = if exprs.iter().any(Expr::has_aggregate) {
-            self.broadcast(b, exprs, true)?
-        } else {
-            (b, exprs.to_vec())
-        };
+        let (mut b, exprs) = self.row_by_row(b, exprs, true)?;
         let named = self.named(&mut b, &exprs)?;
-        // The values of aggregates, which only the new columns need.
+        // The values of aggregates and of other rows, which only the new columns need.
         b.columns.truncate(shown);
         for new in named {
             match b.columns.iter_mut().find(|c| c.name == new.name) {
@@ -199,9 +204,11 @@ impl<'a> Planner<'a> {
 
     /// Aggregates to one row, and expressions over that row.
     fn reduce(&mut self, b: Builder, exprs: &[Expr]) -> Result<Builder> {
-        let mut split = Split::default();
+        let mut split = Split::from(self.hidden);
         let exprs: Vec<Expr> = exprs.iter().map(|e| split.expr(e)).collect();
-        let mut next = self.reduce_stage(b, &split)?;
+        self.hidden += split.calls.len();
+        let next = self.reduce_stage(b, &split)?;
+        let (mut next, exprs) = self.settle(next, &exprs)?;
         next.columns = self.named(&mut next, &exprs)?;
         Ok(next)
     }
@@ -223,8 +230,9 @@ impl<'a> Planner<'a> {
     ) -> Result<(Builder, Vec<Expr>)> {
         // The rows are read again by the second stage, so the first must not own them.
         let mut b = if b.has_filter() || b.given.is_some() { self.materialise(b)?.0 } else { b };
-        let mut split = Split::default();
+        let mut split = Split::from(self.hidden);
         let exprs: Vec<Expr> = exprs.iter().map(|e| split.expr(e)).collect();
+        self.hidden += split.calls.len();
         let copy = b.again();
         let reduced = self.reduce_stage(copy, &split)?;
         let Input::Stage(stage) = reduced.input else {
@@ -265,11 +273,11 @@ impl<'a> Planner<'a> {
     fn aggregate(&mut self, b: Builder, keys: &[Expr], aggs: &[Expr]) -> Result<Builder> {
         if let (false, Some(e)) = (keys.is_empty(), aggs.iter().find(|e| e.has_window())) {
             return Err(Error::Unsupported(format!(
-                "agg: {e}: rows of a group are not counted yet; shift the column in with_columns, over all rows, or sort and filter first"
+                "agg: {e}: rows of a group are not counted yet; compute that with with_columns, over all rows, or sort and filter first"
             )));
         }
-        let b = self.settle(b, keys)?;
-        let mut b = self.settle(b, aggs)?;
+        let (b, keys) = self.settle(b, keys)?;
+        let (mut b, aggs) = self.settle(b, aggs)?;
         if let Some(k) = keys.iter().find(|k| k.has_aggregate()) {
             return Err(Error::InvalidPlan(format!("{k}: a group key cannot aggregate")));
         }
@@ -279,9 +287,9 @@ impl<'a> Planner<'a> {
                     "agg without keys needs an aggregate around every column".into(),
                 ));
             }
-            return self.reduce(b, aggs);
+            return self.reduce(b, &aggs);
         }
-        let keys = self.named(&mut b, keys)?;
+        let keys = self.named(&mut b, &keys)?;
         for k in &keys {
             if !k.typed.dtype.is_key() || k.typed.dtype == DataType::Null {
                 return Err(Error::Unsupported(format!(
@@ -290,7 +298,7 @@ impl<'a> Planner<'a> {
                 )));
             }
         }
-        let mut split = Split::default();
+        let mut split = Split::from(self.hidden);
         let exprs: Vec<Expr> = aggs.iter().map(|e| split.expr(e)).collect();
         for e in &exprs {
             for name in free_columns(e) {
@@ -308,6 +316,7 @@ impl<'a> Planner<'a> {
                 }
             }
         }
+        self.hidden += split.calls.len();
         let specs = self.aggs(&mut b, &split)?;
         let mut outputs: Vec<OutColumn> = keys
             .iter()
@@ -346,7 +355,8 @@ impl<'a> Planner<'a> {
         if keys.is_empty() {
             return Ok(b);
         }
-        let mut b = self.settle(b, keys)?;
+        let shown = b.columns.len();
+        let (mut b, keys) = self.settle(b, keys)?;
         if descending.len() > 1 && descending.len() != keys.len() {
             return Err(Error::InvalidArgument(format!(
                 "sort: {} keys, but {} values for descending; give one, or one per key",
@@ -357,7 +367,6 @@ impl<'a> Planner<'a> {
         let first = descending.first().copied().unwrap_or(false);
         let descending: Vec<bool> =
             (0..keys.len()).map(|i| descending.get(i).copied().unwrap_or(first)).collect();
-        let shown = b.columns.len();
         let mut key_columns = Vec::with_capacity(keys.len());
         for (i, k) in keys.iter().enumerate() {
             if k.has_aggregate() {
@@ -370,7 +379,7 @@ impl<'a> Planner<'a> {
                 key_columns.push(at);
             } else {
                 let typed = self.lower(&mut b, k)?;
-                b.columns.push(Named { name: hidden(i), typed });
+                b.columns.push(Named { name: hidden(self.next_hidden()), typed });
                 key_columns.push(b.columns.len() - 1);
             }
             let t = &b.columns[key_columns[i]].typed.dtype;
@@ -416,7 +425,7 @@ impl<'a> Planner<'a> {
 
     /// A builder whose columns are input columns as they are, in full length: ends the stage
     /// unless it is so already. Gives the position of each column in the new input.
-    fn materialise(&mut self, b: Builder) -> Result<(Builder, Vec<usize>)> {
+    pub(super) fn materialise(&mut self, b: Builder) -> Result<(Builder, Vec<usize>)> {
         let plain: Option<Vec<usize>> =
             b.columns.iter().map(|c| b.input_column(&c.typed)).collect();
         if let Some(positions) = plain
@@ -436,7 +445,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Adds a stage, and starts the next one on its result.
-    fn push(&mut self, stage: Stage) -> Builder {
+    pub(super) fn push(&mut self, stage: Stage) -> Builder {
         let schema = stage.output_schema();
         self.add(stage);
         self.begin(Input::Stage(self.stages.len() - 1), schema)
@@ -477,6 +486,19 @@ impl<'a> Planner<'a> {
         }
         Ok(())
     }
+}
+
+/// The columns that an expression names, in aggregates too.
+fn named_columns(e: &Expr) -> Vec<Arc<str>> {
+    let mut out = Vec::new();
+    let mut stack = vec![e];
+    while let Some(e) = stack.pop() {
+        match e.kind() {
+            ExprKind::Column(n) => out.push(n.clone()),
+            other => stack.extend(other.children()),
+        }
+    }
+    out
 }
 
 fn duplicate(name: &str) -> Error {

@@ -49,13 +49,29 @@ impl Lower<'_> {
         self.arithmetic(FunctionId::Sub, a, before, &args, e)
     }
 
+    /// The value divided by that `n` rows before, less 1.
+    pub(super) fn pct_change(
+        &mut self,
+        a: Typed,
+        n: &Typed,
+        args: Args,
+        e: &Expr,
+    ) -> Result<Typed> {
+        let n = self.whole(n, "n", e)?;
+        let a = self.settled(a)?;
+        let before = self.shifted(a.clone(), n, e)?;
+        let args = [args[0].clone(), args[0].clone()];
+        let share = self.arithmetic(FunctionId::Div, a, before, &args, e)?;
+        self.arithmetic(FunctionId::Sub, share, weak(Scalar::Float(1.0)), &args, e)
+    }
+
     fn shifted(&mut self, a: Typed, n: i64, e: &Expr) -> Result<Typed> {
         if n == 0 || a.dtype == DataType::Null {
             return Ok(a);
         }
         let unsupported = || {
             Error::Unsupported(format!(
-                "{e}: only numbers, booleans and times can be shifted yet, and what is computed of them"
+                "{e}: only columns of numbers, booleans, times and strings can be shifted here, and what is computed of them"
             ))
         };
         let Value::Node(v) = a.value else { return Err(unsupported()) };

@@ -9,14 +9,20 @@ use crate::expr::{Expr, ExprKind};
 use crate::functions::FunctionKind;
 
 /// Takes the aggregate calls out of expressions and puts hidden columns in their place.
-#[derive(Default)]
 pub(super) struct Split {
     pub(super) calls: Vec<(Expr, Arc<str>)>,
+    /// The number of the first hidden name.
+    first: usize,
     /// Names by text, of the calls whose text says all.
     known: HashMap<String, Arc<str>>,
 }
 
 impl Split {
+    /// Gives hidden names from the one of that number on.
+    pub(super) fn from(first: usize) -> Split {
+        Split { calls: Vec::new(), first, known: HashMap::new() }
+    }
+
     pub(super) fn expr(&mut self, e: &Expr) -> Expr {
         let name = e.output_name();
         let out = self.rewritten(e);
@@ -40,7 +46,7 @@ impl Split {
                 let name = match known {
                     Some(name) => name.clone(),
                     None => {
-                        let name = hidden(self.calls.len());
+                        let name = hidden(self.first + self.calls.len());
                         self.calls.push((e.clone(), name.clone()));
                         if whole {
                             self.known.insert(text, name.clone());
@@ -50,21 +56,26 @@ impl Split {
                 };
                 Expr::column(name)
             }
-            ExprKind::Call(f, args) => {
-                Expr::of(f.id, args.iter().map(|a| self.rewritten(a)).collect())
-            }
-            ExprKind::Cast { input, dtype, strict } => {
-                self.rewritten(input).cast(dtype.clone(), *strict)
-            }
-            ExprKind::Alias { input, name } => self.rewritten(input).alias(name.clone()),
-            ExprKind::IsIn { input, values } => self.rewritten(input).is_in(values.to_vec()),
-            ExprKind::When { condition, then, otherwise } => Expr::when(
-                self.rewritten(condition),
-                self.rewritten(then),
-                self.rewritten(otherwise),
-            ),
-            _ => e.clone(),
+            other => rebuilt(e, other.children().iter().map(|c| self.rewritten(c)).collect()),
         }
+    }
+}
+
+/// The expression with other children, given in order: itself if they are its own.
+pub(super) fn rebuilt(e: &Expr, children: Vec<Expr>) -> Expr {
+    let own = e.kind().children();
+    if own.iter().zip(&children).all(|(a, b)| Arc::ptr_eq(&a.0, &b.0)) {
+        return e.clone();
+    }
+    match (e.kind(), children.as_slice()) {
+        (ExprKind::Call(f, _), _) => Expr::of(f.id, children),
+        (ExprKind::Cast { dtype, strict, .. }, [x]) => x.cast(dtype.clone(), *strict),
+        (ExprKind::Alias { name, .. }, [x]) => x.alias(name.clone()),
+        (ExprKind::IsIn { values, .. }, [x]) => x.is_in(values.to_vec()),
+        (ExprKind::When { .. }, [condition, then, otherwise]) => {
+            Expr::when(condition.clone(), then.clone(), otherwise.clone())
+        }
+        _ => e.clone(),
     }
 }
 

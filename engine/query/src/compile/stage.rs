@@ -7,6 +7,7 @@ use insitu_kernels::group::Aggregate;
 use crate::compile::graph::{Graph, Id, Op};
 use crate::compile::lower::{Check, Named, SetRows, Text, Typed, Value};
 use crate::compile::program::Action;
+use crate::compile::windows::{Scanned, ShiftedText};
 use crate::dtype::DataType;
 use crate::functions::FunctionId;
 use crate::scalar::Scalar;
@@ -39,6 +40,11 @@ pub(crate) struct Agg {
 pub(crate) enum Kind {
     /// Writes columns, of the rows kept.
     Map,
+    /// Writes columns, some of running values; of all rows.
+    Scan {
+        /// From the last row on.
+        reverse: bool,
+    },
     /// One row of aggregates.
     Reduce { aggs: Vec<Agg> },
     /// One row per group: the keys are the stage's first columns, then the aggregates.
@@ -67,6 +73,10 @@ pub(crate) enum What {
     Computed,
     /// An input column of strings, of which some rows are set.
     Set(SetRows),
+    /// Running values of what is computed.
+    Scan(Scanned),
+    /// An input column of strings, of which each row is another one's.
+    Shifted(ShiftedText),
     /// Key of that number.
     Key(usize),
     /// Aggregate of that number.
@@ -103,7 +113,8 @@ impl Stage {
 
     /// Whether input columns that become outputs as they are need no copy.
     pub(crate) fn shares(&self) -> bool {
-        matches!(self.kind, Kind::Map) && !self.has_filter() && self.slices.is_empty()
+        let by_row = matches!(self.kind, Kind::Map | Kind::Scan { .. });
+        by_row && !self.has_filter() && self.slices.is_empty()
     }
 
     pub(super) fn output_schema(&self) -> Schema {
@@ -164,7 +175,7 @@ impl Stage {
             stack.extend(t.valid);
         };
         match &self.kind {
-            Kind::Map => {}
+            Kind::Map | Kind::Scan { .. } => {}
             Kind::Reduce { aggs } => {
                 aggs.iter().filter_map(|a| a.arg.as_ref()).for_each(|t| typed(t, &mut stack));
             }
@@ -177,6 +188,7 @@ impl Stage {
         for (o, needed) in self.outputs.iter().zip(&self.needed) {
             match &o.what {
                 What::Input(c) if *needed && moved => columns.push(*c),
+                What::Shifted(shifted) if *needed => columns.push(shifted.column as usize),
                 What::Set(set) if *needed => {
                     stack.push(set.rows);
                     columns.push(set.column as usize);
@@ -186,7 +198,9 @@ impl Stage {
                 }
                 _ => {}
             }
-            if let (What::Computed, Some((value, valid)), true) = (&o.what, o.nodes, *needed) {
+            if let (What::Computed | What::Scan(_), Some((value, valid)), true) =
+                (&o.what, o.nodes, *needed)
+            {
                 stack.push(value);
                 stack.extend(valid);
             }

@@ -37,7 +37,7 @@ pub(crate) fn computed(stage: &Stage) -> Vec<(usize, Id, Option<Id>)> {
         .enumerate()
         .filter_map(|(i, (o, needed))| {
             let (value, valid) = match &o.what {
-                What::Computed => o.nodes?,
+                What::Computed | What::Scan(_) => o.nodes?,
                 What::Input(_) if filter => o.nodes?,
                 // Which rows are set, of strings.
                 What::Set(set) => (set.rows, None),
@@ -64,16 +64,16 @@ fn nulls(rows: usize) -> Column<'static> {
 
 /// Buffers of a computed column.
 #[derive(Clone, Copy)]
-struct Made {
-    output: usize,
-    values: Buffer,
-    validity: Option<Buffer>,
-    repr: Repr,
+pub(super) struct Made {
+    pub(super) output: usize,
+    pub(super) values: Buffer,
+    pub(super) validity: Option<Buffer>,
+    pub(super) repr: Repr,
 }
 
-fn mapped<'a>(job: &Job<'_, 'a>) -> Result<Rows<'a>> {
-    let (stage, program) = (&job.compiled.stage, &job.compiled.main);
-    let rows = job.source.rows;
+/// Buffers for the computed columns of all rows: each column's, and each root's.
+pub(super) fn make(job: &Job<'_, '_>) -> Result<(Vec<Made>, Vec<Target>)> {
+    let (stage, rows) = (&job.compiled.stage, job.source.rows);
     let mut made = Vec::new();
     let mut targets = Vec::new();
     for (output, value, valid) in computed(stage) {
@@ -90,7 +90,19 @@ fn mapped<'a>(job: &Job<'_, 'a>) -> Result<Rows<'a>> {
         }
         made.push(Made { output, values, validity, repr });
     }
-    let stream = made.iter().map(|m| m.values.len).sum::<usize>() >= STREAM_BYTES;
+    Ok((made, targets))
+}
+
+/// Whether columns of all rows are written past the cache.
+pub(super) fn streams(made: &[Made]) -> bool {
+    made.iter().map(|m| m.values.len).sum::<usize>() >= STREAM_BYTES
+}
+
+fn mapped<'a>(job: &Job<'_, 'a>) -> Result<Rows<'a>> {
+    let program = &job.compiled.main;
+    let rows = job.source.rows;
+    let (made, targets) = make(job)?;
+    let stream = streams(&made);
     let frame = Frame { held: stream, ..frame(job, program, &targets) };
     if !program.instrs.is_empty() || !targets.is_empty() {
         // Roots that are no instruction's result (constants, columns, doubles) are copied.
@@ -130,23 +142,30 @@ fn mapped<'a>(job: &Job<'_, 'a>) -> Result<Rows<'a>> {
             Ok(())
         })?;
     }
+    written(job, &made)
+}
+
+/// The stage's columns of all rows: those that were made, and the others.
+pub(super) fn written<'a>(job: &Job<'_, 'a>, made: &[Made]) -> Result<Rows<'a>> {
+    let (stage, rows) = (&job.compiled.stage, job.source.rows);
     let sliced = !stage.slices.is_empty();
     let columns = columns(stage, |i, what| {
+        let dtype = stage.outputs.get(i).map(|o| &o.dtype).ok_or_else(lost)?;
         if let Some(m) = made.iter().find(|m| m.output == i) {
             if let What::Set(set) = what {
-                let dtype = stage.outputs.get(i).map(|o| &o.dtype).ok_or_else(lost)?;
                 return strings::set(job, set, dtype, m.values).map(Column::New);
             }
-            return Ok(Column::New(finish(m.values, m.validity, rows, program.level)));
+            let level = job.compiled.main.level;
+            return Ok(Column::New(finish(m.values, m.validity, rows, level)));
         }
         match what {
             What::Null => Ok(nulls(rows)),
+            What::Shifted(shifted) => strings::shift(job, shifted, dtype).map(Column::New),
             What::Input(c) => {
                 let column = job.source.column(*c)?;
                 if !sliced && (!job.last || column.origin.is_some()) {
                     return Ok(Column::Shared(column.clone()));
                 }
-                let dtype = stage.outputs.get(i).map(|o| &o.dtype).ok_or_else(lost)?;
                 copy_rows(job, column, dtype)
             }
             _ => Err(lost()),

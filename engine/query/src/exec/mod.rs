@@ -10,6 +10,7 @@ pub(crate) mod output;
 pub(crate) mod quantile;
 pub(crate) mod reduce;
 pub(crate) mod run;
+pub(crate) mod scan;
 pub(crate) mod sort;
 pub(crate) mod source;
 pub(crate) mod strings;

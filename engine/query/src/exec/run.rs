@@ -15,7 +15,7 @@ use crate::exec::output::{Column, Rows, as_source};
 use crate::exec::source::{Source, SourceColumn};
 use crate::exec::tile::Failed;
 use crate::exec::zones::Skips;
-use crate::exec::{group, map, reduce, sort};
+use crate::exec::{group, map, reduce, scan, sort};
 use crate::memory::{Heap, Memory, Output, OutputColumn};
 use crate::pool::{self, PARALLEL_NS, Watch};
 use crate::prepared::{Context, Executable};
@@ -95,7 +95,7 @@ pub(crate) struct Compiled {
     pub(crate) stage: Stage,
     /// Predicates and checks; with outputs too where rows are not counted first.
     pub(crate) main: Program,
-    /// The outputs of rows that were counted first.
+    /// The outputs of rows that were counted first; of running values what they are of.
     pub(crate) write: Option<Program>,
     pub(crate) sets: Vec<Arc<LiteralSet>>,
 }
@@ -181,6 +181,7 @@ pub(crate) fn stages<'a>(
         let job = Job { run, compiled, source: &source, memory, given: &given, last };
         let rows = match &stage.kind {
             Kind::Map => map::run(&job)?,
+            Kind::Scan { reverse } => scan::run(&job, *reverse)?,
             Kind::Reduce { aggs } => reduce::run(&job, aggs)?,
             Kind::Group { keys, aggs } => group::run(&job, keys, aggs)?,
             Kind::Sort { keys, descending, nulls_last } => {

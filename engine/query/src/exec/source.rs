@@ -29,6 +29,10 @@ impl<'a> SourceColumn<'a> {
         if let Some(found) = fits(*hint) {
             return Some(found);
         }
+        if let Some(found) = fits(*hint + 1) {
+            *hint += 1;
+            return Some(found);
+        }
         let i = self.starts.partition_point(|s| *s <= row);
         // Empty chunks start where the next one does: the last that starts at or before the row
         // holds it.
@@ -42,7 +46,17 @@ impl<'a> SourceColumn<'a> {
         row: usize,
         rows: usize,
     ) -> impl Iterator<Item = (&ColumnView<'a>, usize, usize)> {
-        let (mut at, end, mut hint) = (row, row + rows, 0);
+        self.pieces_near(row, rows, 0)
+    }
+
+    /// [`SourceColumn::pieces`] of which the first is likely in chunk `hint`, or behind it.
+    pub(crate) fn pieces_near(
+        &self,
+        row: usize,
+        rows: usize,
+        hint: usize,
+    ) -> impl Iterator<Item = (&ColumnView<'a>, usize, usize)> {
+        let (mut at, end, mut hint) = (row, row + rows, hint);
         std::iter::from_fn(move || {
             if at >= end {
                 return None;

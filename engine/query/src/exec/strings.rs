@@ -1,5 +1,5 @@
 //! Copying the rows of a string column that a filter or a slice kept, or all of them with some set
-//! to others: lengths are counted per morsel first, then each morsel writes its bytes where the
+//! to others, or moved along: lengths are counted per morsel first, then each morsel writes its bytes where the
 //! ones before it end.
 
 use std::sync::OnceLock;
@@ -12,6 +12,7 @@ use insitu_kernels::view::{ColumnView, Layout};
 
 use crate::compile::graph::Repr;
 use crate::compile::lower::{SetRows, Text};
+use crate::compile::windows::ShiftedText;
 use crate::dtype::DataType;
 use crate::error::{Error, Result};
 use crate::exec::output::{Buffer, finish_validity};
@@ -30,6 +31,8 @@ pub(crate) enum Chosen<'a> {
     Bits { bitmap: Buffer, starts: &'a [usize], total: usize },
     /// All, but those whose bit is set are other rows.
     Set { bitmap: Buffer, to: Others },
+    /// The one so many rows before, of as many rows; where there is none, another row.
+    Shifted { by: i64, rows: usize, to: Others },
 }
 
 /// Rows behind the column's own, in chunks that were added to it.
@@ -58,6 +61,15 @@ impl Chosen<'_> {
     fn rows(&self, offset: usize, start: usize, n: usize) -> Vec<u64> {
         match self {
             Chosen::All => (start..start + n).map(|r| (r + offset) as u64).collect(),
+            Chosen::Shifted { by, rows, to } => (start..start + n)
+                .map(|row| {
+                    let from = usize::try_from(row as i128 - i128::from(*by)).ok();
+                    match from.filter(|from| from < rows) {
+                        Some(from) => (from + offset) as u64,
+                        None => to.of(row as u64),
+                    }
+                })
+                .collect(),
             Chosen::Set { bitmap, to } => {
                 let mut out = Vec::with_capacity(n);
                 for w in 0..n.div_ceil(64) {
@@ -97,8 +109,31 @@ pub(crate) fn set(
     bitmap: Buffer,
 ) -> Result<NewColumn> {
     let mut column = job.source.column(set.column as usize)?.clone();
+    let to = others(job, &mut column, &set.to, dtype)?;
+    copy(job, &column, dtype, Chosen::Set { bitmap, to })
+}
+
+/// An input column of strings, moved along its rows.
+pub(crate) fn shift(
+    job: &Job<'_, '_>,
+    shifted: &ShiftedText,
+    dtype: &DataType,
+) -> Result<NewColumn> {
+    let mut column = job.source.column(shifted.column as usize)?.clone();
+    let to = others(job, &mut column, &shifted.fill, dtype)?;
+    let rows = job.source.rows;
+    copy(job, &column, dtype, Chosen::Shifted { by: shifted.by, rows, to })
+}
+
+/// Puts the strings that stand for a column's own behind these.
+fn others<'a>(
+    job: &Job<'a, 'a>,
+    column: &mut SourceColumn<'a>,
+    to: &'a Text,
+    dtype: &DataType,
+) -> Result<Others> {
     let own: usize = column.chunks.iter().map(|chunk| chunk.len).sum();
-    let to = match &set.to {
+    Ok(match to {
         Text::Null => Others::Null,
         Text::Column(other) => {
             column.chunks.extend(&job.source.column(*other as usize)?.chunks);
@@ -108,8 +143,7 @@ pub(crate) fn set(
             column.chunks.push(one(text, dtype, job.run.heap)?);
             Others::One(own as u64)
         }
-    };
-    copy(job, &column, dtype, Chosen::Set { bitmap, to })
+    })
 }
 
 /// A column of one string.
@@ -160,10 +194,13 @@ pub(crate) fn copy(
     let (rows, offset) = (job.source.rows, job.source.offset);
     let level = job.compiled.main.level;
     let total = match chosen {
-        Chosen::All | Chosen::Set { .. } => rows,
+        Chosen::All | Chosen::Set { .. } | Chosen::Shifted { .. } => rows,
         Chosen::Bits { total, .. } => total,
     };
-    let null = matches!(chosen, Chosen::Set { to: Others::Null, .. });
+    let null = matches!(
+        chosen,
+        Chosen::Set { to: Others::Null, .. } | Chosen::Shifted { to: Others::Null, .. }
+    );
     let fail = |row: usize, e| Failed::at(row, take_error("of strings", e));
     let morsels = rows.div_ceil(MORSEL);
     let parts: Vec<OnceLock<TakeSizes>> = (0..morsels).map(|_| OnceLock::new()).collect();
@@ -206,7 +243,7 @@ pub(crate) fn copy(
     job.run.morsels(rows, 4.0, &|m, start, n| {
         let (Some(sizes), Some(base)) = (parts.get(m), bases.get(m)) else { return Ok(()) };
         let to = match chosen {
-            Chosen::All | Chosen::Set { .. } => start,
+            Chosen::All | Chosen::Set { .. } | Chosen::Shifted { .. } => start,
             Chosen::Bits { starts, .. } => {
                 starts.get(m).copied().ok_or_else(|| Failed::at(start, lost()))?
             }
@@ -216,7 +253,7 @@ pub(crate) fn copy(
         let mut own = vec![0u64; (chosen_rows.len() + 1) * width / 8 + 1];
         let at = |b: &Option<Buffer>, skip: usize| b.map_or(0, |b| b.base() + skip) as *mut u8;
         // All rows of a morsel are whole words of the bitmap.
-        let set = matches!(chosen, Chosen::Set { .. });
+        let set = matches!(chosen, Chosen::Set { .. } | Chosen::Shifted { .. });
         let own_bits = if set { at(&validity, start / 8) } else { std::ptr::null_mut() };
         let dst = TakeDst {
             values: if view { at(&views, to * 16) } else { (data.base() + base) as *mut u8 },
@@ -279,7 +316,9 @@ pub(crate) fn copy(
                 // it through the same kernel only.
                 unsafe {
                     match chosen {
-                        Chosen::All => fill_bits(mask.as_mut_ptr().cast(), true, tile),
+                        Chosen::All | Chosen::Shifted { .. } => {
+                            fill_bits(mask.as_mut_ptr().cast(), true, tile);
+                        }
                         Chosen::Set { bitmap, .. } | Chosen::Bits { bitmap, .. } => {
                             mask.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(
                                 (bitmap.base() + at / 8) as *const u8,

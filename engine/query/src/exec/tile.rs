@@ -61,11 +61,20 @@ struct Reach {
     width: usize,
     /// Whether tiles can be read where they lie: of bits, if they start at whole bytes.
     direct: bool,
+    /// Its number: where the next one is looked for first.
+    chunk: usize,
 }
 
 impl Reach {
-    const NOWHERE: Reach =
-        Reach { slot: 0, first: 0, end: 0, at: std::ptr::null(), width: 0, direct: false };
+    const NOWHERE: Reach = Reach {
+        slot: 0,
+        first: 0,
+        end: 0,
+        at: std::ptr::null(),
+        width: 0,
+        direct: false,
+        chunk: 0,
+    };
 }
 
 fn too_short(row: usize) -> Failed {
@@ -315,7 +324,7 @@ impl<'a> Worker<'a> {
                 continue;
             }
             if from < reach.first || from >= reach.end {
-                reach = self.reach(c, reach.slot, from, row)?;
+                reach = self.reach(c, reach, from, row)?;
                 if let Some(r) = self.reaches.get_mut(c) {
                     *r = reach;
                 }
@@ -357,9 +366,10 @@ impl<'a> Worker<'a> {
     }
 
     /// The chunk that a cursor's row `from` is in.
-    fn reach(&self, c: usize, slot: Slot, from: usize, row: usize) -> Result<Reach, Failed> {
+    fn reach(&self, c: usize, last: Reach, from: usize, row: usize) -> Result<Reach, Failed> {
         let (cursor, column) = self.cursor(c, row)?;
-        let Some((chunk, local)) = column.locate(from, &mut 0) else {
+        let (slot, mut number) = (last.slot, last.chunk);
+        let Some((chunk, local)) = column.locate(from, &mut number) else {
             return Err(too_short(row));
         };
         let first = from - local;
@@ -372,7 +382,7 @@ impl<'a> Worker<'a> {
         };
         // Bits are read from whole bytes on; `from` is a multiple of 64 rows after the slice.
         let direct = width > 0 || local.is_multiple_of(8);
-        Ok(Reach { slot, first, end: first + chunk.len, at, width, direct })
+        Ok(Reach { slot, first, end: first + chunk.len, at, width, direct, chunk: number })
     }
 
     /// Where a cursor's tile is put together.

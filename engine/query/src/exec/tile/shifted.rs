@@ -29,9 +29,11 @@ impl Worker<'_> {
         };
         if cursor.column().is_some() {
             let (_, column) = self.cursor(c, row)?;
+            let mut nowhere = 0;
+            let hint = self.reaches.get_mut(c).map_or(&mut nowhere, |reach| &mut reach.chunk);
             if width > 0
                 && end - first == rows
-                && let Some((chunk, local)) = column.locate(from, &mut 0)
+                && let Some((chunk, local)) = column.locate(from, hint)
                 && chunk.len - local >= rows
             {
                 // SAFETY: the chunk was checked to hold its rows, and these are within it.
@@ -51,7 +53,8 @@ impl Worker<'_> {
         }
         let (_, column) = self.cursor(c, row)?;
         let mut done = first;
-        for (chunk, local, n) in column.pieces(from, end - first) {
+        let hint = self.reaches.get(c).map_or(0, |reach| reach.chunk);
+        for (chunk, local, n) in column.pieces_near(from, end - first, hint) {
             // SAFETY: n rows of the chunk from `local` on, and n of the tile's rows from `done` on.
             unsafe { self.put(cursor, width, chunk, local, n, stage, done) };
             done += n;
