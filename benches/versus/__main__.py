@@ -18,6 +18,7 @@ ROWS = (
     "q6",
     "filter",
     "reductions",
+    "running",
     "groups",
     "small",
     "update",

@@ -107,7 +107,7 @@ fn answers(plan: &Plan, t: &[Col]) -> Result<Answer, Error> {
 
 #[test]
 fn running_values_are_of_all_rows_up_to_each() {
-    for rows in [0, 1, 2, 64, 700, 3000, 140_000] {
+    for rows in [0, 1, 2, 700, 140_000] {
         let t = table(rows);
         for reverse in [false, true] {
             let mut exprs = Vec::new();
@@ -299,11 +299,13 @@ fn what_has_no_running_value_is_refused() {
     for plan in [
         select(Plan::Scan, vec![c("t").cum_min(false)]),
         aggregate(Plan::Scan, vec![c("k")], vec![inside]),
-        select(Plan::Scan, vec![(c("i") - c("i").mean()).cum_sum(false).max()]),
     ] {
         let refused = run(&plan, &t);
         assert!(matches!(refused, Err(Error::Unsupported(_))), "{refused:?}");
     }
+    // Aggregates do not stand inside others, running values between them or not.
+    let twice = select(Plan::Scan, vec![(c("i") - c("i").mean()).cum_sum(false).max()]);
+    assert!(matches!(run(&twice, &t), Err(Error::InvalidPlan(_))));
     let count = run(&select(Plan::Scan, vec![c("t").cum_count(true)]), &t).unwrap();
     assert_eq!(count.column("t")[0], Val::Int(10));
 }

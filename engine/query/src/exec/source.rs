@@ -24,7 +24,7 @@ impl<'a> SourceColumn<'a> {
     pub(crate) fn locate(&self, row: usize, hint: &mut usize) -> Option<(&ColumnView<'a>, usize)> {
         let fits = |i: usize| {
             let (chunk, start) = (self.chunks.get(i)?, *self.starts.get(i)?);
-            (row >= start && row - start < chunk.len).then_some((chunk, row - start))
+            (row >= start && row - start < chunk.len).then(|| (chunk, row - start))
         };
         if let Some(found) = fits(*hint) {
             return Some(found);
