@@ -398,3 +398,38 @@ fn zones_are_told_of_as_they_are_written() {
         assert_eq!((last.min, last.max, last.rows), (135_536, 199_999, 64_464));
     }
 }
+
+#[test]
+fn what_reads_other_rows_is_written_beside_the_old_values() {
+    let t = numbers(70_000);
+    let null = || Expr::literal(Scalar::Null);
+    let sets = [
+        ("a", c("a").cum_sum(false)),
+        ("b", c("a").shift(c("b"), 3)),
+        ("x", c("x") - c("x").mean() + c("y").cum_max(true)),
+        ("s", c("s").shift("first", 1)),
+    ];
+    let some = c("a").diff(1).gt(0);
+    for condition in [None, Some(&some)] {
+        let sets = if condition.is_some() { &sets[..3] } else { &sets };
+        let exprs = sets
+            .iter()
+            .map(|(n, e)| match condition {
+                Some(w) => Expr::when(w.clone(), e.clone(), c(n)).alias(*n),
+                None => e.alias(*n),
+            })
+            .collect();
+        let plan = with_columns(Plan::Scan, exprs);
+        let wanted = run_with(&plan, &Table::new(&t, &[]), &t, false).unwrap();
+        for chunks in CHUNKS {
+            assert_eq!(wanted, swapped(sets, condition, &t, chunks, false).unwrap());
+            let obstacle = in_place(sets, condition, &t, chunks, false).unwrap().unwrap_err();
+            assert!(obstacle.contains("reads other rows than its own"), "{obstacle}");
+        }
+    }
+    let schema = Table::new(&t, &[]).schema;
+    let refused = update(&[("a", c("x").cum_sum(false))], None, &schema);
+    assert!(matches!(refused, Err(Error::TypeMismatch(_))));
+    let refused = update(&[("a", c("a") - c("a").sum().shift(null(), 1))], None, &schema);
+    assert!(matches!(refused, Err(Error::InvalidPlan(_))));
+}
