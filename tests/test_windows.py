@@ -63,9 +63,7 @@ def sample(kind: str, rows: int, nulls: float, rng: np.random.Generator) -> pa.A
 
 @pytest.mark.parametrize("kind", [*NUMBERS, *FLOATS, "bool", "date32", "timestamp[us]"])
 @pytest.mark.parametrize("reverse", [False, True])
-def test_running_values_are_those_of_polars(
-    region: ins.Region, kind: str, reverse: bool
-) -> None:
+def test_running_values_are_those_of_polars(region: ins.Region, kind: str, reverse: bool) -> None:
     rng = np.random.default_rng([len(kind), reverse])
     for rows in (0, 1, 2, 300, 70_000):
         for nulls in (0.0, 0.3, 1.0):
@@ -244,7 +242,11 @@ def test_in_expressions_filters_and_keys(region: ins.Region) -> None:
     assert got["above"].to_pylist() == list(accumulate(v - 2.75 for v in [3, 1, 2, 5]))
     assert got["run"].to_pylist() == [1, 1, 2, 2]
     assert t.filter(col("x").cum_sum() > 4).to_arrow().to_pydict() == {"x": [2, 5], "k": ["b", "b"]}
-    assert t.filter(col("x") > 1).select(col("x").cum_sum()).to_arrow()["x"].to_pylist() == [3, 5, 10]
+    assert t.filter(col("x") > 1).select(col("x").cum_sum()).to_arrow()["x"].to_pylist() == [
+        3,
+        5,
+        10,
+    ]
     assert t.sort(col("x").cum_count(reverse=True)).to_arrow()["x"].to_pylist() == [5, 2, 1, 3]
     assert t.select(col("x").cum_sum().max()).item() == 11
     prepared = t.select((col("x") * ins.param("f")).cum_sum()).prepare()
@@ -322,7 +324,9 @@ def test_updates_that_read_other_rows_are_written_beside_the_old_values(region: 
     long = np.arange(200_000.0)
     t = region.put("long", {"x": long})
     t.update(x=col("x").shift(-70_000, fill_value=-1.0))
-    np.testing.assert_array_equal(t["x"].to_numpy(), np.concatenate([long[70_000:], np.full(70_000, -1.0)]))
+    np.testing.assert_array_equal(
+        t["x"].to_numpy(), np.concatenate([long[70_000:], np.full(70_000, -1.0)])
+    )
     assert t["x"].null_count == 0
     with t.exclusive() as mine:
         mine.update(x=col("x").cum_max())

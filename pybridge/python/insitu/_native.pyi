@@ -696,6 +696,21 @@ class Expr:
     def bitwise_trailing_zeros(self) -> Expr:
         """How many bits are not set below the lowest that is."""
 
+    def cum_sum(self, *, reverse: bool = False) -> Expr:
+        """The sum of the values up to each row, or from it on if reverse; nulls stay null and are left out."""
+
+    def cum_prod(self, *, reverse: bool = False) -> Expr:
+        """The product of the values up to each row, or from it on if reverse; nulls stay null and are left out."""
+
+    def cum_min(self, *, reverse: bool = False) -> Expr:
+        """The smallest value up to each row, or from it on if reverse, NaN and null left out; nulls stay null, and NaN where there is no number yet."""
+
+    def cum_max(self, *, reverse: bool = False) -> Expr:
+        """The largest value up to each row, or from it on if reverse, NaN and null left out; nulls stay null, and NaN where there is no number yet."""
+
+    def cum_count(self, *, reverse: bool = False) -> Expr:
+        """The number of values up to each row, or from it on if reverse, that are not null."""
+
     def sum(self) -> Expr:
         """The sum of the values that are not null; 0 of nothing."""
 
