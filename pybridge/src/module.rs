@@ -203,7 +203,7 @@ fn _functions(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
                 "Text" => "str",
                 kind => kind,
             };
-            let default = if *default == "false" { "False" } else { default };
+            let default = if *default == "false" { "False" } else { *default };
             format!(": {kind} = {default}")
         });
         let rest = rest.iter().zip(std::iter::repeat_n(String::new(), plain).chain(options));
