@@ -17,6 +17,7 @@
 mod compile;
 mod dtype;
 mod error;
+pub mod evaluate;
 mod exec;
 mod explain;
 mod expr;
