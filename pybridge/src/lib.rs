@@ -13,6 +13,7 @@ mod builder;
 mod column;
 mod display;
 mod errors;
+mod evaluate;
 mod expr;
 mod filled;
 mod functions;

@@ -10,6 +10,7 @@ use pyo3::types::{PyDict, PyInt, PyList, PyString, PyTuple};
 
 use crate::builder::Builder;
 use crate::column::Column;
+use crate::evaluate;
 use crate::expr::{self, Expr, Then, When};
 use crate::prepared::Prepared;
 use crate::query::{GroupBy, Query};
@@ -259,6 +260,9 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.setattr("_poison", wrap_pyfunction!(look::_poison, module)?)?;
     module.setattr("_statistics", wrap_pyfunction!(look::_statistics, module)?)?;
     module.setattr("_functions", wrap_pyfunction!(_functions, module)?)?;
+    module.setattr("_Formula", module.py().get_type::<evaluate::Formula>())?;
+    module.setattr("_set_threads", wrap_pyfunction!(evaluate::_set_threads, module)?)?;
+    module.setattr("_threads", wrap_pyfunction!(evaluate::_threads, module)?)?;
     // pyo3 collects a list of names; the package has one of its own.
     module.delattr("__all__")
 }

@@ -18,6 +18,7 @@ mod append;
 mod builder;
 mod conform;
 pub mod error;
+pub mod evaluate;
 mod exclusive;
 mod export;
 pub mod foreign;

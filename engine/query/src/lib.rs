@@ -36,7 +36,7 @@ pub use dtype::{DataType, TimeUnit};
 pub use error::{Error, Result};
 pub use expr::{Expr, ExprKind, MAX_DEPTH, MAX_SIZE};
 pub use functions::{Failure, Function, FunctionId, FunctionKind, NullRule, TypeRule, functions};
-pub use memory::{Heap, Memory, NewColumn, Output, OutputColumn, Span};
+pub use memory::{Heap, Memory, NewColumn, Output, OutputColumn, Owner, Span};
 pub use plan::Plan;
 pub use pool::{Ended, parallel, set_threads, threads};
 pub use prepared::{Context, Prepared, Progress};

@@ -17,6 +17,32 @@ pub trait Memory: Send + Sync {
     /// # Errors
     /// Whatever the lender wants to say, as [`Error::Memory`] or [`Error::OutOfMemory`].
     fn allocate(&self, bytes: usize) -> Result<NonNull<u8>>;
+
+    /// Whose memory it is that [`Memory::allocate`] lends.
+    fn owner(&self) -> Owner {
+        Owner::Lender
+    }
+}
+
+/// Whose memory it is that a [`Memory`] lends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The lender's, made for results: aligned, and padded, as [`Memory::allocate`] says.
+    Lender,
+    /// An array of the caller's: aligned to its values only, and without padding. What is beyond
+    /// the bytes that were asked for is others'. Such memory is for results that are one column of
+    /// numbers without nulls, row by row.
+    Caller {
+        /// Whether it is that of a column that is read, row for row: each tile is computed before
+        /// any of it is written.
+        is_read: bool,
+    },
+}
+
+impl Owner {
+    pub(crate) fn is_padded(self) -> bool {
+        self == Owner::Lender
+    }
 }
 
 /// Memory of this process, freed with the object.

@@ -18,6 +18,13 @@ Any other process computes and reads::
 A region lives until ``ins.remove("market")``. Every exception is an ``ins.Error``.
 """
 
+from insitu._evaluate import (
+    evaluate,
+    get_num_threads,
+    re_evaluate,
+    set_num_threads,
+    validate,
+)
 from insitu._native import (
     Builder,
     Cancelled,
@@ -135,13 +142,18 @@ __all__ = [
     "coalesce",
     "col",
     "create",
+    "evaluate",
+    "get_num_threads",
     "lit",
     "max_horizontal",
     "mean_horizontal",
     "min_horizontal",
     "param",
+    "re_evaluate",
     "regions",
     "remove",
+    "set_num_threads",
     "sum_horizontal",
+    "validate",
     "when",
 ]

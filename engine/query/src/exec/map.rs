@@ -19,7 +19,7 @@ use crate::exec::source::SourceColumn;
 use crate::exec::strings;
 use crate::exec::tile::{Failed, Frame, Target, Worker};
 use crate::exec::zones::Skips;
-use crate::memory::NewColumn;
+use crate::memory::{NewColumn, Owner};
 
 /// Bytes of new columns from which they are written past the cache: more than a share of it, so
 /// that nothing would be left of them for the next reader, and each line would be read before it is
@@ -103,7 +103,9 @@ fn mapped<'a>(job: &Job<'_, 'a>) -> Result<Rows<'a>> {
     let rows = job.source.rows;
     let (made, targets) = make(job)?;
     let stream = streams(&made);
-    let frame = Frame { held: stream, ..frame(job, program, &targets) };
+    // Over a column that is read: after all of a tile was read, which no kernel need know of.
+    let held = stream || job.memory.owner() == Owner::Caller { is_read: true };
+    let frame = Frame { held, ..frame(job, program, &targets) };
     if !program.instrs.is_empty() || !targets.is_empty() {
         // Roots that are no instruction's result (constants, columns, doubles) are copied.
         let past_cache = stream_piece(program.level);
@@ -112,7 +114,7 @@ fn mapped<'a>(job: &Job<'_, 'a>) -> Result<Rows<'a>> {
             .iter()
             .zip(&targets)
             .enumerate()
-            .filter(|(_, (r, _))| stream || !r.forwarded)
+            .filter(|(_, (r, _))| held || !r.forwarded)
             .map(|(i, (_, t))| (i, *t))
             .collect();
         job.run.morsels(rows, program.cost, &|_, start, n| {
@@ -125,12 +127,13 @@ fn mapped<'a>(job: &Job<'_, 'a>) -> Result<Rows<'a>> {
                     let dst = (target.base + target.repr.bytes(at)) as *mut u8;
                     let (src, bytes) = (worker.root(*root), target.repr.bytes(tile));
                     // SAFETY: root and target hold the tile's rows, bits in whole words (the
-                    // buffer is lent in multiples of 64 bytes).
+                    // buffer is lent in multiples of 64 bytes; what a caller's is, is numbers).
+                    // They are apart, or the tile of a column that is copied to its own place.
                     unsafe {
                         if stream {
                             past_cache(dst, src, bytes);
                         } else {
-                            dst.copy_from_nonoverlapping(src, bytes);
+                            dst.copy_from(src, bytes);
                         }
                     }
                 }

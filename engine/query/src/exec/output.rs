@@ -42,6 +42,8 @@ impl Rows<'_> {
 pub(crate) struct Buffer {
     pub(crate) ptr: NonNull<u8>,
     pub(crate) len: usize,
+    /// Whether the memory goes on to the next multiple of 64 bytes.
+    pub(crate) padded: bool,
 }
 
 // SAFETY: workers write disjoint parts of the memory, which the allocator lent to the run.
@@ -52,7 +54,7 @@ unsafe impl Sync for Buffer {}
 impl Buffer {
     /// A buffer of `len` bytes.
     pub(crate) fn new(memory: &dyn Memory, len: usize) -> Result<Buffer> {
-        Ok(Buffer { ptr: memory.allocate(len)?, len })
+        Ok(Buffer { ptr: memory.allocate(len)?, len, padded: memory.owner().is_padded() })
     }
 
     /// A buffer for `rows` rows; bits in whole words, but `len` counts bytes in use.
@@ -70,15 +72,18 @@ impl Buffer {
 
     /// All of it zero, tail included.
     pub(crate) fn zeroed(self) -> Buffer {
-        // SAFETY: memory is lent in whole multiples of 64 bytes.
-        unsafe { self.ptr.as_ptr().write_bytes(0, self.len.next_multiple_of(64)) };
+        let bytes = if self.padded { self.len.next_multiple_of(64) } else { self.len };
+        // SAFETY: memory is lent in whole multiples of 64 bytes, if it is padded.
+        unsafe { self.ptr.as_ptr().write_bytes(0, bytes) };
         self
     }
 
     /// The finished buffer, its tail zeroed.
     pub(crate) fn finish(self) -> Span {
-        // SAFETY: as above.
-        unsafe { zero_padding(self.ptr.as_ptr(), self.len) };
+        if self.padded {
+            // SAFETY: as above.
+            unsafe { zero_padding(self.ptr.as_ptr(), self.len) };
+        }
         Span { ptr: self.ptr, len: self.len }
     }
 }
