@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import threading
 from typing import Any
 
@@ -161,7 +162,8 @@ def test_reductions(name: str, dtype: str, axis: int | None) -> None:
         same(mine, np.asarray(getattr(np, name)(a, axis=axis)))
         return
     same(ins.evaluate(ex), ne.evaluate(ex), 32)
-    same(ins.evaluate(ex.replace("(a", "(a*2")), ne.evaluate(ex.replace("(a", "(a*2")), 32)
+    inner = ex.replace("(a", "(a*1" if name == "prod" else "(a*2")
+    same(ins.evaluate(inner), ne.evaluate(inner), 32)
     out = np.empty(np.sum(a, axis=axis).shape, dtype)
     assert ins.evaluate(ex, out=out) is out
     same(out, ne.evaluate(ex), 32)
@@ -245,7 +247,9 @@ def test_shapes_that_do_not_go_together() -> None:
     with pytest.raises(ValueError, match="broadcast"):
         ins.evaluate("a + b")
     with pytest.raises(ValueError, match="broadcast"):
-        ins.evaluate("a + 1", out=np.empty((2, 3), "int64"))
+        ins.evaluate("a + 1", out=np.empty((2,), "int64"))
+    with pytest.raises(ValueError, match="broadcast"):
+        ins.evaluate("a + 1", out=np.empty((1,), "int64"))
 
 
 def test_foreign_arrays() -> None:
@@ -258,7 +262,9 @@ def test_foreign_arrays() -> None:
     half = values.astype("float16")
     for a in (swapped, unaligned, long, half):
         same(ins.evaluate("a*2 + 1"), ne.evaluate("a*2 + 1"))
-        assert ins.evaluate("sum(where(isnan(a) | isinf(a), 0, a))").dtype == "float64"
+        finite = np.nan_to_num(a, posinf=1, neginf=1)
+        total = ins.evaluate("sum(finite)")
+        np.testing.assert_allclose(total, np.sum(finite, dtype="float64"), rtol=1e-6)
     series = pd.Series(values)
     arrow = pa.array(values)
     matrix = np.ma.masked_array(values)
@@ -393,17 +399,17 @@ def test_names_that_nobody_has() -> None:
         ("a and a", ins.InvalidPlan, "&"),
         ("a[0]", ins.InvalidPlan, "position 1"),
         ("a.__class__", ins.InvalidPlan, ".real"),
-        ("__import__('os')", ins.Error, ""),
+        ("__import__('os')", ins.Unsupported, "string"),
         ("2j * a", ins.Unsupported, "complex"),
         ("'x' == a", ins.Unsupported, "string"),
-        ("c + 1", ins.Unsupported, "'c'.*complex"),
-        ("s == s", ins.Unsupported, "'s'.*strings"),
-        ("t + 1", ins.Unsupported, "'t'.*times"),
-        ("o + 1", ins.Unsupported, "'o'"),
+        ("c + 1", ins.Unsupported, '"c".*complex'),
+        ("s == s", ins.Unsupported, '"s".*strings'),
+        ("t + 1", ins.Unsupported, '"t".*times'),
+        ("o + 1", ins.Unsupported, '"o"'),
         ("a & 1", ins.TypeMismatch, "&"),
         ("sum(a) + 1", ins.InvalidPlan, "whole formula"),
-        ("+".join(["a"] * 3000), ins.LimitExceeded, ""),
-        ("(" * 3000, ins.LimitExceeded, ""),
+        ("+".join(["a"] * 3000), ins.LimitExceeded, "deeper"),
+        ("(" * 3000, ins.LimitExceeded, "deeper"),
     ],
 )
 def test_errors(ex: str, error: type[Exception], match: str) -> None:
@@ -462,7 +468,8 @@ def test_options_of_numexpr() -> None:
     a = sample("float64")
     for optimization in ("none", "moderate", "aggressive"):
         mine = ins.evaluate("a/3.0 + a**4", optimization=optimization, truediv=True)
-        assert ulps(mine, a / 3.0 + a**4) <= 8
+        with np.errstate(all="ignore"):
+            assert ulps(mine, a / 3.0 + a**4) <= 8
     same(ins.evaluate("a/3.0", optimization="none"), a / 3.0)
     with pytest.raises(ins.InvalidArgument):
         ins.evaluate("a", optimization="all")
@@ -554,7 +561,7 @@ def test_random_formulas(ex: str, shapes: Any, seed: int, layouts: list[str]) ->
         operands[name] = a
     if any(a.size == 0 for a in operands.values()):
         # Of these numexpr has the shape wrong; NumPy's rule is ours.
-        used = [a for name, a in operands.items() if name in ex]
+        used = [a for name, a in operands.items() if re.search(rf"\b{name}\b", ex)]
         try:
             mine = ins.evaluate(ex, operands, {})
         except (ins.TypeMismatch, ins.InvalidArgument):

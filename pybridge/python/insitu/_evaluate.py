@@ -80,6 +80,8 @@ def evaluate(
     that is nobody's, `TypeMismatch`, `Unsupported`, `ShapeMismatch`, `Overflow`, `LimitExceeded`.
     """
     formula, operands = _prepare(ex, local_dict, global_dict, _frame_depth, kwargs)
+    if out is not None and not isinstance(out, np.ndarray):
+        raise TypeMismatch("out must be a NumPy array")
     if not disable_cache:
         _remember(formula, out, order, casting)
     return _run(formula, operands, out, order, casting)
@@ -254,8 +256,6 @@ def _iterate(
     formula: Any, arrays: tuple[Any, ...], dtype: str, out: Any, order: str, casting: str
 ) -> Any:
     """Piece by piece, as NumPy's iterator brings the arrays together."""
-    if out is not None and not isinstance(out, np.ndarray):
-        raise TypeMismatch("out must be a NumPy array")
     shared = ["aligned", "contig", "nbo", "overlap_assume_elementwise"]
     writes = ["writeonly", "allocate", "no_broadcast", *shared]
     iterator = np.nditer(
@@ -328,8 +328,6 @@ def _along(name: str, values: np.ndarray, axis: int) -> np.ndarray:
 def _stored(result: np.ndarray, out: Any, casting: str) -> Any:
     if out is None:
         return result
-    if not isinstance(out, np.ndarray):
-        raise TypeMismatch("out must be a NumPy array")
     if result.ndim == 0:
         if out.size != 1:
             raise ShapeMismatch("out must have one element for a result of one value")

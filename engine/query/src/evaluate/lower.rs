@@ -251,6 +251,9 @@ impl Lower<'_> {
             }
         }
         if exponent.fract() != 0.0 {
+            if a.kind() == Kind::Bool {
+                return Err(self.mismatch("**", &[a.kind(), Kind::Double]));
+            }
             let kind = if a.kind().is_float() { a.kind() } else { Kind::Double };
             let root = Value::Rows(cast(a, kind)?.sqrt(), kind);
             result = Some(match result {
