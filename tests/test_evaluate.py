@@ -3,8 +3,10 @@ over operands, names from frames."""
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 import math
+import mmap
 import re
 import threading
 from typing import Any
@@ -284,6 +286,8 @@ def test_single_values() -> None:
         same(ins.evaluate("a * k"), ne.evaluate("a * k"))
         same(ins.evaluate("k + 1"), ne.evaluate("k + 1"))
         same(ins.evaluate("k > 2"), ne.evaluate("k > 2"))
+        same(ins.evaluate("a + k**0"), ne.evaluate("a + k**0"))
+        same(ins.evaluate("where(1 > 2, nobody, a)"), a)
     for k in (np.uint64(2**63), 2**40, -(2**63)):
         same(ins.evaluate("k + 0"), ne.evaluate("k + 0"))
     with pytest.raises(ins.Error):
@@ -331,7 +335,7 @@ def test_out() -> None:
         np.testing.assert_array_equal(out, a + 1)
     locked = np.empty((3, 4))
     locked.flags.writeable = False
-    with pytest.raises(ValueError, match="read-only|writeable|writable"):
+    with pytest.raises(ValueError, match=r"read-only|writeable|writable"):
         ins.evaluate("a + 1", out=locked)
     with pytest.raises(ins.TypeMismatch):
         ins.evaluate("a + 1", out=[0] * 12)
@@ -339,6 +343,38 @@ def test_out() -> None:
     assert ins.evaluate("2.0 * 3", out=one)[0] == 6
     with pytest.raises(ins.ShapeMismatch):
         ins.evaluate("2 * 3", out=np.empty(2))
+
+
+def fenced(room: int) -> np.ndarray:
+    """Bytes that end where a page begins that nobody may touch."""
+    size = -(-room // mmap.PAGESIZE) * mmap.PAGESIZE
+    pages = mmap.mmap(-1, size + mmap.PAGESIZE)
+    whole = np.frombuffer(pages, "uint8")
+    libc = ctypes.CDLL(None, use_errno=True)
+    end = ctypes.c_void_p(whole.ctypes.data + size)
+    assert libc.mprotect(end, ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+    return whole[size - room : size]
+
+
+@pytest.mark.parametrize("size", [1, 7, 63, 65, 257, 4099, 70_001])
+def test_nothing_beyond_the_arrays_is_touched(size: int) -> None:
+    def place(dtype: str) -> np.ndarray:
+        a = fenced(size * np.dtype(dtype).itemsize).view(dtype)
+        a[:] = np.arange(size) % 50 + 1
+        return a
+
+    d, e, f, i, u = (place(t) for t in ("float64", "float64", "float32", "int32", "uint8"))
+    formulas = ["d*e + 2*d", "d + i", "where(f > d, i, e)", "(d > e) & ~(i == 3)", "i // 3 + u"]
+    formulas += ["sin(d)*exp(f) + log(e)", "u + u", "u > 3", "-u", "d % e", "d**e", "f*f - f"]
+    formulas += ["maximum(d, e)", "i**i", "i << 2", "sqrt(f)", "u", "d"]
+    for ex in formulas:
+        copies = {"d": d.copy(), "e": e.copy(), "f": f.copy(), "i": i.copy(), "u": u.copy()}
+        expected = ins.evaluate(ex, copies)
+        out = fenced(expected.nbytes).view(expected.dtype)
+        ins.evaluate(ex, out=out)
+        np.testing.assert_array_equal(out, expected)
+    for ex in ("sum(d)", "sum(u)", "max(f)"):
+        ins.evaluate(ex)
 
 
 OUTER = np.arange(3.0)
@@ -381,7 +417,7 @@ def test_a_call_keeps_no_variables_alive() -> None:
 def test_names_that_nobody_has() -> None:
     price = np.arange(3.0)
     assert price.size == 3
-    with pytest.raises(ins.UnknownColumn, match="'pirce'.*'price'") as caught:
+    with pytest.raises(ins.UnknownColumn, match=r"'pirce'.*'price'") as caught:
         ins.evaluate("pirce + 1")
     assert caught.value.name == "pirce"
     assert caught.value.nearest == "price"

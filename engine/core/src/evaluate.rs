@@ -114,7 +114,8 @@ struct Rows {
     mapped: Prepared,
     /// One value for all rows.
     reduced: Option<(Reduction, Prepared)>,
-    names: Box<[Arc<str>]>,
+    /// Of all operands, and whether the formula came to read it as a parameter.
+    names: Box<[(Arc<str>, bool)]>,
 }
 
 impl Program {
@@ -153,8 +154,11 @@ impl Program {
         };
         // Booleans as the bytes that NumPy and C have.
         let expr = if kind == Kind::Bool { expr.cast(DataType::UInt8, true) } else { expr };
-        let mapped = Prepared::compile(&plan(expr, true), &schema)?;
-        let rows = Rows { schema, mapped, reduced, names: parsed.names().into() };
+        let mapped = Prepared::compile(&plan(expr.clone(), true), &schema)?;
+        // What is multiplied out to nothing (to the power of 0) is no parameter of the plan.
+        let read = Plan::Select { input: Arc::new(Plan::Scan), exprs: vec![expr] }.params();
+        let names = parsed.names().iter().map(|name| (name.clone(), read.contains(name)));
+        let rows = Rows { schema, mapped, reduced, names: names.collect() };
         Ok(Program { kind, work: Work::Rows(rows) })
     }
 
@@ -347,9 +351,9 @@ impl Rows {
     }
 
     fn params(&self, arguments: &[Argument]) -> Vec<(&str, Scalar)> {
-        let given = self.names.iter().zip(arguments).filter_map(|(name, argument)| {
+        let given = self.names.iter().zip(arguments).filter_map(|((name, read), argument)| {
             let Argument::Value(value) = argument else { return None };
-            Some((&**name, value.clone()))
+            read.then(|| (&**name, value.clone()))
         });
         given.collect()
     }

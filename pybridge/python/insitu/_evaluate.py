@@ -184,7 +184,7 @@ def _operands(
     frame: Any,
 ) -> tuple[Any, ...]:
     own = local_dict is None
-    local = frame.f_locals if own else local_dict
+    local: Any = frame.f_locals if own else local_dict
     try:
         found = []
         for name in names:
@@ -204,7 +204,7 @@ def _operands(
             local.clear()
 
 
-def _unknown(name: str, known: tuple[str, ...]) -> UnknownColumn:
+def _unknown(name: str, known: tuple[Any, ...]) -> UnknownColumn:
     near = difflib.get_close_matches(name, [n for n in known if isinstance(n, str)], 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     error = UnknownColumn(f"the formula's operand {name!r} is no variable here{hint}")
@@ -253,11 +253,11 @@ def _seen_as(array: np.ndarray) -> str:
 
 
 def _iterate(
-    formula: Any, arrays: tuple[Any, ...], dtype: str, out: Any, order: str, casting: str
+    formula: Any, arrays: tuple[Any, ...], dtype: str, out: Any, order: Any, casting: Any
 ) -> Any:
     """Piece by piece, as NumPy's iterator brings the arrays together."""
-    shared = ["aligned", "contig", "nbo", "overlap_assume_elementwise"]
-    writes = ["writeonly", "allocate", "no_broadcast", *shared]
+    shared: Any = ["aligned", "contig", "nbo", "overlap_assume_elementwise"]
+    writes: Any = ["writeonly", "allocate", "no_broadcast", *shared]
     iterator = np.nditer(
         [out, *arrays],
         flags=[
@@ -302,11 +302,11 @@ def _whole(name: str, dtype: np.dtype) -> Any:
     return _formulas[key]
 
 
-def _along(name: str, values: np.ndarray, axis: int) -> np.ndarray:
+def _along(name: str, values: np.ndarray, axis: int) -> Any:
     if name in ("min", "max"):
         if values.shape[axis] == 0:
             raise InvalidArgument(f"{name} of no values; there is none")
-        function = np.fmin if name == "min" else np.fmax
+        function: Any = np.fmin if name == "min" else np.fmax
         return function.reduce(values, axis=axis)
     function = np.add if name == "sum" else np.multiply
     if values.dtype.kind == "f":
@@ -325,7 +325,7 @@ def _along(name: str, values: np.ndarray, axis: int) -> np.ndarray:
     return result.astype(values.dtype)
 
 
-def _stored(result: np.ndarray, out: Any, casting: str) -> Any:
+def _stored(result: np.ndarray, out: Any, casting: Any) -> Any:
     if out is None:
         return result
     if result.ndim == 0:

@@ -12,6 +12,7 @@ mod functions;
 mod lexer;
 mod lower;
 mod parser;
+mod prune;
 #[cfg(test)]
 mod tests;
 
@@ -156,7 +157,9 @@ impl Formula {
     /// [`Error::InvalidPlan`] for text that is no formula, with the position of what is wrong;
     /// [`Error::Unsupported`] for complex numbers and strings; [`Error::LimitExceeded`].
     pub fn parse(text: &str, exact: bool) -> Result<Formula> {
-        let parser::Parsed { nodes, names, reduction } = parser::parse(text)?;
+        let mut parsed = parser::parse(text)?;
+        prune::prune(&mut parsed);
+        let parser::Parsed { nodes, names, reduction } = parsed;
         Ok(Formula { text: text.into(), nodes, names, reduction, exact })
     }
 
@@ -165,7 +168,7 @@ impl Formula {
         &self.text
     }
 
-    /// The names of the operands, sorted.
+    /// The names of the operands, sorted; not those of branches that a constant never takes.
     pub fn names(&self) -> &[Arc<str>] {
         &self.names
     }

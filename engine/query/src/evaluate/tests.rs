@@ -64,6 +64,22 @@ fn kinds_are_those_of_numexpr() {
 }
 
 #[test]
+fn operands_of_branches_never_taken_are_not_asked_for() {
+    for (text, names) in [
+        ("where(1 < 2, a, c) + b", vec!["a", "b"]),
+        ("where(False, where(a > 1, b, c), d)", vec!["d"]),
+        ("where(a > 1, b, a)", vec!["a", "b"]),
+        ("where(True, 1, a)", vec![]),
+        ("a**0 + b", vec!["a", "b"]),
+    ] {
+        let formula = Formula::parse(text, false).unwrap();
+        let found: Vec<&str> = formula.names().iter().map(|name| &**name).collect();
+        assert_eq!(found, names, "{text}");
+        assert!(kind(text).is_ok(), "{text}");
+    }
+}
+
+#[test]
 fn what_does_not_apply_is_a_type_mismatch() {
     for text in
         ["-b", "b-b", "~f", "f & 1", "i << b << f", "where(i, i, i)", "sum(b)", "ones_like(b)"]
