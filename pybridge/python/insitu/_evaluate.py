@@ -84,7 +84,8 @@ def evaluate(
         raise TypeMismatch("out must be a NumPy array")
     if not disable_cache:
         _remember(formula, out, order, casting)
-    return _run(formula, operands, out, order, casting)
+    result: np.ndarray = _run(formula, operands, out, order, casting)
+    return result
 
 
 def re_evaluate(
@@ -103,7 +104,8 @@ def re_evaluate(
     formula, out, order, casting = last
     frame = sys._getframe(_frame_depth - 1)
     operands = _operands(formula.names, {}, local_dict, global_dict, frame)
-    return _run(formula, operands, None if out is None else out(), order, casting)
+    result: np.ndarray = _run(formula, operands, None if out is None else out(), order, casting)
+    return result
 
 
 def validate(
