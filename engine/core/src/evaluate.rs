@@ -359,7 +359,7 @@ impl Rows {
     }
 
     fn table<'a>(&'a self, views: Vec<ColumnView<'a>>, rows: usize) -> TableView<'a> {
-        TableView { schema: &self.schema, rows, chunks: vec![views], stats: None }
+        TableView { schema: &self.schema, rows, chunks: vec![views], stats: None, zones: None }
     }
 }
 

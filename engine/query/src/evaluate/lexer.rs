@@ -134,7 +134,10 @@ fn number<'t>(text: &str, at: usize, rest: &str) -> Result<(Token<'t>, usize)> {
         return plain.parse().map(|v| (Token::Float(v), end)).map_err(|_| bad());
     }
     let digits = if radix == 10 { plain.as_str() } else { plain.get(2..).unwrap_or_default() };
-    if radix == 10 && digits.len() > 1 && digits.starts_with('0') && digits.trim_matches('0') != ""
+    if radix == 10
+        && digits.len() > 1
+        && digits.starts_with('0')
+        && !digits.trim_matches('0').is_empty()
     {
         return Err(bad());
     }

@@ -126,14 +126,18 @@ fn mapped<'a>(job: &Job<'_, 'a>) -> Result<Rows<'a>> {
                 for (root, target) in &copied {
                     let dst = (target.base + target.repr.bytes(at)) as *mut u8;
                     let (src, bytes) = (worker.root(*root), target.repr.bytes(tile));
+                    // A caller's column that is copied to its own place.
+                    if std::ptr::eq(src, dst) {
+                        continue;
+                    }
                     // SAFETY: root and target hold the tile's rows, bits in whole words (the
                     // buffer is lent in multiples of 64 bytes; what a caller's is, is numbers).
-                    // They are apart, or the tile of a column that is copied to its own place.
+                    // They are apart.
                     unsafe {
                         if stream {
                             past_cache(dst, src, bytes);
                         } else {
-                            dst.copy_from(src, bytes);
+                            dst.copy_from_nonoverlapping(src, bytes);
                         }
                     }
                 }
