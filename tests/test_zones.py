@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 
+import insitu as ins
 import numpy as np
 import pyarrow as pa
 import pytest
-
-import insitu as ins
 from insitu import col
 
 ZONE = 65_536

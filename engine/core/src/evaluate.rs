@@ -31,11 +31,14 @@ const ROW: &str = "#";
 /// Its one row.
 static ONE_ROW: [u8; 1] = [0];
 
+/// The types of operands, and the program for them.
+type Known = (Box<[Operand]>, Arc<Program>);
+
 /// A formula, and its programs for the types of operands that it was run on.
 #[derive(Debug)]
 pub struct Formula {
     parsed: Parsed,
-    programs: ForkMutex<Vec<(Box<[Operand]>, Arc<Program>)>>,
+    programs: ForkMutex<Vec<Known>>,
 }
 
 impl Formula {
@@ -69,7 +72,7 @@ impl Formula {
     /// [`Error::TypeMismatch`] for operators and functions that do not take such operands,
     /// [`Error::InvalidArgument`] for a wrong number of them, [`Error::LimitExceeded`].
     pub fn program(&self, operands: &[Operand]) -> Result<Arc<Program>> {
-        let is_it = |(known, _): &&(Box<[Operand]>, Arc<Program>)| **known == *operands;
+        let is_it = |(known, _): &&Known| **known == *operands;
         if let Some((_, program)) = self.programs.lock().iter().find(is_it) {
             return Ok(program.clone());
         }
@@ -103,7 +106,7 @@ pub struct Program {
 #[derive(Debug)]
 enum Work {
     Constant(Scalar),
-    Rows(Rows),
+    Rows(Box<Rows>),
 }
 
 #[derive(Debug)]
@@ -159,7 +162,7 @@ impl Program {
         let read = Plan::Select { input: Arc::new(Plan::Scan), exprs: vec![expr] }.params();
         let names = parsed.names().iter().map(|name| (name.clone(), read.contains(name)));
         let rows = Rows { schema, mapped, reduced, names: names.collect() };
-        Ok(Program { kind, work: Work::Rows(rows) })
+        Ok(Program { kind, work: Work::Rows(Box::new(rows)) })
     }
 
     /// The kind of the result's values.

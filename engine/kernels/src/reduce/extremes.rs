@@ -49,7 +49,7 @@ impl Extremes {
 /// `(values, mask, rows) -> extremes`. `rows` is not bounded by the tile size.
 ///
 /// # Safety (of the call)
-/// As for [`SumIntFn`].
+/// As for [`SumIntFn`](super::SumIntFn).
 pub type ExtremesFn = unsafe fn(values: *const u8, mask: *const u8, rows: usize) -> Extremes;
 
 /// Least and greatest value of a type, in one pass.
