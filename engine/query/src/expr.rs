@@ -423,6 +423,9 @@ impl fmt::Display for Expr {
             ExprKind::Param(n) => write!(f, "param({n:?})"),
             ExprKind::Call(function, args) => match (function.symbol(), args.as_slice()) {
                 (Some(s), [a]) => write!(f, "{s}{a}"),
+                (Some(s), [a, b]) if function.id == FunctionId::Pow => {
+                    write!(f, "({} {s} {b})", Tight(a))
+                }
                 (Some(s), [a, b]) => write!(f, "({a} {s} {b})"),
                 (_, []) => write!(f, "{}()", function.name),
                 (_, args) if function.kind == FunctionKind::Horizontal => {
@@ -432,7 +435,7 @@ impl fmt::Display for Expr {
                 }
                 (_, [first, fill, n]) if function.id == FunctionId::Shift => {
                     // As its Python method takes them.
-                    write!(f, "{first}.shift({n}")?;
+                    write!(f, "{}.shift({n}", Tight(first))?;
                     match fill.kind() {
                         ExprKind::Literal(Scalar::Null) => {}
                         _ => write!(f, ", fill_value={fill}")?,
@@ -440,7 +443,7 @@ impl fmt::Display for Expr {
                     f.write_str(")")
                 }
                 (_, [first, reverse]) if function.kind == FunctionKind::Cumulative => {
-                    write!(f, "{first}.{}(", function.name)?;
+                    write!(f, "{}.{}(", Tight(first), function.name)?;
                     match reverse.kind() {
                         ExprKind::Literal(Scalar::Bool(false)) => {}
                         _ => write!(f, "reverse={reverse}")?,
@@ -448,20 +451,20 @@ impl fmt::Display for Expr {
                     f.write_str(")")
                 }
                 (_, [first, rest @ ..]) => {
-                    write!(f, "{first}.{}(", function.name)?;
+                    write!(f, "{}.{}(", Tight(first), function.name)?;
                     list(f, rest)?;
                     f.write_str(")")
                 }
             },
             ExprKind::Cast { input, dtype, strict: true } => {
-                write!(f, "{input}.cast(\"{dtype}\")")
+                write!(f, "{}.cast(\"{dtype}\")", Tight(input))
             }
             ExprKind::Cast { input, dtype, strict: false } => {
-                write!(f, "{input}.cast(\"{dtype}\", strict=False)")
+                write!(f, "{}.cast(\"{dtype}\", strict=False)", Tight(input))
             }
-            ExprKind::Alias { input, name } => write!(f, "{input}.alias({name:?})"),
+            ExprKind::Alias { input, name } => write!(f, "{}.alias({name:?})", Tight(input)),
             ExprKind::IsIn { input, values } => {
-                write!(f, "{input}.is_in([")?;
+                write!(f, "{}.is_in([", Tight(input))?;
                 for (i, v) in values.iter().enumerate().take(8) {
                     if i > 0 {
                         f.write_str(", ")?;
@@ -474,6 +477,20 @@ impl fmt::Display for Expr {
                 write!(f, "when({condition}).then({then}).otherwise({otherwise})")
             }
             ExprKind::TooLarge => f.write_str("..."),
+        }
+    }
+}
+
+/// In brackets if it begins with a sign, which binds looser than a method's dot and a power.
+struct Tight<'a>(&'a Expr);
+
+impl fmt::Display for Tight<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.kind() {
+            ExprKind::Call(function, args) if args.len() == 1 && function.symbol().is_some() => {
+                write!(f, "({})", self.0)
+            }
+            _ => write!(f, "{}", self.0),
         }
     }
 }
@@ -504,6 +521,10 @@ mod tests {
         assert_eq!(a.shift(0, -1).to_string(), r#"col("a").shift(-1, fill_value=0)"#);
         assert_eq!(a.cum_sum(false).to_string(), r#"col("a").cum_sum()"#);
         assert_eq!(a.cum_max(true).to_string(), r#"col("a").cum_max(reverse=True)"#);
+        assert_eq!(a.neg().abs().to_string(), r#"(-col("a")).abs()"#);
+        assert_eq!(a.abs().neg().to_string(), r#"-col("a").abs()"#);
+        assert_eq!(a.neg().pow(2).to_string(), r#"((-col("a")) ** 2)"#);
+        assert_eq!(a.pow(2).neg().to_string(), r#"-(col("a") ** 2)"#);
     }
 
     #[test]

@@ -427,3 +427,13 @@ fn settings_are_literals() {
         assert!(run(&select(Plan::Scan, vec![wrong]), &words).is_err());
     }
 }
+
+#[test]
+fn signs_inside_and_around_are_told_apart() {
+    let t = [ints("i", DataType::Int64, &[Some(-1), Some(2), Some(-3)])];
+    let exprs =
+        vec![c("i").neg().abs().sum().alias("inside"), c("i").abs().neg().sum().alias("around")];
+    let got = run(&select(Plan::Scan, exprs), &t).unwrap();
+    assert_eq!(got.column("inside"), [Val::Int(6)]);
+    assert_eq!(got.column("around"), [Val::Int(-6)]);
+}

@@ -309,3 +309,15 @@ fn what_has_no_running_value_is_refused() {
     let count = run(&select(Plan::Scan, vec![c("t").cum_count(true)]), &t).unwrap();
     assert_eq!(count.column("t")[0], Val::Int(10));
 }
+
+#[test]
+fn signs_inside_and_around_are_told_apart() {
+    let t = [ints("i", DataType::Int64, &[Some(-1), Some(2), Some(-3)])];
+    let exprs = vec![
+        c("i").neg().abs().cum_sum(false).alias("inside"),
+        c("i").abs().neg().cum_sum(false).alias("around"),
+    ];
+    let got = answers(&select(Plan::Scan, exprs), &t).unwrap();
+    assert_eq!(got.column("inside"), [Val::Int(1), Val::Int(3), Val::Int(6)]);
+    assert_eq!(got.column("around"), [Val::Int(-1), Val::Int(-3), Val::Int(-6)]);
+}

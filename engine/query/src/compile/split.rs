@@ -13,8 +13,8 @@ pub(super) struct Split {
     pub(super) calls: Vec<(Expr, Arc<str>)>,
     /// The number of the first hidden name.
     first: usize,
-    /// Names by text, of the calls whose text says all.
-    known: HashMap<String, Arc<str>>,
+    /// Places of calls by their fingerprint. (Text would not tell all apart.)
+    known: HashMap<u64, Vec<usize>>,
 }
 
 impl Split {
@@ -36,21 +36,14 @@ impl Split {
         }
         match e.kind() {
             ExprKind::Call(f, _) if f.kind == FunctionKind::Aggregate => {
-                let text = e.to_string();
-                let whole = !text.contains("...");
-                let known = if whole {
-                    self.known.get(&text)
-                } else {
-                    self.calls.iter().find(|(c, _)| Arc::ptr_eq(&c.0, &e.0)).map(|(_, n)| n)
-                };
-                let name = match known {
-                    Some(name) => name.clone(),
+                let alike = self.known.entry(e.fingerprint()).or_default();
+                let mut known = alike.iter().filter_map(|at| self.calls.get(*at));
+                let name = match known.find(|(call, _)| call.is_same(e)) {
+                    Some((_, name)) => name.clone(),
                     None => {
                         let name = hidden(self.first + self.calls.len());
+                        alike.push(self.calls.len());
                         self.calls.push((e.clone(), name.clone()));
-                        if whole {
-                            self.known.insert(text, name.clone());
-                        }
                         name
                     }
                 };

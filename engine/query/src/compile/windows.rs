@@ -45,8 +45,8 @@ pub(crate) struct ShiftedText {
 #[derive(Default)]
 struct Round {
     outputs: Vec<OutColumn>,
-    /// Names by text, of the calls whose text says all.
-    known: HashMap<String, Expr>,
+    /// Calls by their fingerprint, and what is given for them. (Text would not tell all apart.)
+    known: HashMap<u64, Vec<(Expr, Expr)>>,
     /// The direction of the stage's running values, if it has any.
     reverse: Option<bool>,
 }
@@ -118,10 +118,9 @@ impl Planner<'_> {
             && !first.has_aggregate()
             && !first.has_cumulative()
         {
-            let text = e.to_string();
-            let whole = !text.contains("...");
-            if let Some(known) = round.known.get(&text).filter(|_| whole) {
-                return Ok(known.clone());
+            let mut known = round.known.get(&e.fingerprint()).into_iter().flatten();
+            if let Some((_, given)) = known.find(|(call, _)| call.is_same(e)) {
+                return Ok(given.clone());
             }
             let out = match f.kind {
                 FunctionKind::Cumulative => self.cumulative(b, round, f, args, e)?,
@@ -129,9 +128,7 @@ impl Planner<'_> {
                 _ => None,
             };
             if let Some(out) = out {
-                if whole {
-                    round.known.insert(text, out.clone());
-                }
+                round.known.entry(e.fingerprint()).or_default().push((e.clone(), out.clone()));
                 return Ok(out);
             }
         }
