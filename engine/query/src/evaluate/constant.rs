@@ -68,7 +68,7 @@ pub(super) fn unary(op: Unary, a: Constant) -> Result<Constant> {
         |v: Option<i128>| v.ok_or_else(|| Error::LimitExceeded("a constant overflows".into()));
     Ok(match (op, a) {
         (Unary::Neg, Constant::Float(v)) => Constant::Float(-v),
-        (Unary::Neg, Constant::Long(v)) => Constant::Long(-v),
+        (Unary::Neg, Constant::Long(v)) => Constant::Long(whole(v.checked_neg())?),
         (Unary::Neg, other) => Constant::Int(whole(other.integer().and_then(i128::checked_neg))?),
         (Unary::Not, Constant::Float(_)) => {
             return Err(Error::TypeMismatch(

@@ -152,3 +152,11 @@ proptest! {
         let _ = kind(&pieces.concat());
     }
 }
+
+#[test]
+fn constants_beyond_128_bits_are_refused() {
+    for text in ["-(abs(1) * (-(2**126) * 2))", "-(-(2**126) * 2)", "2**127", "abs(-(2**126) * 2)"]
+    {
+        assert!(matches!(kind(text), Err(Error::LimitExceeded(_))), "{text}");
+    }
+}
