@@ -187,6 +187,16 @@ def test_reductions_of_nothing_and_of_too_much() -> None:
     b = np.full((3, 2), 2**62)
     with pytest.raises(ins.Overflow):
         ins.evaluate("sum(b, axis=0)")
+    # One beyond, where floats round down to below it.
+    c = np.array([[2**62, 1], [2**62 - 1024, 1], [511, 1], [511, 1], [2, 1]])
+    with pytest.raises(ins.Overflow):
+        ins.evaluate("sum(c, axis=0)")
+    d = c - [[0, 0], [0, 0], [0, 0], [0, 0], [1, 0]]
+    np.testing.assert_array_equal(ins.evaluate("sum(d, axis=0)"), [2**63 - 1, 5])
+    e = np.array([[2**62, 1], [2**62, 1], [-(2**62), 1], [-(2**62), 2]])
+    np.testing.assert_array_equal(ins.evaluate("sum(e, axis=0)"), [0, 5])
+    with pytest.raises(ins.Overflow):
+        ins.evaluate("prod(e, axis=0)")
     nan = np.array([np.nan, np.nan])
     assert np.isnan(ins.evaluate("min(nan)"))
     f = np.array([np.nan, 2.0, 1.0])
@@ -277,6 +287,26 @@ def test_foreign_arrays() -> None:
         same(ins.evaluate("a*2 + 1", a=t["a"]), values * 2 + 1)
     big = np.array([2**64 - 1, 1], "uint64")
     same(ins.evaluate("big + 0"), ne.evaluate("big + 0"))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_conversion_may_change_another_operand() -> None:
+    a = np.zeros(10)
+
+    class Odd:
+        def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+            # As many bytes, more values.
+            a.dtype = np.int8
+            return np.zeros(80)
+
+    np.testing.assert_array_equal(ins.evaluate("a + b", {"a": a, "b": Odd()}), np.zeros(80))
+
+
+def test_a_result_without_memory() -> None:
+    # Not one of its values is there.
+    huge = np.lib.stride_tricks.as_strided(np.zeros(1, "int8"), (1 << 58,), (1,))
+    with pytest.raises(MemoryError):
+        ins.evaluate("huge * 2.5")
 
 
 def test_single_values() -> None:

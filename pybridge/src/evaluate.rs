@@ -6,11 +6,7 @@ use std::sync::Arc;
 
 use insitu::evaluate::{Argument, Kind, Operand, Program};
 use insitu::{DataType, Scalar};
-use numpy::ndarray::IxDyn;
-use numpy::{
-    Element, PyArray, PyArrayDescrMethods, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods,
-    npyffi,
-};
+use numpy::{Element, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods, npyffi};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyFloat, PyInt, PyTuple};
@@ -118,8 +114,8 @@ impl Formula {
         let mut arguments = Vec::with_capacity(operands.len());
         let mut arrays: Vec<Bound<'py, PyUntypedArray>> = Vec::with_capacity(operands.len());
         let (mut c, mut f) = (true, true);
-        for (index, operand) in operands.iter().enumerate() {
-            match self.given(&operand, index)? {
+        for (index, operand) in settled(operands)?.iter().enumerate() {
+            match self.given(operand, index)? {
                 Given::Foreign => return Ok(None),
                 Given::Value(value, operand) => {
                     types.push(operand);
@@ -173,7 +169,7 @@ impl Formula {
             return Ok(None);
         }
         let result = match out {
-            None => empty(py, program.kind(), shape, !c),
+            None => empty(py, program.kind(), shape, !c)?,
             Some(out) => {
                 let Ok(array) = out.cast::<PyUntypedArray>() else {
                     let what = "out must be a NumPy array";
@@ -217,8 +213,8 @@ impl Formula {
         self.formula.program(types).map_err(|error| errors::raise(py, error))
     }
 
+    /// An operand as it is told. Of what was settled none of Python's code is run.
     fn given<'py>(&self, value: &Bound<'py, PyAny>, index: usize) -> PyResult<Given<'py>> {
-        let py = value.py();
         if let Ok(array) = value.cast::<PyUntypedArray>() {
             return self.array(array.clone(), index);
         }
@@ -233,9 +229,7 @@ impl Formula {
         {
             return Ok(scalar(Scalar::Int(int), DataType::Int64, false));
         }
-        static ASARRAY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let array = ASARRAY.import(py, "numpy", "asarray")?.call1((value,))?;
-        self.array(array.cast_into::<PyUntypedArray>()?, index)
+        self.array(as_array(value)?, index)
     }
 
     fn array<'py>(&self, array: Bound<'py, PyUntypedArray>, index: usize) -> PyResult<Given<'py>> {
@@ -292,6 +286,28 @@ impl Direct<'_> {
         };
         Operand { dtype, boolean: self.boolean, scalar: false }
     }
+}
+
+/// NumPy's array of anything.
+fn as_array<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyUntypedArray>> {
+    static ASARRAY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let array = ASARRAY.import(value.py(), "numpy", "asarray")?.call1((value,))?;
+    Ok(array.cast_into::<PyUntypedArray>()?)
+}
+
+/// The operands, each an array or one of Python's own numbers: what must be converted runs code of
+/// anybody's, which may change the type or the shape of arrays that were looked at before.
+fn settled<'py>(operands: &Bound<'py, PyTuple>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    let settle = |value: Bound<'py, PyAny>| {
+        let is_number = value.is_instance_of::<PyFloat>()
+            || value.is_instance_of::<PyBool>()
+            || value.is_exact_instance_of::<PyInt>() && value.extract::<i64>().is_ok();
+        if is_number || value.is_instance_of::<PyUntypedArray>() {
+            return Ok(value);
+        }
+        as_array(&value).map(Bound::into_any)
+    };
+    operands.iter().map(settle).collect()
 }
 
 fn scalar<'py>(value: Scalar, dtype: DataType, boolean: bool) -> Given<'py> {
@@ -375,23 +391,33 @@ fn empty<'py>(
     kind: Kind,
     shape: &[usize],
     fortran: bool,
-) -> Bound<'py, PyUntypedArray> {
-    fn of<'py, T: Element>(
-        py: Python<'py>,
-        shape: &[usize],
-        fortran: bool,
-    ) -> Bound<'py, PyUntypedArray> {
-        // SAFETY: of plain values, which the caller writes before anybody reads them.
-        let array = unsafe { PyArray::<T, IxDyn>::new(py, IxDyn(shape), fortran) };
-        array.as_untyped().clone()
-    }
-    match kind {
-        Kind::Bool => of::<bool>(py, shape, fortran),
-        Kind::Int => of::<i32>(py, shape, fortran),
-        Kind::Long => of::<i64>(py, shape, fortran),
-        Kind::Float => of::<f32>(py, shape, fortran),
-        Kind::Double => of::<f64>(py, shape, fortran),
-    }
+) -> PyResult<Bound<'py, PyUntypedArray>> {
+    let dtype = match kind {
+        Kind::Bool => bool::get_dtype(py),
+        Kind::Int => i32::get_dtype(py),
+        Kind::Long => i64::get_dtype(py),
+        Kind::Float => f32::get_dtype(py),
+        Kind::Double => f64::get_dtype(py),
+    };
+    // NumPy has no more than 64 axes, and no longer ones than its own integers count.
+    let mut shape: Vec<npyffi::npy_intp> = shape.iter().map(|n| *n as npyffi::npy_intp).collect();
+    // SAFETY: NumPy takes over the type, copies the shape, and returns a new reference, or null with
+    // an exception (of too little memory). Values are plain, and written before anybody reads them.
+    let array = unsafe {
+        let array = npyffi::PY_ARRAY_API.PyArray_NewFromDescr(
+            py,
+            npyffi::get_type_object(py, npyffi::NpyTypes::PyArray_Type),
+            dtype.into_dtype_ptr(),
+            shape.len() as i32,
+            shape.as_mut_ptr(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            i32::from(fortran),
+            std::ptr::null_mut(),
+        );
+        Bound::from_owned_ptr_or_err(py, array)?
+    };
+    Ok(array.cast_into::<PyUntypedArray>()?)
 }
 
 fn python<'py>(py: Python<'py>, value: &Scalar) -> PyResult<Bound<'py, PyAny>> {
@@ -405,7 +431,7 @@ fn python<'py>(py: Python<'py>, value: &Scalar) -> PyResult<Bound<'py, PyAny>> {
 
 /// An array without axes.
 fn single<'py>(py: Python<'py>, value: &Scalar, kind: Kind) -> PyResult<Bound<'py, PyAny>> {
-    let array = empty(py, kind, &[], false);
+    let array = empty(py, kind, &[], false)?;
     array.set_item(PyTuple::empty(py), python(py, value)?)?;
     Ok(array.into_any())
 }

@@ -299,9 +299,11 @@ def _reduce(formula: Any, arrays: tuple[Any, ...], dtype: str, order: str, casti
 
 def _whole(name: str, dtype: np.dtype) -> Any:
     key = (f"{name}(a)", False)
-    if key not in _formulas:
-        _formulas[key] = _native._Formula(*key)
-    return _formulas[key]
+    # Another thread may empty the cache between any two steps.
+    formula = _formulas.get(key)
+    if formula is None:
+        formula = _formulas[key] = _native._Formula(*key)
+    return formula
 
 
 def _along(name: str, values: np.ndarray, axis: int) -> Any:
@@ -314,17 +316,18 @@ def _along(name: str, values: np.ndarray, axis: int) -> Any:
     if values.dtype.kind == "f":
         return function.reduce(values, axis=axis, dtype="float64").astype(values.dtype)
     result = function.reduce(values, axis=axis, dtype="int64")
-    # A sum of as many as there are cannot leave the type unless one in floats comes near it.
-    about = function.reduce(values, axis=axis, dtype="float64")
-    limit = float(np.iinfo(values.dtype).max)
-    if np.any(np.abs(about) >= limit):
-        if values.dtype == np.int64:
-            exact = function.reduce(values.astype(object), axis=axis)
-            if np.any(np.asarray(exact != result)):
-                raise Overflow(f"{name} of 64-bit integers does not fit them")
-        elif np.any(result.astype(values.dtype) != result) or np.any(np.abs(about) > 2.0**62):
-            raise Overflow(f"{name} of 32-bit integers does not fit them; reduce 64-bit ones")
-    return result.astype(values.dtype)
+    narrow = result.astype(values.dtype)
+    fits = bool(np.all(narrow == result))
+    # What sizes come to, in floats, is an upper bound but for rounding: from half of the range on
+    # 64 bits may have wrapped.
+    with np.errstate(over="ignore", invalid="ignore"):
+        wraps = function.reduce(np.abs(values.astype("float64")), axis=axis) >= 2.0**62
+    if fits and np.any(wraps):
+        fits = bool(np.all(function.reduce(values.astype(object), axis=axis) == result))
+    if not fits:
+        bits = 8 * values.dtype.itemsize
+        raise Overflow(f"{name} of {bits}-bit integers does not fit them; reduce wider numbers")
+    return narrow
 
 
 def _stored(result: np.ndarray, out: Any, casting: Any) -> Any:
