@@ -163,7 +163,8 @@ pub(super) fn call(name: &str, args: &[Constant]) -> Option<Constant> {
     let b = args.get(1).copied();
     if let Some(v) = a.integer() {
         match (name, b.map(Constant::integer)) {
-            ("abs", _) => return Some(Constant::Long(v.checked_abs()?)),
+            // What saturates fits no 64 bits either, and is the same in floats.
+            ("abs", _) => return Some(Constant::Long(v.saturating_abs())),
             ("sign", _) => return Some(Constant::Long(v.signum())),
             ("round" | "floor" | "ceil" | "trunc", _) => return Some(Constant::Long(v)),
             ("maximum", Some(Some(w))) => return Some(Constant::Long(v.max(w))),
