@@ -46,6 +46,8 @@ MEMORY = """
         "nulls": {"a": when(col("c") > 2).then(e), "c": col("d") - col("c")},
         # Looked at for failures first, in a pass of its own.
         "checked": {"a": e, "d": (col("d").cast("int32") + 1).cast("float64")},
+        # Each thread keeps the rows next to its own.
+        "shift": {"a": col("a").shift(1000, fill_value=2.0), "b": col("b").diff().fill_null(0.0)},
     }[case]
     def update():
         t.update(new, where=where, in_place=True)
@@ -73,7 +75,7 @@ MEMORY = """
 """
 
 
-@pytest.mark.parametrize("case", ["all", "where", "nulls", "checked"])
+@pytest.mark.parametrize("case", ["all", "where", "nulls", "checked", "shift"])
 def test_an_update_in_place_takes_no_memory(run: Any, case: str) -> None:
     small, large = (run(MEMORY, rows, case).json() for rows in (1_400_000, 8_400_000))
     for said in (small, large):

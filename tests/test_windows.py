@@ -313,8 +313,14 @@ def test_updates_that_read_other_rows_are_written_beside_the_old_values(region: 
     assert t["x"].to_pylist() == [3, 6, 7, 9]
     t.update(x=col("x").cum_sum(reverse=True), where=col("x").diff() > 1)
     assert t["x"].to_pylist() == [3, 22, 7, 9]
-    for expr in (col("x").cum_sum(), col("x").shift(1, fill_value=0)):
-        with pytest.raises(ins.Unsupported, match="reads other rows than its own"):
+    both = col("x").shift(1, fill_value=0) + col("x").shift(-1, fill_value=0)
+    far = col("x").shift(100_000, fill_value=0)
+    for expr, why in (
+        (col("x").cum_sum(), "reads other rows than its own"),
+        (both, "reads rows on both sides of its own"),
+        (far, "reads rows too far from its own"),
+    ):
+        with pytest.raises(ins.Unsupported, match=why):
             t.update(x=expr, in_place=True)
     with pytest.raises(ins.TypeMismatch, match="an update never changes"):
         t.update(x=col("y").cum_sum())
@@ -331,3 +337,37 @@ def test_updates_that_read_other_rows_are_written_beside_the_old_values(region: 
     with t.exclusive() as mine:
         mine.update(x=col("x").cum_max())
     assert t["x"].to_numpy()[-1] == 199_999
+
+
+@pytest.mark.parametrize("n", [1, -3, 65_536, -1000])
+@pytest.mark.parametrize("chunks", [[500_000], [70_000, 1, 0, 300_000, 129_999]])
+def test_bounded_shifts_are_written_over_what_they_read(
+    region: ins.Region, n: int, chunks: list[int]
+) -> None:
+    rng = np.random.default_rng(abs(n))
+    x, k = rng.random(500_000), rng.integers(-1000, 1000, 500_000)
+    valid = rng.random(500_000) < 0.9
+    # Each chunk has a bitmap.
+    valid[70_000] = False
+    whole = pa.table({"x": x, "k": pa.array(k, mask=~valid)})
+    ends = np.cumsum(chunks)
+    parts = [whole.slice(end - size, size) for end, size in zip(ends, chunks, strict=True)]
+    t = region.put("t", pa.concat_tables(parts))
+    before = region.stats()
+    new = {"x": col("x") - col("x").shift(n, fill_value=0.25), "k": col("k").diff(n)}
+    t.update(new, where=col("x") > 0.1, in_place=True)
+    moved = np.full(500_000, 0.25)
+    was, had = np.zeros_like(k), np.zeros_like(valid)
+    to, of = (slice(n, None), slice(None, -n)) if n > 0 else (slice(None, n), slice(-n, None))
+    moved[to], was[to], had[to] = x[of], k[of], valid[of]
+    chosen = x > 0.1
+    np.testing.assert_array_equal(t["x"].to_arrow(), np.where(chosen, x - moved, x))
+    mask = np.where(chosen, valid & had, valid)
+    assert (
+        t["k"].to_arrow().to_pylist()
+        == pa.array(np.where(chosen, k - was, k), mask=~mask).to_pylist()
+    )
+    after = region.stats()
+    assert after["updates_in_place"] == before["updates_in_place"] + 1
+    assert t["x"].min() == np.where(chosen, x - moved, x).min()
+    assert region.verify().ok

@@ -198,6 +198,10 @@ impl Table {
     /// or the death of this process leave the old table; in place, Ctrl-C is heeded until the first
     /// row is written, and death leaves the table `Poisoned`: see `repair()`.
     ///
+    /// Values made of other rows of the columns that change can be written over the old ones if
+    /// those are all before, or all behind, and at most 65,536 rows away (`shift(1)`, `diff()`).
+    /// Running values (`cum_sum()`) and other shifts are always written beside.
+    ///
     /// Updates of one table come one after the other; another one is waited for, 10 seconds unless
     /// `timeout` says otherwise. Raises `Stale` if the table was replaced or deleted.
     #[pyo3(

@@ -19,11 +19,12 @@ use crate::compile::graph::Graph;
 use crate::compile::program::{self, Action, Program};
 use crate::compile::stage::Options;
 use crate::error::{Error, Result};
-use crate::exec::assign::{self as exec, Reading, Written};
+use crate::exec::assign::{self as exec, Over, Reading, Written};
 use crate::exec::given::Tiles;
 use crate::exec::output::Rows;
 use crate::exec::run::{self, Run};
 use crate::exec::source::Source;
+use crate::exec::walk::{Span, Walk};
 use crate::expr::Expr;
 use crate::memory::{Heap, Memory, Output};
 use crate::prepared::{Context, Executable, literal_sets};
@@ -114,8 +115,8 @@ impl Update {
             assign::build(&self.sets, condition, &self.schema, &options, aggregates_null)
         };
         let mut made = build(true)?;
-        if let Some(window) = made.window.take() {
-            return Bound::beside(made, window);
+        if !made.is_direct {
+            return Bound::beside(made, "reads other rows than its own");
         }
         let heap = Heap::new();
         let run = Run::new(cx, &heap);
@@ -162,8 +163,12 @@ impl Update {
             [Some(&write), check.as_ref()].into_iter().flatten().collect();
         let given = Tiles::new(&programs, from, &graph.params, &[])?;
         let executable = Executable::of_stages(made.stages)?;
-        let (assigned, window) = (made.assigned, None);
-        Ok(Bound { executable, assigned, written, write, check, sets, given, window })
+        let (walk, beside) = match Walk::of(&write, &self.columns) {
+            Ok(walk) => (walk, None),
+            Err(why) => (None, Some(beside(made.window, why))),
+        };
+        let assigned = made.assigned;
+        Ok(Bound { executable, assigned, written, write, check, sets, given, walk, beside })
     }
 }
 
@@ -176,9 +181,16 @@ pub struct Bound {
     check: Option<Program>,
     sets: Vec<Arc<LiteralSet>>,
     given: Tiles,
-    /// What reads other rows than its own, if anything does: then there is only
-    /// [`Bound::compute`].
-    window: Option<String>,
+    /// The order in which rows have to be written, if it matters.
+    walk: Option<Walk>,
+    /// Why there is only [`Bound::compute`], if so.
+    beside: Option<String>,
+}
+
+/// What an update that reads other rows is told.
+fn beside(window: Option<String>, why: &str) -> String {
+    let window = window.unwrap_or_default();
+    format!("{window} {why}, which would be written over by then")
 }
 
 impl fmt::Debug for Bound {
@@ -189,7 +201,7 @@ impl fmt::Debug for Bound {
 
 impl Bound {
     /// One that gives fresh columns only.
-    fn beside(made: Assignments, window: String) -> Result<Bound> {
+    fn beside(made: Assignments, why: &str) -> Result<Bound> {
         let write = program::compile(&Graph::default(), &[], &[], false, Level::best())?;
         Ok(Bound {
             executable: Executable::of_stages(made.stages)?,
@@ -199,17 +211,16 @@ impl Bound {
             check: None,
             sets: Vec::new(),
             given: Tiles::default(),
-            window: Some(window),
+            walk: None,
+            beside: Some(beside(made.window, why)),
         })
     }
 
     /// Why the new values cannot be written over the old ones, whoever else holds the table; none
     /// if they can.
     pub fn obstacle(&self, table: &TableView<'_>) -> Option<String> {
-        if let Some(window) = &self.window {
-            return Some(format!(
-                "{window} reads other rows than its own, which would be written over by then"
-            ));
+        if self.beside.is_some() {
+            return self.beside.clone();
         }
         for a in &self.assigned {
             let field = table.schema.fields().get(a.column)?;
@@ -243,24 +254,32 @@ impl Bound {
                 error @ (Error::CastFailed { .. } | Error::Overflow(_) | Error::InvalidData(_)),
             ) if self.check.is_some() => {
                 // Of several checks, the first row that fails speaks.
-                self.ready(table, cx)?;
+                self.check(table, cx)?;
                 Err(error)
             }
             other => other,
         }
     }
 
-    /// Looks for rows that fail. Writes nothing; may be interrupted.
+    /// Looks for rows that fail, and keeps copies of those that are read after they are written:
+    /// of so many per thread as a shift is far. Writes nothing; may be interrupted.
     ///
     /// # Errors
     /// As [`Bound::compute`].
     pub fn ready(&self, table: &TableView<'_>, cx: &Context<'_>) -> Result<Ready<'_>> {
-        if let Some(check) = &self.check {
-            let heap = Heap::new();
-            let source = Source::of_table(table)?;
-            exec::check(&Run::new(cx, &heap), &self.reading(&source)?, check)?;
-        }
-        Ok(Ready { bound: self })
+        self.check(table, cx)?;
+        let spans = match &self.walk {
+            Some(walk) => exec::spans(walk, &Source::of_table(table)?, table, &self.write)?,
+            None => Vec::new(),
+        };
+        Ok(Ready { bound: self, spans })
+    }
+
+    fn check(&self, table: &TableView<'_>, cx: &Context<'_>) -> Result<()> {
+        let Some(check) = &self.check else { return Ok(()) };
+        let heap = Heap::new();
+        let source = Source::of_table(table)?;
+        exec::check(&Run::new(cx, &heap), &self.reading(&source)?, check)
     }
 
     fn reading<'a>(&'a self, source: &'a Source<'a>) -> Result<Reading<'a>> {
@@ -273,6 +292,8 @@ impl Bound {
 #[derive(Debug)]
 pub struct Ready<'b> {
     bound: &'b Bound,
+    /// Of a walk.
+    spans: Vec<Span>,
 }
 
 impl Ready<'_> {
@@ -305,8 +326,9 @@ impl Ready<'_> {
         let run = Run::new(&cx, &heap);
         let source = Source::of_table(table)?;
         let reading = self.bound.reading(&source)?;
-        let (program, written) = (&self.bound.write, &self.bound.written);
+        let over = Over { table, written: &self.bound.written, places, zones };
+        let walk = self.bound.walk.as_ref().map(|walk| (walk, self.spans.as_slice()));
         // SAFETY: by contract.
-        unsafe { exec::write(&run, &reading, program, table, written, places, zones) }
+        unsafe { exec::write(&run, &reading, &self.bound.write, &over, walk) }
     }
 }

@@ -400,6 +400,66 @@ fn zones_are_told_of_as_they_are_written() {
 }
 
 #[test]
+fn shifts_are_written_over_what_they_read() {
+    // Of several threads, each with morsels of its own; and where chunks end in the midst of a
+    // word, are shorter than the shift, or empty.
+    insitu_query::set_threads(3);
+    let null = || Expr::literal(Scalar::Null);
+    let t = &numbers(135_000)[..5];
+    let many: Vec<usize> = std::iter::repeat_n([1000, 0, 37, 64], 100).flatten().collect();
+    let chunkings: [&[usize]; 4] = [&[], &[65_536], &[65_700, 70, 1, 4], &many];
+    let mut turn = 0;
+    for by in [1_i64, -1, 64, -700, 65_536, -65_536] {
+        let near = by.signum() * (by.abs() / 2 + 1).min(by.abs());
+        let sets: [&[(&str, Expr)]; 5] = [
+            &[("a", c("a").shift(null(), by))],
+            &[("x", c("x") - c("x").shift(0.5, by)), ("y", c("y") + c("y").shift(1.5, near))],
+            &[("t", c("t").shift(true, by)), ("a", c("a").diff(by) + c("b"))],
+            // Each reads the other.
+            &[("a", c("b").shift(7, by)), ("b", c("a").shift(c("b"), near) - c("b").min())],
+            // Nothing is read that is written.
+            &[("a", c("b").shift(7, by) + c("b").shift(8, -by))],
+        ];
+        for set in sets {
+            let some = c("x").gt(0) | c("t").shift(null(), by);
+            let condition = (turn % 3 == 0).then_some(&some);
+            let exprs = set.iter().map(|(n, e)| match condition {
+                Some(w) => Expr::when(w.clone(), e.clone(), c(n)).alias(*n),
+                None => e.alias(*n),
+            });
+            let plan = with_columns(Plan::Scan, exprs.collect());
+            let wanted = run_with(&plan, &Table::new(t, &[]), t, false).unwrap();
+            let chunks = chunkings[turn % 4];
+            let over = in_place(set, condition, t, chunks, false).unwrap().unwrap();
+            assert!(wanted == over, "{set:?} where {condition:?}, by {by}, in turn {turn}");
+            turn += 1;
+        }
+    }
+    insitu_query::set_threads(0);
+    for (e, why) in [
+        (c("a").shift(null(), 65_537), "too far"),
+        (c("a").shift(null(), -100_000), "too far"),
+        (c("a").shift(null(), 1) + c("a").shift(null(), -1), "on both sides"),
+    ] {
+        let obstacle = in_place(&[("a", e.clone())], None, t, &[], false).unwrap().unwrap_err();
+        assert!(obstacle.contains(why), "{obstacle}");
+        assert!(swapped(&[("a", e)], None, t, &[], false).is_ok());
+    }
+}
+
+#[test]
+fn a_shift_that_fails_writes_nothing() {
+    let mut values: Vec<Option<i64>> = (0..70_000).map(Some).collect();
+    values[66_000] = Some(i64::MAX);
+    let columns = [ints("a", DataType::Int64, &values)];
+    for by in [1, -1] {
+        let set = [("a", c("a").shift(0, by) + 1)];
+        let error = in_place(&set, None, &columns, &[], true).unwrap_err().to_string();
+        assert!(error.contains(&format!("row {},", 66_000 + by)), "{error}");
+    }
+}
+
+#[test]
 fn what_reads_other_rows_is_written_beside_the_old_values() {
     let t = numbers(70_000);
     let null = || Expr::literal(Scalar::Null);
@@ -426,6 +486,11 @@ fn what_reads_other_rows_is_written_beside_the_old_values() {
             let obstacle = in_place(sets, condition, &t, chunks, false).unwrap().unwrap_err();
             assert!(obstacle.contains("reads other rows than its own"), "{obstacle}");
         }
+    }
+    // Where nothing is left to do beside the running value.
+    for set in [("a", c("a").cum_sum(false)), ("s", c("s").shift("first", 1))] {
+        let obstacle = in_place(&[set], None, &t, &[], false).unwrap().unwrap_err();
+        assert!(obstacle.contains("reads other rows than its own"), "{obstacle}");
     }
     let schema = Table::new(&t, &[]).schema;
     let refused = update(&[("a", c("x").cum_sum(false))], None, &schema);

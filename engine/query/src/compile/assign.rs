@@ -41,6 +41,9 @@ pub(crate) struct Assignments {
     pub(crate) before: usize,
     /// What reads other rows than its own, if anything does.
     pub(crate) window: Option<String>,
+    /// Whether the new values are computed of the table itself, not of a stage's rows, which are
+    /// beside it already.
+    pub(crate) is_direct: bool,
 }
 
 /// Lowers `sets` (columns by name, and their new values) for the rows that the condition chooses.
@@ -71,6 +74,7 @@ pub(crate) fn build(
     // Aggregates are of all rows, and of the old values, as is what is read of other rows: computed
     // before anything else.
     (b, exprs) = p.row_by_row(b, &exprs, aggregates_null)?;
+    let is_direct = b.input == Input::Source;
     let mut exprs = exprs.iter();
     let mut chosen = None;
     if condition.is_some()
@@ -181,7 +185,7 @@ pub(crate) fn build(
             output.what = What::Computed;
         }
     }
-    Ok(Assignments { stages, assigned, chosen, before, window })
+    Ok(Assignments { stages, assigned, chosen, before, window, is_direct })
 }
 
 /// What a column of strings is set to; none for other columns, and for what is none of its type.

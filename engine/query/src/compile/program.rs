@@ -131,7 +131,7 @@ pub(crate) enum Action {
 }
 
 /// 64 bytes, aligned to a cache line.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Line(pub(crate) [u8; 64]);
 

@@ -28,10 +28,10 @@ impl Lower<'_> {
     ) -> Result<Typed> {
         let n = self.whole(n, "n", e)?;
         let a = self.settled(a)?;
-        let there = self.shifted(a, n, e)?;
         if matches!(fill.value, Value::Weak(Scalar::Null)) || n == 0 {
-            return Ok(there);
+            return self.shifted(a, n, e);
         }
+        let there = self.moved(a, n, e)?;
         let (there, fill) = self.unify_choice(there, fill, [&args[0], &args[1]], e)?;
         if there.dtype == DataType::Null {
             return Ok(there);
@@ -65,7 +65,21 @@ impl Lower<'_> {
         self.arithmetic(FunctionId::Sub, share, weak(Scalar::Float(1.0)), &args, e)
     }
 
+    /// The value `n` rows before, null where there is no such row.
     fn shifted(&mut self, a: Typed, n: i64, e: &Expr) -> Result<Typed> {
+        let mut there = self.moved(a, n, e)?;
+        if n != 0 && there.dtype != DataType::Null {
+            let within = self.graph.add(Op::InRange(n), Prim::U8, Repr::Bits, &[]);
+            there.valid = Some(match there.valid {
+                Some(own) => self.graph.and(own, within),
+                None => within,
+            });
+        }
+        Ok(there)
+    }
+
+    /// The value `n` rows before, anything where there is no such row.
+    fn moved(&mut self, a: Typed, n: i64, e: &Expr) -> Result<Typed> {
         if n == 0 || a.dtype == DataType::Null {
             return Ok(a);
         }
@@ -82,11 +96,10 @@ impl Lower<'_> {
             )));
         }
         let value = self.graph.shifted(v, n).ok_or_else(unsupported)?;
-        let mut valid = self.graph.add(Op::InRange(n), Prim::U8, Repr::Bits, &[]);
-        if let Some(own) = a.valid {
-            let own = self.graph.shifted(own, n).ok_or_else(unsupported)?;
-            valid = self.graph.and(own, valid);
-        }
-        Ok(node(a.dtype, value, Some(valid)))
+        let valid = match a.valid {
+            Some(own) => Some(self.graph.shifted(own, n).ok_or_else(unsupported)?),
+            None => None,
+        };
+        Ok(node(a.dtype, value, valid))
     }
 }

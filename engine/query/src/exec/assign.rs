@@ -1,9 +1,10 @@
 //! Writing new values over old ones. Per tile all right-hand sides are computed first, into scratch
-//! in L1, and then stored: each reads only its own row, and only old values. Morsels are rows of one
-//! chunk, as the zones of statistics are, so that bitmaps are written by whole words.
+//! in L1, and then stored, so that each reads only old values. Morsels are rows of one chunk, as the
+//! zones of statistics are, so that bitmaps are written by whole words.
 //!
 //! What can fail has failed before, in a pass over all rows that writes nothing.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use insitu_kernels::copy::{CopyStatsFn, ZoneStats, copy_with_stats};
@@ -19,6 +20,8 @@ use crate::exec::given::Tiles;
 use crate::exec::run::{MORSEL, Run};
 use crate::exec::source::Source;
 use crate::exec::tile::{Failed, Frame, Worker};
+use crate::exec::walk::{Span, Walk};
+use crate::pool::{self, PARALLEL_NS};
 use crate::table::TableView;
 use crate::update::{Writable, ZoneSink};
 
@@ -111,6 +114,9 @@ impl Morsels {
     }
 
     fn get(&self, number: usize) -> Option<Morsel> {
+        if number >= self.count {
+            return None;
+        }
         let chunk = self.chunks.partition_point(|c| c.2 <= number).checked_sub(1)?;
         let (first, rows, base) = *self.chunks.get(chunk)?;
         let local = (number - base) * MORSEL;
@@ -118,24 +124,42 @@ impl Morsels {
     }
 }
 
+/// The spans of a table that is walked: one per thread, if threads are worth it.
+pub(crate) fn spans(
+    walk: &Walk,
+    source: &Source<'_>,
+    table: &TableView<'_>,
+    program: &Program,
+) -> Result<Vec<Span>> {
+    let morsels = Morsels::of(table);
+    let parallel = table.rows as f64 * program.cost > PARALLEL_NS;
+    let count = if parallel { pool::threads().min(morsels.count) } else { 1 };
+    let first_row = |number: usize| morsels.get(number).map_or(table.rows, |m| m.row);
+    (0..count)
+        .map(|i| {
+            let numbers = i * morsels.count / count..(i + 1) * morsels.count / count;
+            let rows = first_row(numbers.start)..first_row(numbers.end);
+            Span::new(walk, source, numbers, rows)
+        })
+        .collect()
+}
+
 /// Stores the roots of `program` over the columns. `places[c][w]` is where chunk `c` of column
 /// `written[w]` can be written. `zones` is told of each zone that was written to, or of each zone
-/// at all with `every_zone`.
+/// at all with `every_zone`. The spans are those of the walk, if the program asks for one.
 ///
 /// # Safety
 /// Every place is writable, and no one else's to read or write, for the rows of its chunk, up to
-/// the next multiple of 64 bytes; a missing validity stands for a chunk without a bitmap.
+/// the next multiple of 64 bytes; a missing validity stands for a chunk without a bitmap. No row
+/// has changed since the spans were made.
 pub(crate) unsafe fn write(
     run: &Run<'_>,
     reading: &Reading<'_>,
     program: &Program,
-    table: &TableView<'_>,
-    written: &[Written],
-    places: &[Vec<Writable>],
-    zones: Option<&ZoneSink<'_>>,
+    to: &Over<'_>,
+    walk: Option<(&Walk, &[Span])>,
 ) -> Result<()> {
-    let frame = reading.frame(program);
-    let morsels = Morsels::of(table);
+    let morsels = Morsels::of(to.table);
     // Roots that lie in a column may be overwritten before they are stored.
     let in_columns: Vec<usize> = program
         .roots
@@ -144,60 +168,108 @@ pub(crate) unsafe fn write(
         .filter(|(_, r)| matches!(program.places.get(usize::from(r.slot)), Some(Place::Cursor(_))))
         .map(|(i, _)| i)
         .collect();
-    let gather: Vec<Gather> = written.iter().map(|w| Gather::new(w.repr, program)).collect();
-    let cost = program.cost + 0.2 * written.len() as f64;
-    run.items(morsels.count, table.rows as f64 * cost, &|number| {
-        let Some(m) = morsels.get(number) else { return Ok(()) };
-        let lost = || Failed::at(m.row, Error::ShapeMismatch("a column is missing".into()));
-        let (views, places) =
-            (table.chunks.get(m.chunk).ok_or_else(lost)?, places.get(m.chunk).ok_or_else(lost)?);
-        let mut worker = Worker::new(&frame).map_err(|e| Failed::at(m.row, e))?;
-        let mut spare = vec![Line([0; 64]); in_columns.len() * (TILE_MAX * 8 / 64)];
-        let mut saved: Vec<*const u8> = vec![std::ptr::null(); program.roots.len()];
-        let mut touched = false;
-        let mut done = 0;
-        while done < m.rows {
-            let tile = program.tile_rows.min(m.rows - done);
-            let local = m.local + done;
-            if worker.run(m.row + done, tile)? {
-                touched = true;
-                for (i, root) in saved.iter_mut().enumerate() {
-                    *root = worker.root(i);
-                }
-                for (i, lines) in in_columns.iter().zip(spare.chunks_mut(TILE_MAX * 8 / 64)) {
-                    let Some(root) = saved.get_mut(*i) else { continue };
-                    let to = lines.as_mut_ptr().cast::<u8>();
-                    let width = root_width(written, *i);
-                    // SAFETY: a cursor holds the tile's rows, the spare tile any of them.
-                    unsafe { to.copy_from_nonoverlapping(*root, width.bytes(tile)) };
-                    *root = to;
-                }
-                for (w, place) in written.iter().zip(places) {
-                    let root = |i: usize| saved.get(i).copied().unwrap_or(std::ptr::null());
-                    // SAFETY: the root holds the tile's rows in scratch, a constant or a spare
-                    // tile; the place is the chunk's by contract, and no other worker has rows of
-                    // this morsel, whose first is at a whole word of bits.
-                    unsafe {
-                        match w.repr {
-                            Repr::Num(p) => place
-                                .values
-                                .add(local * p.width())
-                                .copy_from_nonoverlapping(root(w.value), tile * p.width()),
-                            Repr::Bits => store(place.values, local, root(w.value), tile),
-                        }
-                        if !place.validity.is_null() {
-                            match w.valid {
-                                Some(i) => store(place.validity, local, root(i), tile),
-                                None => store(place.validity, local, ALL.as_ptr().cast(), tile),
-                            }
-                        }
-                    }
-                }
-            }
-            done += tile;
+    let gather = to.written.iter().map(|w| Gather::new(w.repr, program)).collect();
+    let writer = Writer { program, to, morsels, in_columns, gather };
+    let ns = to.table.rows as f64 * (program.cost + 0.2 * to.written.len() as f64);
+    match walk {
+        None => {
+            let frame = reading.frame(program);
+            run.items(writer.morsels.count, ns, &|number| {
+                // SAFETY: by contract; each morsel is one worker's alone, and its rows are read
+                // by nobody else.
+                unsafe { writer.rows(&frame, number..number + 1, false) }
+            })
         }
-        if let Some(sink) = zones.filter(|z| touched || z.every) {
-            for (i, (w, gather)) in written.iter().zip(&gather).enumerate() {
+        Some((walk, spans)) => run.items(spans.len(), ns, &|i| {
+            let Some(span) = spans.get(i) else { return Ok(()) };
+            let source = span.source(reading.source);
+            let reading = Reading { source: &source, ..*reading };
+            let frame = reading.frame(program);
+            // SAFETY: by contract; spans are one worker's alone. What is read of other rows was
+            // copied where another span writes it, and lies behind in the walk else.
+            unsafe { writer.rows(&frame, span.morsels.clone(), walk.down) }
+        }),
+    }
+}
+
+/// What is written over.
+pub(crate) struct Over<'a> {
+    pub(crate) table: &'a TableView<'a>,
+    pub(crate) written: &'a [Written],
+    pub(crate) places: &'a [Vec<Writable>],
+    pub(crate) zones: Option<&'a ZoneSink<'a>>,
+}
+
+/// What all workers of a writing pass share.
+struct Writer<'a> {
+    program: &'a Program,
+    to: &'a Over<'a>,
+    morsels: Morsels,
+    /// Roots that lie in columns.
+    in_columns: Vec<usize>,
+    gather: Vec<Gather>,
+}
+
+/// A worker's buffers: tiles of what lies in columns, and where each root is.
+struct Spare {
+    lines: Vec<Line>,
+    roots: Vec<*const u8>,
+}
+
+impl Writer<'_> {
+    /// Writes some morsels, `down`: from the last row to the first.
+    ///
+    /// # Safety
+    /// That of [`write`]; nobody else reads or writes rows of these morsels, and no row reads one
+    /// that comes before it in this order, but as the frame's source has it.
+    unsafe fn rows(
+        &self,
+        frame: &Frame<'_>,
+        numbers: Range<usize>,
+        down: bool,
+    ) -> Result<(), Failed> {
+        let row = self.morsels.get(numbers.start).map_or(0, |m| m.row);
+        let mut worker = Worker::new(frame).map_err(|e| Failed::at(row, e))?;
+        let mut spare = Spare {
+            lines: vec![Line([0; 64]); self.in_columns.len() * (TILE_MAX * 8 / 64)],
+            roots: vec![std::ptr::null(); self.program.roots.len()],
+        };
+        let count = numbers.len();
+        for i in 0..count {
+            let number = numbers.start + if down { count - 1 - i } else { i };
+            // SAFETY: by contract.
+            unsafe { self.morsel(&mut worker, &mut spare, number, down)? };
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    /// As of [`Writer::rows`].
+    unsafe fn morsel(
+        &self,
+        worker: &mut Worker<'_>,
+        spare: &mut Spare,
+        number: usize,
+        down: bool,
+    ) -> Result<(), Failed> {
+        let Some(m) = self.morsels.get(number) else { return Ok(()) };
+        let lost = || Failed::at(m.row, Error::ShapeMismatch("a column is missing".into()));
+        let views = self.to.table.chunks.get(m.chunk).ok_or_else(lost)?;
+        let places = self.to.places.get(m.chunk).ok_or_else(lost)?;
+        let step = self.program.tile_rows;
+        let tiles = m.rows.div_ceil(step);
+        let mut touched = false;
+        for i in 0..tiles {
+            let done = step * if down { tiles - 1 - i } else { i };
+            let rows = step.min(m.rows - done);
+            if worker.run(m.row + done, rows)? {
+                touched = true;
+                // SAFETY: by contract, for the tile's rows.
+                unsafe { self.tile(worker, spare, places, m.local + done, rows) };
+            }
+        }
+        if let Some(sink) = self.to.zones.filter(|z| touched || z.every) {
+            for (i, (w, gather)) in self.to.written.iter().zip(&self.gather).enumerate() {
                 let view = views.get(w.column).ok_or_else(lost)?;
                 // SAFETY: the morsel's rows are rows of the chunk.
                 let stats = unsafe { gather.zone(view, m.local, m.rows) };
@@ -205,7 +277,53 @@ pub(crate) unsafe fn write(
             }
         }
         Ok(())
-    })
+    }
+
+    /// Stores what the worker computed of a tile, from row `local` of its chunk on.
+    ///
+    /// # Safety
+    /// That of [`write`], for the tile's rows.
+    unsafe fn tile(
+        &self,
+        worker: &Worker<'_>,
+        spare: &mut Spare,
+        places: &[Writable],
+        local: usize,
+        rows: usize,
+    ) {
+        for (i, root) in spare.roots.iter_mut().enumerate() {
+            *root = worker.root(i);
+        }
+        for (i, lines) in self.in_columns.iter().zip(spare.lines.chunks_mut(TILE_MAX * 8 / 64)) {
+            let Some(root) = spare.roots.get_mut(*i) else { continue };
+            let to = lines.as_mut_ptr().cast::<u8>();
+            let width = root_width(self.to.written, *i);
+            // SAFETY: a cursor holds the tile's rows, the spare tile any of them.
+            unsafe { to.copy_from_nonoverlapping(*root, width.bytes(rows)) };
+            *root = to;
+        }
+        for (w, place) in self.to.written.iter().zip(places) {
+            let root = |i: usize| spare.roots.get(i).copied().unwrap_or(std::ptr::null());
+            // SAFETY: the root holds the tile's rows in scratch, a constant or a spare tile; the
+            // place is the chunk's by contract, and no other worker has rows of this morsel, whose
+            // first is at a whole word of bits.
+            unsafe {
+                match w.repr {
+                    Repr::Num(p) => place
+                        .values
+                        .add(local * p.width())
+                        .copy_from_nonoverlapping(root(w.value), rows * p.width()),
+                    Repr::Bits => store(place.values, local, root(w.value), rows),
+                }
+                if !place.validity.is_null() {
+                    match w.valid {
+                        Some(i) => store(place.validity, local, root(i), rows),
+                        None => store(place.validity, local, ALL.as_ptr().cast(), rows),
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// All rows valid, for a tile.

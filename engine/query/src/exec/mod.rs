@@ -15,4 +15,5 @@ pub(crate) mod sort;
 pub(crate) mod source;
 pub(crate) mod strings;
 pub(crate) mod tile;
+pub(crate) mod walk;
 pub(crate) mod zones;
