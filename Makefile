@@ -61,7 +61,7 @@ tsan:                                       ## races between the threads of a pr
 	RUSTFLAGS="-Zsanitizer=thread --cfg rustix_use_libc" TSAN_OPTIONS=die_after_fork=0 cargo +nightly test --locked -Zbuild-std --target $(HOST) --target-dir target/tsan --package insitu-region --package insitu-query --package insitu --lib --tests -- --skip a_limit_of_address_space --skip damaged_regions_do_no_harm --skip a_control_group_is_filled
 
 test-python: $(VENV)/test $(VENV)/package
-	$(BIN)/pytest tests
+	$(BIN)/pytest tests --numprocesses auto --maxprocesses 4
 
 bench: $(VENV)/bench $(VENV)/package        ## against peers, then our own loops
 	$(BIN)/python -m benches.versus
