@@ -193,7 +193,7 @@ impl Expr {
     /// The value `n` rows before, after if `n` is negative; `fill_value` where there is no such row.
     ///
     /// Rows are counted where the step stands: after a filter those that it left. In `agg` of a
-    /// group this is `Unsupported`; an `update` with it writes beside the old values.
+    /// group this is `Unsupported`; whether an `update` with it is in place, `Table.update` says.
     #[pyo3(signature = (n=1, *, fill_value=None))]
     fn shift(&self, py: Python<'_>, n: i64, fill_value: Option<Operand>) -> PyResult<Expr> {
         let fill = fill_value.map_or(Tree::literal(Scalar::Null), |fill| fill.0);

@@ -116,7 +116,7 @@ impl Update {
         };
         let mut made = build(true)?;
         if !made.is_direct {
-            return Bound::beside(made, "reads other rows than its own");
+            return Bound::beside(made);
         }
         let heap = Heap::new();
         let run = Run::new(cx, &heap);
@@ -165,7 +165,7 @@ impl Update {
         let executable = Executable::of_stages(made.stages)?;
         let (walk, beside) = match Walk::of(&write, &self.columns) {
             Ok(walk) => (walk, None),
-            Err(why) => (None, Some(beside(made.window, why))),
+            Err(why) => (None, Some(format!("{why}, {OVER}"))),
         };
         let assigned = made.assigned;
         Ok(Bound { executable, assigned, written, write, check, sets, given, walk, beside })
@@ -187,11 +187,8 @@ pub struct Bound {
     beside: Option<String>,
 }
 
-/// What an update that reads other rows is told.
-fn beside(window: Option<String>, why: &str) -> String {
-    let window = window.unwrap_or_default();
-    format!("{window} {why}, which would be written over by then")
-}
+/// What is the matter with values of other rows.
+const OVER: &str = "which would be written over by then";
 
 impl fmt::Debug for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -201,7 +198,8 @@ impl fmt::Debug for Bound {
 
 impl Bound {
     /// One that gives fresh columns only.
-    fn beside(made: Assignments, why: &str) -> Result<Bound> {
+    fn beside(made: Assignments) -> Result<Bound> {
+        let window = made.window.unwrap_or_default();
         let write = program::compile(&Graph::default(), &[], &[], false, Level::best())?;
         Ok(Bound {
             executable: Executable::of_stages(made.stages)?,
@@ -212,7 +210,7 @@ impl Bound {
             sets: Vec::new(),
             given: Tiles::default(),
             walk: None,
-            beside: Some(beside(made.window, why)),
+            beside: Some(format!("{window} reads other rows than its own, {OVER}")),
         })
     }
 

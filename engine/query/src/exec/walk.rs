@@ -49,10 +49,10 @@ impl Walk {
         match (back, ahead) {
             (0, 0) => Ok(None),
             (reach, 0) | (0, reach) if reach > FARTHEST => {
-                Err("reads rows too far from its own to keep them until then")
+                Err("columns that change are read too far from each row (more than 65,536 rows)")
             }
             (reach, 0) | (0, reach) => Ok(Some(Walk { down: back > 0, reach, columns })),
-            _ => Err("reads rows on both sides of its own"),
+            _ => Err("columns that change are read on both sides of each row"),
         }
     }
 }
