@@ -296,7 +296,8 @@ pub struct Ready<'b> {
 
 impl Ready<'_> {
     /// Writes the new values over the old ones, in parallel if it is worth it. Takes memory for
-    /// some tiles per thread only. Cannot be interrupted: the rows would be of two ages.
+    /// some tiles per thread, and where other rows are read for a list of all chunks each. Cannot
+    /// be interrupted: the rows would be of two ages.
     ///
     /// `places[c][i]` is where chunk `c` of column [`Update::columns`]`[i]` can be written.
     ///
