@@ -138,10 +138,13 @@ def true_division(left: pa.Array, right: pa.Array) -> pa.Array:
     return pc.divide(left.cast(kind, safe=False), right.cast(kind, safe=False))
 
 
-def as_float(function: Callable[[Any], Any]) -> Callable[[pa.Array], pa.Array]:
-    def reference(array: pa.Array) -> pa.Array:
-        kind = array.type if pa.types.is_floating(array.type) else pa.float64()
-        return on_numpy(function)(array.cast(kind, safe=False))
+def of_floats(function: Callable[..., Any]) -> Callable[..., pa.Array]:
+    """A NumPy function of floats, or of integers as float64."""
+
+    def reference(*arrays: pa.Array) -> pa.Array:
+        floating = pa.types.is_floating(arrays[0].type)
+        kind = arrays[0].type if floating else pa.float64()
+        return on_numpy(function)(*(array.cast(kind, safe=False) for array in arrays))
 
     return reference
 
@@ -153,12 +156,7 @@ def transcendental(function: Callable[..., Any]) -> Callable[..., pa.Array]:
         kind = values[0].dtype
         return function(*(v.astype(np.longdouble) for v in values)).astype(kind)
 
-    def reference(*arrays: pa.Array) -> pa.Array:
-        floating = pa.types.is_floating(arrays[0].type)
-        kind = arrays[0].type if floating else pa.float64()
-        return on_numpy(rounded)(*(array.cast(kind, safe=False) for array in arrays))
-
-    return reference
+    return of_floats(rounded)
 
 
 def whole(function: Callable[[Any], Any]) -> Callable[[pa.Array], pa.Array]:
@@ -315,7 +313,7 @@ ELEMENTWISE: dict[str, tuple[list[str], Callable[..., pa.Array]]] = {
     "bitwise_trailing_ones": (INTEGERS, counted(lambda d: len(d) - len(d.rstrip("1")))),
     "bitwise_trailing_zeros": (INTEGERS, counted(lambda d: len(d) - len(d.rstrip("0")))),
     "abs": (NUMBERS, pc.abs),
-    "sqrt": (NUMBERS, as_float(np.sqrt)),
+    "sqrt": (NUMBERS, of_floats(np.sqrt)),
     "exp": (NUMBERS, transcendental(np.exp)),
     "exp2": (NUMBERS, transcendental(np.exp2)),
     "expm1": (NUMBERS, transcendental(np.expm1)),
@@ -340,6 +338,8 @@ ELEMENTWISE: dict[str, tuple[list[str], Callable[..., pa.Array]]] = {
     "radians": (NUMBERS, transcendental(np.radians)),
     "cbrt": (NUMBERS, transcendental(np.cbrt)),
     "hypot": (NUMBERS, transcendental(np.hypot)),
+    "copysign": (NUMBERS, of_floats(np.copysign)),
+    "nextafter": (NUMBERS, of_floats(np.nextafter)),
     "pow": (NUMBERS, transcendental(np.power)),
     "floor": (NUMBERS, whole(np.floor)),
     "ceil": (NUMBERS, whole(np.ceil)),

@@ -162,6 +162,8 @@ macro_rules! function_table {
             Sqrt sqrt "sqrt" (value) Method Float Propagate Never "The square root; NaN of negative values.";
             Cbrt cbrt "cbrt" (value) Method Float Propagate Never "The cube root.";
             Hypot hypot "hypot" (left, right) Method Floats Propagate Never "The hypotenuse, sqrt(left**2 + right**2), without overflow on the way.";
+            CopySign copysign "copysign" (value, sign) Method Floats Propagate Never "The value with the sign of the other, also that of a zero or a NaN.";
+            NextAfter nextafter "nextafter" (value, towards) Method Floats Propagate Never "The nearest other float of its type on the way to the second value; that itself where they are equal.";
             Exp exp "exp" (value) Method Float Propagate Never "The exponential, e to the power of the value.";
             Exp2 exp2 "exp2" (value) Method Float Propagate Never "2 to the power of the value.";
             Expm1 expm1 "expm1" (value) Method Float Propagate Never "The exponential less 1, accurate also near 0.";

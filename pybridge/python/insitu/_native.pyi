@@ -574,6 +574,12 @@ class Expr:
     def hypot(self, right: _Operand) -> Expr:
         """The hypotenuse, sqrt(left**2 + right**2), without overflow on the way."""
 
+    def copysign(self, sign: _Operand) -> Expr:
+        """The value with the sign of the other, also that of a zero or a NaN."""
+
+    def nextafter(self, towards: _Operand) -> Expr:
+        """The nearest other float of its type on the way to the second value; that itself where they are equal."""
+
     def exp(self) -> Expr:
         """The exponential, e to the power of the value."""
 

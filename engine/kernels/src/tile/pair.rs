@@ -1,4 +1,5 @@
-//! Functions of two columns beside arithmetic: the smaller and the larger, bits, rounding to a step.
+//! Functions of two columns beside arithmetic: the smaller and the larger, bits, signs, rounding to a
+//! step.
 
 use super::arith::{Binary, FloorDiv, Map};
 use super::compare::{Test, bitmap_fn};
@@ -32,11 +33,16 @@ pub enum Pair {
     /// left rounded to a multiple of right, which is positive and even; halves to even multiples.
     /// Integers wrap. Floats: left itself where the result is not finite.
     RoundToMultiple,
+    /// left with right's sign, also of zeros and NaN. Floats only.
+    CopySign,
+    /// The nearest float to left on the way to right; right where they are equal, NaN beside NaN.
+    /// Floats only.
+    NextAfter,
 }
 
 impl Pair {
     /// Every function.
-    pub const ALL: [Pair; 9] = [
+    pub const ALL: [Pair; 11] = [
         Pair::Min,
         Pair::Max,
         Pair::BitAnd,
@@ -46,6 +52,8 @@ impl Pair {
         Pair::ShiftRight,
         Pair::RoundToFraction,
         Pair::RoundToMultiple,
+        Pair::CopySign,
+        Pair::NextAfter,
     ];
 }
 
@@ -63,6 +71,8 @@ pub fn pair(op: Pair, p: Prim, level: Level) -> Option<TileFn> {
         Pair::RoundToMultiple => {
             Some(with_prim!(p, T => tile_fn::<Map<RoundToMultiple, T>>(level)))
         }
+        Pair::CopySign => with_float!(p, T => tile_fn::<Map<CopySign, T>>(level)),
+        Pair::NextAfter => with_float!(p, T => tile_fn::<Map<NextAfter, T>>(level)),
     }
 }
 
@@ -81,6 +91,8 @@ struct ShiftLeft;
 struct ShiftRight;
 struct RoundToFraction;
 struct RoundToMultiple;
+struct CopySign;
+struct NextAfter;
 
 struct RoundOverflows<T>(PhantomData<T>);
 
@@ -178,6 +190,23 @@ macro_rules! floats {
             fn apply(a: $t, b: $t) -> $t {
                 let near = (a / b).round_ties_even() * b;
                 if near.is_finite() { near } else { a }
+            }
+        }
+        impl Binary<$t> for CopySign {
+            #[inline(always)]
+            fn apply(a: $t, b: $t) -> $t { a.copysign(b) }
+        }
+        impl Binary<$t> for NextAfter {
+            #[inline(always)]
+            fn apply(a: $t, b: $t) -> $t {
+                // Floats of one sign are ordered as their bits are.
+                let outwards = (a < b) == (a > 0.0);
+                let bits = a.to_bits();
+                let next = if outwards { bits.wrapping_add(1) } else { bits.wrapping_sub(1) };
+                let least = <$t>::from_bits(1).copysign(b);
+                let next = if a == 0.0 { least } else { <$t>::from_bits(next) };
+                let next = if a == b { b } else { next };
+                if a.is_nan() || b.is_nan() { a + b } else { next }
             }
         }
     )*};

@@ -131,7 +131,7 @@ macro_rules! naive_int {
                     Pair::ShiftLeft => if within { ((a as i128) << b) as $t } else { 0 },
                     Pair::ShiftRight => ((a as i128) >> if within { b as u32 } else { 100 }) as $t,
                     Pair::RoundToMultiple => nearest(a as i128, b as i128) as $t,
-                    Pair::RoundToFraction => return None,
+                    Pair::RoundToFraction | Pair::CopySign | Pair::NextAfter => return None,
                 })
             }
         }
@@ -202,6 +202,10 @@ macro_rules! naive_float {
                     Pair::Max => if a != a || b > a { b } else { a },
                     Pair::RoundToFraction => finite((a * b).round_ties_even() / b),
                     Pair::RoundToMultiple => finite((a / b).round_ties_even() * b),
+                    Pair::CopySign => if a.is_sign_negative() == b.is_sign_negative() { a } else { -a },
+                    Pair::NextAfter => {
+                        if b > a { a.next_up() } else if b < a { a.next_down() } else { if a != a { a } else { b } }
+                    }
                     _ => return None,
                 })
             }

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 
 use crate::compile::convert::*;
 use crate::compile::graph::{Graph, Id, Op, Repr};
-use crate::compile::math::{transcendental, transcendental2};
+use crate::compile::math::{of_floats, transcendental};
 use crate::dtype::DataType;
 use crate::error::{Error, Result};
 use crate::expr::{Expr, ExprKind, Node as ExprNode};
@@ -347,8 +347,8 @@ impl Lower<'_> {
         e: &Expr,
     ) -> Result<Typed> {
         use FunctionId as F;
-        if let Some(op) = transcendental2(id) {
-            return self.transcendental2((id, op), a, b, args, e);
+        if let Some(op) = of_floats(id) {
+            return self.of_floats((id, op), a, b, args, e);
         }
         let compare = match id {
             F::Eq => Compare::Eq,

@@ -1,6 +1,6 @@
-//! Lowering of transcendental functions and of powers.
+//! Lowering of functions of floats, transcendental most of them, and of powers.
 
-use insitu_kernels::tile::{Arith, Math, Math2};
+use insitu_kernels::tile::{Arith, Math, Math2, Pair};
 
 use crate::compile::convert::*;
 use crate::compile::graph::{Id, Op, Repr};
@@ -42,11 +42,13 @@ pub(super) fn transcendental(id: FunctionId) -> Option<Math> {
 }
 
 /// The kernel of a function of two floats, if it is one. Powers have rules of their own.
-pub(super) fn transcendental2(id: FunctionId) -> Option<Math2> {
+pub(super) fn of_floats(id: FunctionId) -> Option<Op> {
     use FunctionId as F;
     Some(match id {
-        F::Atan2 => Math2::Atan2,
-        F::Hypot => Math2::Hypot,
+        F::Atan2 => Op::Math2(Math2::Atan2),
+        F::Hypot => Op::Math2(Math2::Hypot),
+        F::CopySign => Op::Pair(Pair::CopySign),
+        F::NextAfter => Op::Pair(Pair::NextAfter),
         _ => return None,
     })
 }
@@ -75,9 +77,9 @@ impl Lower<'_> {
     }
 
     /// A function of two floats, in the common type; integers turn into Float64 before.
-    pub(super) fn transcendental2(
+    pub(super) fn of_floats(
         &mut self,
-        (id, op): (FunctionId, Math2),
+        (id, op): (FunctionId, Op),
         a: Typed,
         b: Typed,
         args: Args,
@@ -105,7 +107,7 @@ impl Lower<'_> {
         let valid = self.graph.both_valid(a.valid, b.valid);
         let p = prim(&common)?;
         let (x, y) = (self.node_of(&a)?, self.node_of(&b)?);
-        let value = self.graph.add(Op::Math2(op), p, Repr::Num(p), &[x, y]);
+        let value = self.graph.add(op, p, Repr::Num(p), &[x, y]);
         Ok(node(common, value, valid))
     }
 

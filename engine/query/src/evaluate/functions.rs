@@ -17,7 +17,7 @@ pub(super) enum Rule {
     Where,
     /// A reduction.
     Reduction,
-    /// Known, but about complex numbers or strings, or without a kernel.
+    /// Known, but about complex numbers or strings.
     Refused,
 }
 
@@ -68,7 +68,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     f("maximum", 2, Rule::Double),
     f("min", 1, Rule::Reduction),
     f("minimum", 2, Rule::Double),
-    f("nextafter", 2, Rule::Refused),
+    f("nextafter", 2, Rule::Double),
     f("ones_like", 1, Rule::Same),
     f("prod", 1, Rule::Reduction),
     f("real", 1, Rule::Double),

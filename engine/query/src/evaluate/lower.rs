@@ -309,9 +309,9 @@ impl Lower<'_> {
             ("isnan", _) => x.is_nan(),
             ("isinf", _) => x.is_infinite(),
             ("isfinite", _) => x.is_finite(),
-            ("signbit", _) => is_negative(&x),
-            ("copysign", Some(y)) => with_sign(&x, &y),
-            ("fmod", Some(y)) => with_sign(&x.abs().rem(y.abs()), &x),
+            // Also the sign of a zero or a NaN.
+            ("signbit", _) => Expr::literal(Scalar::Float(1.0)).copysign(x).lt(Scalar::Float(0.0)),
+            ("fmod", Some(y)) => x.abs().rem(y.abs()).copysign(x),
             ("maximum", Some(y)) => Expr::when(x.gt(y.clone()).or_(x.is_nan()), x, y),
             ("minimum", Some(y)) => Expr::when(x.lt(y.clone()).or_(x.is_nan()), x, y),
             (name, Some(y)) => Expr::call(name, vec![x, y])?,
@@ -333,17 +333,6 @@ impl Lower<'_> {
         let kind = a.kind().max(b.kind());
         Ok(Value::Rows(Expr::when(mask, cast(a, kind)?, cast(b, kind)?), kind))
     }
-}
-
-/// Below zero, or the negative zero. (Of a NaN the sign is not seen.)
-fn is_negative(x: &Expr) -> Expr {
-    let inverse = Expr::literal(Scalar::Float(1.0)).truediv(x.clone());
-    let zero = || Scalar::Float(0.0);
-    x.lt(zero()).or_(x.eq(zero()).and_(inverse.lt(zero())))
-}
-
-fn with_sign(x: &Expr, sign: &Expr) -> Expr {
-    Expr::when(is_negative(sign), x.abs().neg(), x.abs())
 }
 
 /// A power of integers, exact where it fits, the smallest integer where it does not. To a negative

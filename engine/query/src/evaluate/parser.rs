@@ -409,7 +409,6 @@ impl<'t> Parser<'t> {
 fn refused(name: &str, text: &str) -> Error {
     let why = match name {
         "contains" => "is about strings, on which formulas do not compute",
-        "nextafter" => "is not there; numpy.nextafter is",
         _ => "is about complex numbers; formulas compute on real ones only",
     };
     Error::Unsupported(format!("{name}, in {}, {why}", shown(text)))
