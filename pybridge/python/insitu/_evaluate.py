@@ -41,7 +41,7 @@ def evaluate(
     local_dict: dict[str, Any] | None = None,
     global_dict: dict[str, Any] | None = None,
     out: np.ndarray | None = None,
-    order: str = "K",
+    order: str | None = "K",
     casting: str = "same_kind",
     sanitize: bool | None = None,
     _frame_depth: int = 3,
@@ -57,33 +57,54 @@ def evaluate(
     `ex`: the formula. Operators: + - * / // % ** << >> & | ^ ~ and comparisons. Functions: where,
     sqrt, exp, expm1, log, log1p, log2, log10, sin, cos, tan, arcsin, arccos, arctan, arctan2, sinh,
     cosh, tanh, arcsinh, arccosh, arctanh, hypot, abs, sign, floor, ceil, trunc, round, fmod,
-    maximum, minimum, copysign, signbit, isnan, isinf, isfinite, real, imag, copy, ones_like; as the
-    whole formula sum, prod, min and max, with an axis if wanted. `local_dict`, `global_dict`:
-    operands by name, instead of the caller's local and global variables. `out`: the array that the
-    result goes to, and that is returned; it may overlap operands. `order` ("C", "F", "A", "K"): the
-    result's order in memory. `casting`: which casts NumPy may do of operands and to `out`.
-    `sanitize`: nothing is ever run as Python, so there is nothing to sanitize; accepted, as is
-    `_frame_depth`. `disable_cache`: keeps nothing for `re_evaluate`. Further keyword arguments are
-    operands, looked up first; `optimization="none"` divides by constants and takes constant powers
-    as written, where else inverses and products are used; `truediv` is accepted.
+    maximum, minimum, copysign, signbit, nextafter, isnan, isinf, isfinite, real, imag, copy,
+    ones_like; as the whole formula sum, prod, min and max, with an axis if wanted. `local_dict`,
+    `global_dict`: operands by name, instead of the caller's local and global variables. `out`: the
+    array that the result goes to, and that is returned; it may overlap operands. `order` ("C", "F",
+    "A", "K"): the result's order in memory (None is "K"). `casting`: which casts NumPy may do of
+    operands and to `out`. `sanitize`: nothing is ever run as Python, so there is nothing to
+    sanitize; accepted, as is `_frame_depth`. `disable_cache`: keeps nothing for `re_evaluate`.
+    Further keyword arguments are operands, looked up first; `optimization="none"` divides by
+    constants and takes constant powers as written, where else inverses and products are used;
+    `truediv` is accepted.
 
     Operands are anything that `numpy.asarray` takes: arrays, numbers, pandas Series, Arrow arrays,
     columns. The result is a NumPy array, the same to the last bit with any number of threads.
 
-    Different from numexpr on purpose: a float sum is pairwise (of float32 in float64), not one
-    after another; a sum or product of integers that does not fit raises `Overflow`, and does not
-    wrap; reductions of nothing are 0, 1, or, of min and max, an error; the sign of a NaN is not
-    seen by signbit and copysign. Functions may differ in the last bits. Complex numbers, strings
-    and nextafter are `Unsupported`.
+    Different from numexpr on purpose:
 
-    Raises `InvalidPlan` (with the position) for text that is no formula, `UnknownColumn` for a name
-    that is nobody's, `TypeMismatch`, `Unsupported`, `ShapeMismatch`, `Overflow`, `LimitExceeded`.
+    - Complex numbers and byte strings, and what is about them (complex, conj, contains), are
+      `Unsupported`. (So are Unicode strings, times and objects, which numexpr refuses too.)
+    - A float sum is pairwise (of float32 in float64), not one after another, and functions may
+      differ in the last bits. min and max leave NaN out, and are there for integers too.
+    - A sum or product of integers that does not fit raises `Overflow`, and does not wrap.
+    - Arrays without elements have NumPy's shapes: they broadcast, or are refused, as any others do,
+      and a reduction of nothing is 0 or 1, or, of min and max, `InvalidArgument`. numexpr gives the
+      shape of the last array without elements, whatever the others' are, also for reductions.
+    - Operands may be keyword arguments, which numexpr refuses, and anything that `numpy.asarray`
+      takes.
+    - A constant formula is cast to `out` as `casting` says; numexpr takes its own rule.
+    - A formula may have line breaks anywhere. It is read as a language of its own: `is` and other
+      Python that numexpr would run is refused.
+    - Errors are those below. numexpr has `SyntaxError` (or `TypeError`) where here is
+      `InvalidPlan`, `NotImplementedError` for operators that do not take such operands
+      (`TypeMismatch`), `RuntimeError` for a reduction that is not the whole formula
+      (`InvalidPlan`), `ZeroDivisionError` for a constant divided by zero (`InvalidArgument`),
+      `OverflowError` for a constant that does not fit 64 bits (`LimitExceeded`).
+
+    Raises `InvalidPlan`, a `ValueError`, with the position, for text that is no formula;
+    `UnknownColumn`, a `KeyError`, for a name that is nobody's; `TypeMismatch`, a `TypeError`, for
+    operators and functions that do not take such operands; `Unsupported`, a `NotImplementedError`;
+    `ShapeMismatch`, `InvalidArgument` and `LimitExceeded`, all `ValueError`; `Overflow`, an
+    `OverflowError`; and, as NumPy does, `ValueError` for shapes that do not broadcast and for an
+    `out` that is read-only, `TypeError` for casts that `casting` does not allow. Ctrl-C raises
+    `KeyboardInterrupt`; what `out` holds then is not known.
     """
     formula, operands = _prepare(ex, local_dict, global_dict, _frame_depth, kwargs)
     if out is not None and not isinstance(out, np.ndarray):
         raise TypeMismatch("out must be a NumPy array")
     if not disable_cache:
-        _remember(formula, out, order, casting)
+        _remember(formula, kwargs, out, order, casting)
     result: np.ndarray = _run(formula, operands, out, order, casting)
     return result
 
@@ -95,15 +116,23 @@ def re_evaluate(
 ) -> np.ndarray:
     """Computes this thread's last formula again, over what its names are now.
 
-    `out`, `order` and `casting` are those of the last `evaluate` or `validate`. Raises
-    `InvalidArgument` if there was none.
+    `out`, `order` and `casting` are those of the last `evaluate` or `validate`, and so are operands
+    that it was given as keyword arguments, but for those in `local_dict`. Arrays are not kept alive
+    for it: raises `UnknownColumn` if such an operand is gone, and `InvalidArgument` (numexpr:
+    `RuntimeError`) if there was no formula.
     """
     last = getattr(_last, "call", None)
     if last is None:
         raise InvalidArgument("there is no formula to compute again; call evaluate() first")
-    formula, out, order, casting = last
+    formula, given, out, order, casting = last
     frame = sys._getframe(_frame_depth - 1)
-    operands = _operands(formula.names, {}, local_dict, global_dict, frame)
+    kwargs = {}
+    for name, kept in given.items():
+        if local_dict is None or name not in local_dict:
+            kwargs[name] = kept() if isinstance(kept, weakref.ref) else kept
+            if kwargs[name] is None and kept is not None:
+                raise _gone(name)
+    operands = _operands(formula.names, kwargs, local_dict, global_dict, frame)
     result: np.ndarray = _run(formula, operands, None if out is None else out(), order, casting)
     return result
 
@@ -113,7 +142,7 @@ def validate(
     local_dict: dict[str, Any] | None = None,
     global_dict: dict[str, Any] | None = None,
     out: np.ndarray | None = None,
-    order: str = "K",
+    order: str | None = "K",
     casting: str = "safe",
     _frame_depth: int = 2,
     sanitize: bool | None = None,
@@ -128,7 +157,7 @@ def validate(
         formula.result(tuple(_converted(operand) for operand in operands))
     except Exception as error:
         return error
-    _remember(formula, out, order, casting)
+    _remember(formula, kwargs, out, order, casting)
     return None
 
 
@@ -153,6 +182,8 @@ def _prepare(
     depth: int,
     kwargs: dict[str, Any],
 ) -> tuple[_native._Formula, tuple[Any, ...]]:
+    if not isinstance(ex, str):
+        raise TypeMismatch(f"a formula is a str; {ex!r} is of type {type(ex).__name__}")
     exact = False
     if kwargs:
         optimization = kwargs.pop("optimization", "aggressive")
@@ -215,12 +246,35 @@ def _unknown(name: str, known: tuple[Any, ...]) -> UnknownColumn:
     return error
 
 
-def _remember(formula: Any, out: Any, order: str, casting: str) -> None:
+def _gone(name: str) -> UnknownColumn:
+    error = UnknownColumn(
+        f"the operand {name!r} was a keyword argument of the last formula, and nobody has it any "
+        "more; give it in local_dict"
+    )
+    error.name = name
+    error.nearest = None
+    return error
+
+
+def _remember(
+    formula: Any, operands: dict[str, Any], out: Any, order: str | None, casting: str
+) -> None:
     kept = None if out is None else weakref.ref(out)
-    _last.call = (formula, kept, order, casting)
+    given = {name: _weakly(value) for name, value in operands.items()} if operands else operands
+    _last.call = (formula, given, kept, order, casting)
 
 
-def _run(formula: Any, operands: tuple[Any, ...], out: Any, order: str, casting: str) -> Any:
+def _weakly(value: Any) -> Any:
+    """A weak reference, where there can be one: not of numbers."""
+    try:
+        return weakref.ref(value)
+    except TypeError:
+        return value
+
+
+def _run(formula: Any, operands: tuple[Any, ...], out: Any, order: str | None, casting: str) -> Any:
+    if order is None:
+        order = "K"
     result = formula.run(operands, out, order, casting, True)
     if result is not None:
         return result
