@@ -15,6 +15,7 @@ ROWS = (
     "polynomial",
     "cached",
     "black-scholes",
+    "evaluate",
     "q6",
     "filter",
     "reductions",
