@@ -237,6 +237,7 @@ impl Table {
             return Err(Error::Cancelled);
         }
         let places = targets.writable(lease)?;
+        let writing = ready.lists(view)?;
         // Of the statistics, as long as nobody else has a part in them.
         let was_true = lease.pin().content_version();
         let mut zones = self.zones(lease, shown, update.columns(), was_true)?;
@@ -252,7 +253,7 @@ impl Table {
             // SAFETY: the exclusive lease keeps all others from reading and writing; the places
             // are those of the view's own buffers, padded, by no one else referred to and without
             // overlap, as was asked under the lease; no update could come between.
-            unsafe { ready.write(view, &places, zones.as_ref().map(|_| &sink)) }
+            unsafe { writing.write(&places, zones.as_ref().map(|_| &sink)) }
         };
         // Unfinished, the lease poisons the table when it is dropped.
         written?;

@@ -43,4 +43,4 @@ pub use prepared::{Context, Prepared, Progress};
 pub use scalar::Scalar;
 pub use schema::{Field, Schema};
 pub use table::{ColumnStats, TableView, ZoneView};
-pub use update::{Bound, Ready, Update, Writable, ZoneSink};
+pub use update::{Bound, Ready, Update, Writable, Writing, ZoneSink};

@@ -3,9 +3,9 @@
 //!
 //! An update is checked against a schema once ([`Update::new`]) and bound to a table as it lies
 //! ([`Update::bind`]). Bound, it either gives the new table ([`Bound::compute`]: fresh columns, the
-//! rest shared) or writes over the old values ([`Bound::ready`], then [`Ready::write`]). Both ways
-//! are one program and give the same bits; every right-hand side reads old values, of all columns
-//! and all rows.
+//! rest shared) or writes over the old values ([`Bound::ready`], [`Ready::lists`], then
+//! [`Writing::write`]). Both ways are one program and give the same bits; every right-hand side
+//! reads old values, of all columns and all rows.
 
 use std::fmt;
 use std::sync::Arc;
@@ -295,9 +295,36 @@ pub struct Ready<'b> {
 }
 
 impl Ready<'_> {
+    /// Lists where the columns of the table lie, for each thread that walks it.
+    ///
+    /// # Errors
+    /// `OutOfMemory`; `ShapeMismatch` for another table.
+    pub fn lists<'r>(&'r self, table: &'r TableView<'r>) -> Result<Writing<'r>> {
+        let source = Source::of_table(table)?;
+        let spans = self.spans.iter();
+        let spans = spans.map(|s| Ok((s, s.source(&source, &self.bound.write)?)));
+        Ok(Writing { bound: self.bound, table, spans: spans.collect::<Result<_>>()?, source })
+    }
+}
+
+/// An update that has all the memory it needs whose amount depends on the table.
+pub struct Writing<'r> {
+    bound: &'r Bound,
+    table: &'r TableView<'r>,
+    source: Source<'r>,
+    /// Of a walk, and what each sees.
+    spans: Vec<(&'r Span, Source<'r>)>,
+}
+
+impl fmt::Debug for Writing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writing").field("bound", &self.bound).finish_non_exhaustive()
+    }
+}
+
+impl Writing<'_> {
     /// Writes the new values over the old ones, in parallel if it is worth it. Takes memory for
-    /// some tiles per thread, and where other rows are read for a list of all chunks each. Cannot
-    /// be interrupted: the rows would be of two ages.
+    /// some tiles per thread. Cannot be interrupted: the rows would be of two ages.
     ///
     /// `places[c][i]` is where chunk `c` of column [`Update::columns`]`[i]` can be written.
     ///
@@ -306,28 +333,27 @@ impl Ready<'_> {
     /// changed since. Some rows are then new and some old.
     ///
     /// # Safety
-    /// The table is as it was when this was made. Every place names the memory that the table's
-    /// view shows, is writable for the rows of its chunk up to the next multiple of 64 bytes, and
+    /// The table is as it was when the [`Ready`] was made. Every place names the memory that the
+    /// table's view shows, is writable for the rows of its chunk up to the next multiple of 64 bytes, and
     /// no one else reads or writes it meanwhile; no two of them overlap, nor any other column. The
     /// obstacle of the update ([`Bound::obstacle`]) was none.
     pub unsafe fn write(
         &self,
-        table: &TableView<'_>,
         places: &[Vec<Writable>],
         zones: Option<&ZoneSink<'_>>,
     ) -> Result<()> {
-        let shape = (table.chunks.len(), self.bound.written.len());
+        let (bound, table) = (self.bound, self.table);
+        let shape = (table.chunks.len(), bound.written.len());
         if places.len() != shape.0 || places.iter().any(|p| p.len() != shape.1) {
             return Err(Error::ShapeMismatch("places for another table".into()));
         }
         let heap = Heap::new();
         let cx = Context::new(&heap as &dyn Memory);
         let run = Run::new(&cx, &heap);
-        let source = Source::of_table(table)?;
-        let reading = self.bound.reading(&source)?;
-        let over = Over { table, written: &self.bound.written, places, zones };
-        let walk = self.bound.walk.as_ref().map(|walk| (walk, self.spans.as_slice()));
+        let reading = bound.reading(&self.source)?;
+        let over = Over { table, written: &bound.written, places, zones };
+        let walk = bound.walk.as_ref().map(|walk| (walk, self.spans.as_slice()));
         // SAFETY: by contract.
-        unsafe { exec::write(&run, &reading, &self.bound.write, &over, walk) }
+        unsafe { exec::write(&run, &reading, &bound.write, &over, walk) }
     }
 }

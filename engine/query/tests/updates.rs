@@ -64,8 +64,9 @@ fn in_place(
     }
     let ready = ready?;
     let places = table.places(update.columns());
+    let view = table.view();
     // SAFETY: nobody else has the table, and its buffers have room for whole words.
-    unsafe { ready.write(&table.view(), &places, None)? };
+    unsafe { ready.lists(&view)?.write(&places, None)? };
     Ok(Ok(rows_of(&table, columns)))
 }
 
@@ -389,8 +390,9 @@ fn zones_are_told_of_as_they_are_written() {
             told.lock().unwrap().borrow_mut().push((column, zone, *stats));
         };
         let sink = ZoneSink { every, tell: &tell };
+        let view = table.view();
         // SAFETY: nobody else has the table, and its buffers have room for whole words.
-        unsafe { ready.write(&table.view(), &places, Some(&sink)).unwrap() };
+        unsafe { ready.lists(&view).unwrap().write(&places, Some(&sink)).unwrap() };
         let mut told = told.into_inner().unwrap().into_inner();
         told.sort_by_key(|t| t.1);
         assert_eq!(told.iter().map(|t| t.1).collect::<Vec<_>>(), zones);

@@ -166,6 +166,16 @@ unsafe impl Send for Program {}
 unsafe impl Sync for Program {}
 
 impl Program {
+    /// Whether it reads the source's column of that number.
+    pub(crate) fn reads(&self, column: usize) -> bool {
+        let is_it = |c: u32| c as usize == column;
+        self.cursors
+            .iter()
+            .filter_map(|c| c.column())
+            .chain(self.strings.iter().copied())
+            .any(is_it)
+    }
+
     /// Lists the instructions, for people.
     pub(crate) fn describe(&self) -> String {
         let mut out = String::new();

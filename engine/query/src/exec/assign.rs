@@ -102,10 +102,14 @@ struct Morsels {
 
 impl Morsels {
     fn of(table: &TableView<'_>) -> Morsels {
+        Morsels::of_chunks(table.chunks.iter().map(|chunk| chunk.first().map_or(0, |c| c.len)))
+    }
+
+    /// Of chunks of so many rows.
+    fn of_chunks(sizes: impl ExactSizeIterator<Item = usize>) -> Morsels {
         let (mut row, mut count) = (0, 0);
-        let mut chunks = Vec::with_capacity(table.chunks.len());
-        for chunk in &table.chunks {
-            let rows = chunk.first().map_or(0, |c| c.len);
+        let mut chunks = Vec::with_capacity(sizes.len());
+        for rows in sizes {
             chunks.push((row, rows, count));
             row += rows;
             count += rows.div_ceil(MORSEL);
@@ -122,9 +126,22 @@ impl Morsels {
         let local = (number - base) * MORSEL;
         Some(Morsel { chunk, row: first + local, local, rows: MORSEL.min(rows - local) })
     }
+
+    /// The number of the morsel that begins nearest to a row.
+    fn nearest(&self, row: usize) -> usize {
+        let Some(chunk) = self.chunks.partition_point(|c| c.0 <= row).checked_sub(1) else {
+            return 0;
+        };
+        let Some((first, rows, base)) = self.chunks.get(chunk).copied() else { return 0 };
+        let within = (row - first).min(rows);
+        let before = within / MORSEL;
+        let (start, end) = (before * MORSEL, rows.min((before + 1) * MORSEL));
+        base + before + usize::from(start < end && within - start > end - within)
+    }
 }
 
-/// The spans of a table that is walked: one per thread, if threads are worth it.
+/// The spans of a table that is walked: one per thread, if threads are worth it, of about as many
+/// rows each, in whole morsels.
 pub(crate) fn spans(
     walk: &Walk,
     source: &Source<'_>,
@@ -135,13 +152,19 @@ pub(crate) fn spans(
     let parallel = table.rows as f64 * program.cost > PARALLEL_NS;
     let count = if parallel { pool::threads().min(morsels.count) } else { 1 };
     let first_row = |number: usize| morsels.get(number).map_or(table.rows, |m| m.row);
-    (0..count)
-        .map(|i| {
-            let numbers = i * morsels.count / count..(i + 1) * morsels.count / count;
-            let rows = first_row(numbers.start)..first_row(numbers.end);
-            Span::new(walk, source, numbers, rows)
-        })
-        .collect()
+    let mut spans = Vec::with_capacity(count);
+    let mut start = 0;
+    for i in 1..=count {
+        let end = match i == count {
+            true => morsels.count,
+            false => morsels.nearest((table.rows as u128 * i as u128 / count as u128) as usize),
+        };
+        if start < end {
+            spans.push(Span::new(walk, source, start..end, first_row(start)..first_row(end))?);
+            start = end;
+        }
+    }
+    Ok(spans)
 }
 
 /// Stores the roots of `program` over the columns. `places[c][w]` is where chunk `c` of column
@@ -151,13 +174,13 @@ pub(crate) fn spans(
 /// # Safety
 /// Every place is writable, and no one else's to read or write, for the rows of its chunk, up to
 /// the next multiple of 64 bytes; a missing validity stands for a chunk without a bitmap. No row
-/// has changed since the spans were made.
+/// has changed since the spans were made, and each source is its span's.
 pub(crate) unsafe fn write(
     run: &Run<'_>,
     reading: &Reading<'_>,
     program: &Program,
     to: &Over<'_>,
-    walk: Option<(&Walk, &[Span])>,
+    walk: Option<(&Walk, &[(&Span, Source<'_>)])>,
 ) -> Result<()> {
     let morsels = Morsels::of(to.table);
     // Roots that lie in a column may be overwritten before they are stored.
@@ -181,9 +204,8 @@ pub(crate) unsafe fn write(
             })
         }
         Some((walk, spans)) => run.items(spans.len(), ns, &|i| {
-            let Some(span) = spans.get(i) else { return Ok(()) };
-            let source = span.source(reading.source);
-            let reading = Reading { source: &source, ..*reading };
+            let Some((span, source)) = spans.get(i) else { return Ok(()) };
+            let reading = Reading { source, ..*reading };
             let frame = reading.frame(program);
             // SAFETY: by contract; spans are one worker's alone. What is read of other rows was
             // copied where another span writes it, and lies behind in the walk else.
@@ -391,6 +413,31 @@ impl Gather {
                 };
                 let null_count = (rows - valid.min(rows)) as u64;
                 ZoneStats { rows: rows as u64, null_count, flags: 0, ..ZoneStats::EMPTY }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_morsel_is_none_further_away() {
+        let tiny = std::iter::repeat_n(3, 500);
+        let mixed: Vec<usize> = [0, 1_000_000, 0].into_iter().chain(tiny).collect();
+        let layouts: [&[usize]; 5] =
+            [&mixed, &[], &[0, 0], &[MORSEL, 2 * MORSEL, 1], &[70_000, 5, 0, 100]];
+        for sizes in layouts {
+            let morsels = Morsels::of_chunks(sizes.iter().copied());
+            let total: usize = sizes.iter().sum();
+            let begins = |i: usize| morsels.get(i).map_or(total, |m| m.row);
+            let distance = |i: usize, row: usize| begins(i).abs_diff(row);
+            for row in (0..=total).step_by(997).chain([total / 2, total]) {
+                let nearest = morsels.nearest(row);
+                assert!(nearest <= morsels.count);
+                let least = (0..=morsels.count).map(|i| distance(i, row)).min();
+                assert_eq!(Some(distance(nearest, row)), least, "{row} of {total}");
             }
         }
     }

@@ -106,42 +106,62 @@ impl Span {
         Ok(Span { morsels, halo })
     }
 
-    /// The source as this span's thread is to see it.
-    pub(crate) fn source<'s>(&'s self, source: &Source<'s>) -> Source<'s> {
-        let mut columns = source.columns.clone();
-        for (index, column) in columns.iter_mut().enumerate() {
-            let mut saved = self.halo.iter().filter(|s| s.column == index).peekable();
-            if saved.peek().is_none() {
-                continue;
-            }
-            let mut seen = SourceColumn {
-                chunks: Vec::with_capacity(column.chunks.len() + 2),
-                starts: Vec::with_capacity(column.chunks.len() + 2),
-                ..column.clone()
-            };
-            for (chunk, (view, start)) in column.chunks.iter().zip(&column.starts).enumerate() {
-                let mut add = |view: ColumnView<'s>, at: usize| {
-                    seen.chunks.push(view);
-                    seen.starts.push(start + at);
-                };
-                // A span has rows on one side only: of a chunk at most one piece is saved.
-                let Some(piece) = saved.next_if(|s| s.chunk == chunk) else {
-                    add(*view, 0);
-                    continue;
-                };
-                let end = piece.first + piece.rows;
-                if piece.first > 0 {
-                    add(part(view, 0, piece.first), 0);
-                }
-                add(piece.view(view), piece.first);
-                if end < view.len {
-                    add(part(view, end, view.len - end), end);
-                }
-            }
-            *column = seen;
+    /// The source as this span's thread is to see it, of the columns that `program` reads.
+    pub(crate) fn source<'s>(
+        &'s self,
+        source: &Source<'s>,
+        program: &Program,
+    ) -> Result<Source<'s>> {
+        let mut columns = with_room(source.columns.len())?;
+        for (index, column) in source.columns.iter().enumerate() {
+            columns.push(match program.reads(index) {
+                true => self.column(index, column)?,
+                false => SourceColumn::default(),
+            });
         }
-        Source { columns, offset: source.offset, rows: source.rows, zones: None }
+        Ok(Source { columns, offset: source.offset, rows: source.rows, zones: None })
     }
+
+    fn column<'s>(&'s self, index: usize, column: &SourceColumn<'s>) -> Result<SourceColumn<'s>> {
+        let pieces = self.halo.iter().filter(|s| s.column == index);
+        // Each may leave a part of its chunk on either side.
+        let room = column.chunks.len().saturating_add(2 * pieces.clone().count());
+        let mut seen = SourceColumn {
+            chunks: with_room(room)?,
+            starts: with_room(room)?,
+            stats: column.stats,
+            origin: column.origin,
+        };
+        let mut saved = pieces.peekable();
+        for (chunk, (view, start)) in column.chunks.iter().zip(&column.starts).enumerate() {
+            let mut add = |view: ColumnView<'s>, at: usize| {
+                seen.chunks.push(view);
+                seen.starts.push(start + at);
+            };
+            // A span has rows on one side only: of a chunk at most one piece is saved.
+            let Some(piece) = saved.next_if(|s| s.chunk == chunk) else {
+                add(*view, 0);
+                continue;
+            };
+            let end = piece.first + piece.rows;
+            if piece.first > 0 {
+                add(part(view, 0, piece.first), 0);
+            }
+            add(piece.view(view), piece.first);
+            if end < view.len {
+                add(part(view, end, view.len - end), end);
+            }
+        }
+        Ok(seen)
+    }
+}
+
+/// An empty list with room for so many values.
+fn with_room<T>(count: usize) -> Result<Vec<T>> {
+    let mut list = Vec::new();
+    let bytes = count.saturating_mul(size_of::<T>());
+    list.try_reserve_exact(count).map_err(|_| Error::OutOfMemory { bytes })?;
+    Ok(list)
 }
 
 /// Bytes of `rows` rows of a column that can be written over.
@@ -175,10 +195,7 @@ impl Saved {
     ) -> Result<Saved> {
         let part = part(view, first, rows);
         let copy = |from: *const u8, len: usize| -> Result<Vec<Line>> {
-            let mut lines: Vec<Line> = Vec::new();
-            lines
-                .try_reserve_exact(len.div_ceil(64))
-                .map_err(|_| Error::OutOfMemory { bytes: len })?;
+            let mut lines: Vec<Line> = with_room(len.div_ceil(64))?;
             lines.resize(len.div_ceil(64), Line([0; 64]));
             // SAFETY: `len` bytes of the part, and room for them.
             unsafe { lines.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(from, len) };
