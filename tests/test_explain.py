@@ -168,3 +168,57 @@ def test_a_predicate_that_can_fail_is_not_moved(region: ins.Region) -> None:
     with pytest.raises(ins.CastFailed):
         t.filter((col("b") == 5) & narrow).collect()
     assert t.filter(col("b") == 5, narrow).to_numpy()["a"].tolist() == [1, 3]
+
+
+def test_an_update_says_which_way_it_would_go(region: ins.Region) -> None:
+    t = region.put("t", {"x": np.arange(10.0), "n": np.arange(10), "s": list("abcdefghij")})
+    over, beside = 'in "t": over the old values\n', 'in "t": beside the old values, and swapped in'
+    first = t.explain_update(x=col("x") * 2)
+    assert first.startswith('update of "x" ' + over)
+    assert "mul.float64" in first
+    assert "any, since" in first
+    both = t.explain_update({"n": col("n").shift(3, fill_value=0), "x": 1.5}, where=col("n") > 2)
+    assert both.startswith('update of "n", "x" ' + over)
+    assert "from the last row to the first, since rows up to 3 before are read" in both
+    assert "from the first row to the last" in t.explain_update(
+        x=col("x").shift(-1, fill_value=0.5)
+    )
+    cast = t.explain_update(n=col("n").cast("int8").cast("int64"))
+    assert "first a pass over all rows that writes nothing" in cast
+    assert "a pass over all rows" not in first
+    mean = t.explain_update(x=col("x") - col("x").mean())
+    assert "reduce to one row" in mean
+    for text, sets in (
+        ("reads other rows", {"x": col("x").cum_sum()}),
+        ("on both sides", {"x": (col("x").shift(1) + col("x").shift(-1)).fill_null(0.5)}),
+        ("it needs a bitmap", {"x": col("x").shift(1)}),
+        ("no width of their own", {"s": "z"}),
+    ):
+        said = t.explain_update(sets)
+        assert beside in said, said
+        assert text in said.split("\n", maxsplit=1)[0]
+    view = t["n"].to_numpy()
+    assert "since others read it" in t.explain_update(x=0.5)
+    assert view[9] == 9
+    del view
+    with t.exclusive() as own:
+        assert over in own.explain_update(x=0.5)
+    other = region.put("other", t)
+    assert "shares its memory" in t.explain_update(x=0.5)
+    del other, region["other"]
+    # As it says, it is; and nothing was changed by saying it.
+    assert t["x"].to_numpy(copy=True).tolist() == list(range(10))
+    count = region.stats()["updates_in_place"]
+    for sets, places in (({"x": col("x") + 1}, 1), ({"x": col("x").cum_sum()}, 0)):
+        assert (over in t.explain_update(sets)) == bool(places)
+        t.update(sets)
+        assert region.stats()["updates_in_place"] == count + places
+        count += places
+    with pytest.raises(ins.UnknownColumn):
+        t.explain_update(y=1)
+    with pytest.raises(ins.TypeMismatch):
+        t.explain_update(n=1.5)
+    with pytest.raises(ins.InvalidArgument):
+        t.explain_update()
+    with pytest.raises(ins.Unsupported, match="without a name"):
+        t.select("x").collect().explain_update(x=0.5)

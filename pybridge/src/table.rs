@@ -232,6 +232,39 @@ impl Table {
         Ok(slf)
     }
 
+    /// What `update` would do now, as text: whether the new values are written over the old ones or
+    /// beside them and swapped in, and why; in which order the rows; the programs that run.
+    ///
+    /// Takes the arguments of `update`. Aggregates in them are computed; nothing is changed.
+    #[pyo3(
+        signature = (mapping=None, /, *, r#where=None, checked=false, timeout=None, **columns),
+        text_signature = "($self, mapping=None, /, *, where=None, checked=False, timeout=None, **columns)"
+    )]
+    fn explain_update(
+        &self,
+        py: Python<'_>,
+        mapping: Option<&Bound<'_, PyAny>>,
+        r#where: Option<&Bound<'_, PyAny>>,
+        #[pyo3(from_py_with = given::flag)] checked: bool,
+        #[pyo3(from_py_with = given::seconds)] timeout: Option<f64>,
+        columns: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<String> {
+        let table = self.here(py)?;
+        let sets = update::sets(table, mapping, columns, py)?;
+        let condition = r#where.map(update::condition).transpose()?;
+        let timeout = update::seconds(py, timeout)?;
+        interrupt::detached(py, None, |interrupt| {
+            let options = UpdateOptions {
+                checked,
+                timeout,
+                interrupt: Some(interrupt),
+                what: "explain_update",
+                ..UpdateOptions::default()
+            };
+            table.explain_update(sets, condition, options)
+        })
+    }
+
     /// The table for this thread alone, for several updates: `with t.exclusive() as t: ...`.
     ///
     /// Nobody else reads or changes it until the block ends, in any process; views that exist keep

@@ -92,38 +92,20 @@ impl Table {
                 "an update in place is not atomic: ask for one of the two".into(),
             ));
         }
-        if sets.is_empty() {
-            return Err(Error::InvalidArgument("an update needs a column to give values".into()));
-        }
-        self.region().shared.check_open()?;
-        let seen = self.version()?;
-        let update = Update::new(sets, condition, &seen.meta.query)?;
-        let Storage::Named(pin) = &seen.storage else {
-            return Err(Error::Unsupported(
-                "a result without a name cannot be updated: give it one with put, or make another \
-                 with with_columns"
-                    .into(),
-            ));
-        };
+        let (pin, update) = self.updated(sets, condition)?;
         if let Some(loan) = self.own_lease(&pin.follow()?) {
             return self.update_within(loan, &update, options);
         }
         let updater = pin.updater(&options.patience(TURN)).map_err(|e| self.behind(e))?;
-        drop(seen);
+        drop(pin);
         if options.atomic {
             return self.swap(updater, &update, options).map(drop);
         }
         let shown = self.at(updater.pin())?;
         let bound = bind(&update, &shown, options)?;
         let targets = Targets::of(&shown, update.columns());
-        let cause = match bound.obstacle(shown.view()?).or_else(|| targets.overlap(&shown)) {
-            Some(cause) => Some(cause),
-            None => match updater.obstacle(&targets.places)? {
-                // To be waited for.
-                Some(Obstacle::Leased) if options.in_place => None,
-                other => other.map(|obstacle| obstacle.to_string()),
-            },
-        };
+        // With `in_place`, readers are waited for.
+        let cause = obstacle(&updater, &bound, &shown, &targets, !options.in_place)?;
         if let Some(cause) = cause {
             return match options.in_place {
                 true => Err(not_in_place(updater.pin().name(), &cause)),
@@ -147,6 +129,65 @@ impl Table {
                 self.swap_bound(updater, &shown, &update, &bound, options).map(drop)
             }
             Err((_, error)) => Err(error.into()),
+        }
+    }
+
+    /// What [`Table::update`] would do if it were called now, for people: whether the new values
+    /// are written over the old ones, or beside them and swapped in, and why; the order of the rows;
+    /// the programs. Computes the aggregates of the new values, and changes nothing.
+    ///
+    /// # Errors
+    /// As [`Table::update`], but for those of rows.
+    pub fn explain_update(
+        &self,
+        sets: Vec<(Arc<str>, Expr)>,
+        condition: Option<Expr>,
+        options: UpdateOptions<'_>,
+    ) -> Result<String> {
+        let (pin, update) = self.updated(sets, condition)?;
+        let explain = |updater: &Updater| {
+            let shown = self.at(updater.pin())?;
+            let bound = bind(&update, &shown, options)?;
+            let targets = Targets::of(&shown, update.columns());
+            let cause = obstacle(updater, &bound, &shown, &targets, true)?;
+            let fields = shown.meta.arrow.fields();
+            let names = update.columns().iter().filter_map(|i| fields.get(*i));
+            let names = names.map(|f| format!("{:?}", f.name())).collect::<Vec<_>>().join(", ");
+            let of = format!("update of {names} in {:?}", pin.name());
+            Ok(match cause {
+                None => format!("{of}: over the old values\n{}", bound.explain()),
+                Some(cause) => format!(
+                    "{of}: beside the old values, and swapped in, since {cause}\n{}",
+                    bound.explain_beside()
+                ),
+            })
+        };
+        if let Some(mut loan) = self.own_lease(&pin.follow()?) {
+            loan.regain(&options)?;
+            return explain(loan.lease()?.updater());
+        }
+        explain(&pin.updater(&options.patience(TURN)).map_err(|e| self.behind(e))?)
+    }
+
+    /// What is to be updated, and the update.
+    fn updated(
+        &self,
+        sets: Vec<(Arc<str>, Expr)>,
+        condition: Option<Expr>,
+    ) -> Result<(Pin, Update)> {
+        if sets.is_empty() {
+            return Err(Error::InvalidArgument("an update needs a column to give values".into()));
+        }
+        self.region().shared.check_open()?;
+        let seen = self.version()?;
+        let update = Update::new(sets, condition, &seen.meta.query)?;
+        match &seen.storage {
+            Storage::Named(pin) => Ok((pin.clone(), update)),
+            Storage::Anonymous(_) => Err(Error::Unsupported(
+                "a result without a name cannot be updated: give it one with put, or make another \
+                 with with_columns"
+                    .into(),
+            )),
         }
     }
 
@@ -220,10 +261,7 @@ impl Table {
     ) -> Result<Outcome> {
         let view = shown.view()?;
         let targets = Targets::of(shown, update.columns());
-        let cause = match bound.obstacle(view).or_else(|| targets.overlap(shown)) {
-            Some(cause) => Some(cause),
-            None => lease.updater().obstacle(&targets.places)?.map(|o| o.to_string()),
-        };
+        let cause = obstacle(lease.updater(), bound, shown, &targets, true)?;
         if let Some(cause) = cause {
             return Ok(Outcome::Refused(not_in_place(lease.pin().name(), &cause)));
         }
@@ -387,6 +425,21 @@ fn bind(update: &Update, shown: &Version, options: UpdateOptions<'_>) -> Result<
     cx.checked = options.checked;
     cx.interrupt = options.interrupt();
     Ok(update.bind(shown.view()?, &cx)?)
+}
+
+/// Why the update cannot write over the old values; `readers`: whether they are a reason.
+fn obstacle(
+    updater: &Updater,
+    bound: &Bound,
+    shown: &Version,
+    targets: &Targets,
+    readers: bool,
+) -> Result<Option<String>> {
+    if let Some(cause) = bound.obstacle(shown.view()?).or_else(|| targets.overlap(shown)) {
+        return Ok(Some(cause));
+    }
+    let obstacle = updater.obstacle(&targets.places)?;
+    Ok(obstacle.filter(|o| readers || !matches!(o, Obstacle::Leased)).map(|o| o.to_string()))
 }
 
 fn not_in_place(name: &str, cause: &str) -> Error {

@@ -7,7 +7,7 @@
 //! [`Writing::write`]). Both ways are one program and give the same bits; every right-hand side
 //! reads old values, of all columns and all rows.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use insitu_kernels::copy::ZoneStats;
@@ -238,6 +238,29 @@ impl Bound {
             }
         }
         None
+    }
+
+    /// Describes how new values are written over the old ones, for people.
+    pub fn explain(&self) -> String {
+        let order = match &self.walk {
+            Some(walk) => walk.to_string(),
+            None => "any, since no row reads others that change".to_owned(),
+        };
+        let before = self.executable.stages.split_last().map_or(&[][..], |(_, before)| before);
+        let mut out = crate::explain::describe(before, &[]);
+        let _ = writeln!(out, "rows are written in this order: {order}");
+        if let Some(check) = &self.check {
+            out.push_str("first a pass over all rows that writes nothing, for those that fail:\n");
+            out.push_str(&check.describe());
+            out.push_str("then the writing pass:\n");
+        }
+        out.push_str(&self.write.describe());
+        out
+    }
+
+    /// Describes how new columns are written beside the old ones, for people.
+    pub fn explain_beside(&self) -> String {
+        crate::explain::describe(&self.executable.stages, &[])
     }
 
     /// The table with its new columns; those that get no new values are shared.

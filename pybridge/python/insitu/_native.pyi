@@ -269,6 +269,16 @@ class Table:
         timeout: float | None = None,
         **columns: _Operand,
     ) -> Table: ...
+    def explain_update(
+        self,
+        mapping: Mapping[str, _Operand] | None = None,
+        /,
+        *,
+        where: _Operand | None = None,
+        checked: bool = False,
+        timeout: float | None = None,
+        **columns: _Operand,
+    ) -> str: ...
     def exclusive(self, timeout: float | None = None) -> Exclusive: ...
     def writable(self, timeout: float | None = None) -> Writable: ...
     def repair(self) -> Table: ...

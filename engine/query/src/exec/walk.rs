@@ -3,6 +3,7 @@
 //! first to the last: what is read is still old. Each thread walks one range of rows, and has a copy
 //! of the rows next to it that it reads and another thread writes.
 
+use std::fmt;
 use std::ops::Range;
 
 use insitu_kernels::view::{ColumnView, Layout};
@@ -25,6 +26,16 @@ pub(crate) struct Walk {
     reach: usize,
     /// Columns that are written and read in other rows.
     columns: Vec<usize>,
+}
+
+impl fmt::Display for Walk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (order, side) = match self.down {
+            true => ("last row to the first", "before"),
+            false => ("first row to the last", "behind"),
+        };
+        write!(f, "from the {order}, since rows up to {} {side} are read", self.reach)
+    }
 }
 
 impl Walk {
