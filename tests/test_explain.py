@@ -186,12 +186,14 @@ def test_an_update_says_which_way_it_would_go(region: ins.Region) -> None:
     cast = t.explain_update(n=col("n").cast("int8").cast("int64"))
     assert "first a pass over all rows that writes nothing" in cast
     assert "a pass over all rows" not in first
+    bitmap = t.explain_update(x=col("x").shift(1))
+    assert over in bitmap
+    assert "once there is a bitmap, since" in bitmap
     mean = t.explain_update(x=col("x") - col("x").mean())
     assert "reduce to one row" in mean
     for text, sets in (
         ("reads other rows", {"x": col("x").cum_sum()}),
         ("on both sides", {"x": (col("x").shift(1) + col("x").shift(-1)).fill_null(0.5)}),
-        ("it needs a bitmap", {"x": col("x").shift(1)}),
         ("no width of their own", {"s": "z"}),
     ):
         said = t.explain_update(sets)
@@ -203,6 +205,7 @@ def test_an_update_says_which_way_it_would_go(region: ins.Region) -> None:
     del view
     with t.exclusive() as own:
         assert over in own.explain_update(x=0.5)
+        assert beside in own.explain_update(x=col("x").shift(1))
     other = region.put("other", t)
     assert "shares its memory" in t.explain_update(x=0.5)
     del other, region["other"]

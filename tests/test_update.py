@@ -237,6 +237,29 @@ def test_columns_without_nulls_stay_so(region: ins.Region) -> None:
 # In place or swapped
 
 
+def test_the_first_nulls_of_a_column_are_written_in_place(region: ins.Region) -> None:
+    values = np.arange(200_000.0)
+    t = region.put("t", {"x": values, "b": values > 10, "n": np.arange(200_000) % 7})
+    t = t.append({"x": values[:5000], "b": values[:5000] > 10, "n": np.arange(5000) % 7})
+    prepared = t.select(n=col("x").count()).prepare()
+    assert prepared.run().item() == 205_000
+    before = counts(region)
+    t.update(x=col("x").shift(1), b=when(col("n") > 3).then(col("b")), in_place=True)
+    assert counts(region) == (before[0] + 1, before[1])
+    old = np.concatenate([values, values[:5000]])
+    got = t.to_arrow()
+    assert got["x"].null_count == 1
+    np.testing.assert_array_equal(got["x"].to_numpy()[1:], old[:-1])
+    n = got["n"].to_numpy()
+    assert got["b"].is_null().to_numpy().tolist() == (n <= 3).tolist()
+    np.testing.assert_array_equal(got["b"].fill_null(False).to_numpy(), (old > 10) & (n > 3))
+    assert prepared.run().item() == 204_999
+    del got
+    t.update(x=None, where=col("n") == 0, in_place=True)
+    assert t.filter(col("n") == 0).select(col("x").count()).item() == 0
+    assert region.verify().ok
+
+
 def test_what_is_in_the_way_of_an_update_in_place(region: ins.Region) -> None:
     t = region.put("t", pa.table({"a": [1, 2, 3], "m": [1, None, 3], "s": ["x", "y", "z"]}))
     view = t["a"].to_numpy()
@@ -250,7 +273,7 @@ def test_what_is_in_the_way_of_an_update_in_place(region: ins.Region) -> None:
     del view
     t.update(a=col("a") + 1, in_place=True)
 
-    with pytest.raises(ins.Unsupported, match="needs a bitmap"):
+    with t.exclusive(), pytest.raises(ins.Unsupported, match="needs a bitmap"):
         t.update(a=col("m"), in_place=True)
     with pytest.raises(ins.Unsupported, match="utf8"):
         t.update(s=col("s"), in_place=True)

@@ -200,7 +200,9 @@ impl Table {
     ///
     /// Values made of other rows of the columns that change can be written over the old ones if
     /// those are all before, or all behind, and at most 65,536 rows away (`shift(1)`, `diff()`).
-    /// Running values (`cum_sum()`) and other shifts are always written beside.
+    /// Running values (`cum_sum()`) and other shifts are always written beside. A column's first
+    /// nulls get a bitmap of their own, beside the values, which are written over; within
+    /// `exclusive()` the column is swapped.
     ///
     /// Updates of one table come one after the other; another one is waited for, 10 seconds unless
     /// `timeout` says otherwise. Raises `Stale` if the table was replaced or deleted.

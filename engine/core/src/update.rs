@@ -24,6 +24,8 @@ use crate::table::Table;
 use crate::version::{Meta, Version};
 use crate::zones::{self, Zones};
 
+mod bitmaps;
+
 /// How long an update waits for another one of the same table, unless it is told.
 pub(crate) const TURN: Duration = Duration::from_secs(10);
 
@@ -74,7 +76,9 @@ impl Table {
     ///
     /// Where nobody else reads the table, and nothing else has a part in its memory, the values are
     /// written over the old ones; if this process dies on the way, the table is poisoned (see
-    /// [`Table::repair`]). Else the new columns are written beside the old, and swapped in.
+    /// [`Table::repair`]). Else the new columns are written beside the old, and swapped in. For the
+    /// first nulls of a column the table is published once more before, with a bitmap that has none
+    /// yet; within an exclusive block such a column is swapped.
     ///
     /// # Errors
     /// `UnknownColumn`, `TypeMismatch`, `InvalidArgument`; `CastFailed`, `Overflow`, `InvalidData`
@@ -96,40 +100,60 @@ impl Table {
         if let Some(loan) = self.own_lease(&pin.follow()?) {
             return self.update_within(loan, &update, options);
         }
-        let updater = pin.updater(&options.patience(TURN)).map_err(|e| self.behind(e))?;
+        let mut updater = pin.updater(&options.patience(TURN)).map_err(|e| self.behind(e))?;
         drop(pin);
         if options.atomic {
             return self.swap(updater, &update, options).map(drop);
         }
-        let shown = self.at(updater.pin())?;
-        let bound = bind(&update, &shown, options)?;
-        let targets = Targets::of(&shown, update.columns());
-        // With `in_place`, readers are waited for.
-        let cause = obstacle(&updater, &bound, &shown, &targets, !options.in_place)?;
-        if let Some(cause) = cause {
-            return match options.in_place {
-                true => Err(not_in_place(updater.pin().name(), &cause)),
-                false => self.swap_bound(updater, &shown, &update, &bound, options).map(drop),
-            };
-        }
-        let at_once = Duration::ZERO;
-        let mut patience = options.patience(at_once);
-        if !options.in_place {
-            patience.timeout = at_once;
-        }
-        match updater.exclusive(&patience) {
-            Ok(lease) => match self.write(&lease, &shown, &update, &bound, options)? {
-                Outcome::Done => Ok(()),
-                Outcome::Refused(error) if options.in_place => Err(error),
-                Outcome::Refused(_) => self
-                    .swap_bound(lease.into_updater(), &shown, &update, &bound, options)
-                    .map(drop),
-            },
-            Err((updater, insitu_region::Error::LeaseHeld { .. })) if !options.in_place => {
-                self.swap_bound(updater, &shown, &update, &bound, options).map(drop)
+        loop {
+            let shown = self.at(updater.pin())?;
+            let bound = bind(&update, &shown, options)?;
+            let targets = Targets::of(&shown, update.columns());
+            // With `in_place`, readers are waited for.
+            let cause = obstacle(&updater, &bound, &shown, &targets, !options.in_place)?;
+            if let Some(cause) = cause {
+                return match options.in_place {
+                    true => Err(not_in_place(updater.pin().name(), &cause)),
+                    false => self.swap_bound(updater, &shown, &update, &bound, options).map(drop),
+                };
             }
-            Err((_, error)) => Err(error.into()),
+            let at_once = Duration::ZERO;
+            let mut patience = options.patience(at_once);
+            if !options.in_place {
+                patience.timeout = at_once;
+            }
+            let lease = match updater.exclusive(&patience) {
+                Ok(lease) => lease,
+                Err((updater, insitu_region::Error::LeaseHeld { .. })) if !options.in_place => {
+                    return self.swap_bound(updater, &shown, &update, &bound, options).map(drop);
+                }
+                Err((_, error)) => return Err(error.into()),
+            };
+            let bare = bound.bare(shown.view()?);
+            if bare.is_empty() {
+                return match self.write(&lease, &shown, &update, &bound, options)? {
+                    Outcome::Done => Ok(()),
+                    Outcome::Refused(error) if options.in_place => Err(error),
+                    Outcome::Refused(_) => self
+                        .swap_bound(lease.into_updater(), &shown, &update, &bound, options)
+                        .map(drop),
+                };
+            }
+            // Their first nulls: the same table with bitmaps, then as if they had always been there.
+            self.check(&shown, &bound, options)?;
+            let next = self.add_bitmaps(lease.into_updater(), &shown, &bare)?;
+            drop(shown);
+            updater = next.updater(&options.patience(TURN)).map_err(|e| self.behind(e))?;
         }
+    }
+
+    /// The error of a row that fails, before anything is done.
+    fn check(&self, shown: &Version, bound: &Bound, options: UpdateOptions<'_>) -> Result<()> {
+        let heap = Heap::new();
+        let mut cx = Context::new(&heap);
+        cx.checked = options.checked;
+        cx.interrupt = options.interrupt();
+        Ok(bound.check(shown.view()?, &cx)?)
     }
 
     /// What [`Table::update`] would do if it were called now, for people: whether the new values
@@ -145,7 +169,7 @@ impl Table {
         options: UpdateOptions<'_>,
     ) -> Result<String> {
         let (pin, update) = self.updated(sets, condition)?;
-        let explain = |updater: &Updater| {
+        let explain = |updater: &Updater, own: bool| {
             let shown = self.at(updater.pin())?;
             let bound = bind(&update, &shown, options)?;
             let targets = Targets::of(&shown, update.columns());
@@ -154,8 +178,13 @@ impl Table {
             let names = update.columns().iter().filter_map(|i| fields.get(*i));
             let names = names.map(|f| format!("{:?}", f.name())).collect::<Vec<_>>().join(", ");
             let of = format!("update of {names} in {:?}", pin.name());
+            let why = bitmap_needed(&bound, &shown)?;
+            // Within an exclusive block nothing is published but what an update makes.
+            let cause = if own { cause.or(why.clone()) } else { cause };
+            let bitmaps =
+                why.map_or(String::new(), |why| format!("once there is a bitmap, since {why}\n"));
             Ok(match cause {
-                None => format!("{of}: over the old values\n{}", bound.explain()),
+                None => format!("{of}: over the old values\n{bitmaps}{}", bound.explain()),
                 Some(cause) => format!(
                     "{of}: beside the old values, and swapped in, since {cause}\n{}",
                     bound.explain_beside()
@@ -164,9 +193,9 @@ impl Table {
         };
         if let Some(mut loan) = self.own_lease(&pin.follow()?) {
             loan.regain(&options)?;
-            return explain(loan.lease()?.updater());
+            return explain(loan.lease()?.updater(), true);
         }
-        explain(&pin.updater(&options.patience(TURN)).map_err(|e| self.behind(e))?)
+        explain(&pin.updater(&options.patience(TURN)).map_err(|e| self.behind(e))?, false)
     }
 
     /// What is to be updated, and the update.
@@ -261,7 +290,10 @@ impl Table {
     ) -> Result<Outcome> {
         let view = shown.view()?;
         let targets = Targets::of(shown, update.columns());
-        let cause = obstacle(lease.updater(), bound, shown, &targets, true)?;
+        let cause = match obstacle(lease.updater(), bound, shown, &targets, true)? {
+            None => bitmap_needed(bound, shown)?,
+            cause => cause,
+        };
         if let Some(cause) = cause {
             return Ok(Outcome::Refused(not_in_place(lease.pin().name(), &cause)));
         }
@@ -440,6 +472,18 @@ fn obstacle(
     }
     let obstacle = updater.obstacle(&targets.places)?;
     Ok(obstacle.filter(|o| readers || !matches!(o, Obstacle::Leased)).map(|o| o.to_string()))
+}
+
+/// Which column needs a bitmap before it can be written over, if one does.
+fn bitmap_needed(bound: &Bound, shown: &Version) -> Result<Option<String>> {
+    let bare = bound.bare(shown.view()?);
+    let field = bare.first().and_then(|i| shown.meta.arrow.fields().get(*i));
+    Ok(field.map(|field| {
+        format!(
+            "the column {:?} has no nulls so far, and its new values may have some: it needs a bitmap",
+            field.name()
+        )
+    }))
 }
 
 fn not_in_place(name: &str, cause: &str) -> Error {

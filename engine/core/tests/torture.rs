@@ -28,8 +28,8 @@ use arrow_array::{Array, Int64Array, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use common::Random;
 use insitu::{
-    BuildOptions, CollectOptions, CreateOptions, Error, ErrorCode, Expr, Location, Region, Table,
-    UpdateOptions,
+    BuildOptions, CollectOptions, CreateOptions, Error, ErrorCode, Expr, Location, Region, Scalar,
+    Table, UpdateOptions,
 };
 
 const ROLE: &str = "INSITU_TEST_ROLE";
@@ -47,8 +47,8 @@ const MANY_ROWS: u64 = 60_000;
 
 fn schema() -> SchemaRef {
     let number = |name| Field::new(name, DataType::Int64, false);
-    let text = Field::new("s", DataType::Utf8, true);
-    Arc::new(Schema::new(vec![number("base"), number("seed"), number("row"), number("v"), text]))
+    let (v, text) = (Field::new("v", DataType::Int64, true), Field::new("s", DataType::Utf8, true));
+    Arc::new(Schema::new(vec![number("base"), number("seed"), number("row"), v, text]))
 }
 
 /// How many rows a table begins with.
@@ -56,15 +56,20 @@ fn rows(base: i64) -> usize {
     if base % 10 == 0 { 20_000 } else { 1 + base.unsigned_abs() as usize % 1_500 }
 }
 
-/// `v` is three times `row` plus `seed`, `s` the row's number; `base` says how many rows there are.
+/// `v` is three times `row` plus `seed`, and with odd seeds null in each fifth row; `s` is the row's
+/// number; `base` says how many rows there are.
 fn batch(base: i64, seed: i64, from: i64, count: usize) -> RecordBatch {
     let row: Vec<i64> = (0..count as i64).map(|i| from + i).collect();
-    let v: Int64Array = row.iter().map(|row| row * 3 + seed).collect();
+    let v: Int64Array = row.iter().map(|row| value(*row, seed)).collect();
     let s: StringArray = row.iter().map(|&row| text(row)).collect();
     let same = |value| Arc::new(Int64Array::from(vec![value; count]));
     let columns: Vec<Arc<dyn Array>> =
         vec![same(base), same(seed), Arc::new(Int64Array::from(row)), Arc::new(v), Arc::new(s)];
     RecordBatch::try_new(schema(), columns).unwrap()
+}
+
+fn value(row: i64, seed: i64) -> Option<i64> {
+    (seed % 2 == 0 || row % 5 != 1).then_some(row * 3 + seed)
 }
 
 fn text(row: i64) -> Option<String> {
@@ -92,22 +97,22 @@ fn digest(batches: &[RecordBatch]) -> Result<u64, String> {
                 seed = seeds.value(i);
             }
             let s = s.is_valid(i).then(|| s.value(i));
+            let v = v.is_valid(i).then(|| v.value(i));
             let good = base.value(i) == start
                 && seeds.value(i) == seed
                 && row.value(i) == number
-                && v.value(i) == number * 3 + seed
+                && v == value(number, seed)
                 && s == text(number).as_deref();
             if !good {
                 return Err(format!(
                     "row {at} is torn: base {} of {start}, seed {} of {seed}, row {} of {number}, \
-                     v {}, s {s:?}",
+                     v {v:?}, s {s:?}",
                     base.value(i),
                     seeds.value(i),
-                    row.value(i),
-                    v.value(i)
+                    row.value(i)
                 ));
             }
-            sum = sum.rotate_left(5) ^ v.value(i) as u64;
+            sum = sum.rotate_left(5) ^ v.map_or(1, |v| v as u64);
             at += 1;
         }
     }
@@ -272,10 +277,13 @@ impl Worker {
 }
 
 fn update(table: &Table, seed: i64, options: UpdateOptions<'_>) -> insitu::Result<()> {
-    let sets: Vec<(Arc<str>, Expr)> = vec![
-        ("seed".into(), Expr::literal(seed)),
-        ("v".into(), Expr::column("row") * Expr::literal(3_i64) + Expr::literal(seed)),
-    ];
+    let row = || Expr::column("row");
+    let mut v = row() * Expr::literal(3_i64) + Expr::literal(seed);
+    if seed % 2 != 0 {
+        let null = row().rem(Expr::literal(5_i64)).eq(Expr::literal(1_i64));
+        v = Expr::when(null, Expr::literal(Scalar::Null), v);
+    }
+    let sets: Vec<(Arc<str>, Expr)> = vec![("seed".into(), Expr::literal(seed)), ("v".into(), v)];
     table.update(sets, None, options)
 }
 

@@ -215,7 +215,7 @@ impl Bound {
     }
 
     /// Why the new values cannot be written over the old ones, whoever else holds the table; none
-    /// if they can.
+    /// if they can, once there are the bitmaps that [`Bound::bare`] asks for.
     pub fn obstacle(&self, table: &TableView<'_>) -> Option<String> {
         if self.beside.is_some() {
             return self.beside.clone();
@@ -228,16 +228,17 @@ impl Bound {
                     field.name, field.dtype
                 ));
             }
-            let bare = |v: &insitu_kernels::view::ColumnView<'_>| v.len > 0 && !v.may_have_nulls();
-            let bare = table.chunks.iter().filter_map(|c| c.get(a.column)).any(bare);
-            if a.nullable && bare {
-                return Some(format!(
-                    "the column {:?} has no nulls so far, and its new values may have some: it needs a bitmap",
-                    field.name
-                ));
-            }
         }
         None
+    }
+
+    /// The columns whose new values may be null and that have chunks without a bitmap: these need
+    /// one before they can be written over.
+    pub fn bare(&self, table: &TableView<'_>) -> Vec<usize> {
+        let bare = |v: &insitu_kernels::view::ColumnView<'_>| v.len > 0 && !v.may_have_nulls();
+        let is_bare = |column: usize| table.chunks.iter().filter_map(|c| c.get(column)).any(bare);
+        let nullable = self.assigned.iter().filter(|a| a.nullable).map(|a| a.column);
+        nullable.filter(|column| is_bare(*column)).collect()
     }
 
     /// Describes how new values are written over the old ones, for people.
@@ -296,7 +297,11 @@ impl Bound {
         Ok(Ready { bound: self, spans })
     }
 
-    fn check(&self, table: &TableView<'_>, cx: &Context<'_>) -> Result<()> {
+    /// Looks for rows that fail. Writes nothing; may be interrupted.
+    ///
+    /// # Errors
+    /// As [`Bound::compute`].
+    pub fn check(&self, table: &TableView<'_>, cx: &Context<'_>) -> Result<()> {
         let Some(check) = &self.check else { return Ok(()) };
         let heap = Heap::new();
         let source = Source::of_table(table)?;
@@ -359,7 +364,8 @@ impl Writing<'_> {
     /// The table is as it was when the [`Ready`] was made. Every place names the memory that the
     /// table's view shows, is writable for the rows of its chunk up to the next multiple of 64 bytes, and
     /// no one else reads or writes it meanwhile; no two of them overlap, nor any other column. The
-    /// obstacle of the update ([`Bound::obstacle`]) was none.
+    /// obstacle of the update ([`Bound::obstacle`]) was none, and no column bare
+    /// ([`Bound::bare`]).
     pub unsafe fn write(
         &self,
         places: &[Vec<Writable>],

@@ -57,6 +57,10 @@ fn in_place(
     if let Some(obstacle) = bound.obstacle(&table.view()) {
         return Ok(Err(obstacle));
     }
+    let bare = bound.bare(&table.view());
+    if !bare.is_empty() {
+        return Ok(Err(format!("no bitmap: {bare:?}")));
+    }
     let before = rows_of(&table, columns);
     let ready = bound.ready(&table.view(), &cx);
     if ready.is_err() {
@@ -285,7 +289,7 @@ fn a_column_without_nulls_takes_none() {
 fn what_cannot_be_in_place_says_why() {
     let columns = numbers(300);
     let first_null = in_place(&[("y", c("x"))], None, &columns, &[], false).unwrap();
-    assert!(first_null.unwrap_err().contains("\"y\" has no nulls so far"));
+    assert!(first_null.unwrap_err().contains("no bitmap: [3]"));
     let out = swapped(&[("y", c("x"))], None, &columns, &[], false).unwrap();
     assert_eq!(out.column("y"), &columns[2].values[..]);
     let mut columns = columns;

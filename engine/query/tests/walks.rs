@@ -239,6 +239,7 @@ fn random_walks_give_what_the_old_rows_say() {
         };
         let bound = update.bind(&table.view(), &cx).unwrap();
         assert_eq!(bound.obstacle(&table.view()), None, "{}", what());
+        assert!(bound.bare(&table.view()).is_empty(), "{}", what());
         let ready = bound.ready(&table.view(), &cx).unwrap();
         let places = table.places(update.columns());
         {
