@@ -239,6 +239,7 @@ USES: dict[str, Callable[[ins.Region, ins.Table], Any]] = {
     "slice": lambda _, t: t.slice(1, 2),
     "append": lambda _, t: t.append({"a": np.arange(3)}),
     "update": lambda _, t: t.update(a=1),
+    "explain_update": lambda _, t: t.explain_update(a=1),
     "put": lambda region, t: region.put("u", t),
     "set": lambda region, t: region.__setitem__("u", t),
     "wait": lambda region, t: region.wait("t", newer_than=t),
