@@ -1,20 +1,15 @@
-//! Row by row: new columns beside the old ones, or the rows that a filter keeps. Kept rows are
-//! counted first, in a pass that leaves their bitmap; the second pass writes each morsel's rows
-//! where the ones before it end, so that results are contiguous.
+//! Row by row: new columns beside the old ones.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use insitu_kernels::compact::{CompactFn, compact, compact_bits};
 use insitu_kernels::copy::{copy_bits, stream_fence, stream_piece};
-use insitu_kernels::tile::{any_bit, count_bits};
 
 use crate::compile::graph::{Id, Repr};
 use crate::compile::program::Program;
 use crate::compile::stage::{Stage, What};
 use crate::dtype::DataType;
 use crate::error::{Error, Result};
+use crate::exec::filter;
 use crate::exec::output::{Buffer, Column, Rows, finish};
-use crate::exec::run::{Job, MORSEL, columns, lost};
+use crate::exec::run::{Job, columns, lost};
 use crate::exec::source::SourceColumn;
 use crate::exec::strings;
 use crate::exec::tile::{Failed, Frame, Target, Worker};
@@ -54,11 +49,11 @@ pub(crate) fn roots(stage: &Stage) -> Vec<Id> {
 }
 
 pub(crate) fn run<'a>(job: &Job<'_, 'a>) -> Result<Rows<'a>> {
-    if job.compiled.stage.has_filter() { filtered(job) } else { mapped(job) }
+    if job.compiled.stage.has_filter() { filter::run(job) } else { mapped(job) }
 }
 
 /// A column of `rows` nulls.
-fn nulls(rows: usize) -> Column<'static> {
+pub(super) fn nulls(rows: usize) -> Column<'static> {
     Column::New(NewColumn { null_count: rows, ..NewColumn::default() })
 }
 
@@ -290,136 +285,4 @@ pub(crate) fn frame<'a>(
         held: false,
         skips: program.mask.and_then(|_| Skips::new(&job.compiled.stage, job.source, job.given)),
     }
-}
-
-fn filtered<'a>(job: &Job<'_, 'a>) -> Result<Rows<'a>> {
-    let (stage, main) = (&job.compiled.stage, &job.compiled.main);
-    let write = job.compiled.write.as_ref().ok_or_else(lost)?;
-    let rows = job.source.rows;
-    let bitmap = Buffer::of(job.run.heap, Repr::Bits, rows)?;
-    let morsels = rows.div_ceil(MORSEL);
-    let counts: Vec<AtomicUsize> = (0..morsels).map(|_| AtomicUsize::new(0)).collect();
-    let counter = count_bits(main.level);
-    let counting = frame(job, main, &[]);
-    job.run.morsels(rows, main.cost, &|m, start, n| {
-        let mut worker = Worker::new(&counting).map_err(|e| Failed::at(start, e))?;
-        let mut at = start;
-        while at < start + n {
-            let tile = main.tile_rows.min(start + n - at);
-            let dst = (bitmap.base() + at / 8) as *mut u8;
-            let bytes = Repr::Bits.bytes(tile);
-            // SAFETY: the bitmap holds whole words for all rows; tiles start at whole words; the
-            // mask is a tile's bits.
-            unsafe {
-                if worker.run(at, tile)? {
-                    dst.copy_from_nonoverlapping(worker.mask(), bytes);
-                } else {
-                    dst.write_bytes(0, bytes);
-                }
-            }
-            at += tile;
-        }
-        // SAFETY: the morsel's bits were just written.
-        let selected = unsafe { counter((bitmap.base() + start / 8) as *const u8, n) };
-        if let Some(c) = counts.get(m) {
-            c.store(selected, Ordering::Relaxed);
-        }
-        Ok(())
-    })?;
-    let mut total = 0;
-    let starts: Vec<usize> = counts
-        .iter()
-        .map(|c| {
-            let start = total;
-            total += c.load(Ordering::Relaxed);
-            start
-        })
-        .chain([0])
-        .collect();
-    let end_of = |m: usize| if m + 1 < morsels { starts.get(m + 1).copied() } else { Some(total) };
-    let mut made: Vec<(Made, Option<CompactFn>)> = Vec::new();
-    for (output, value, valid) in computed(stage) {
-        let repr = stage.graph.node(value).repr;
-        let mut values = Buffer::of(job.memory, repr, total)?;
-        let kernel = match repr {
-            Repr::Num(p) => Some(compact(p.width(), main.level).ok_or_else(lost)?),
-            Repr::Bits => {
-                values = values.zeroed();
-                None
-            }
-        };
-        let validity = match valid {
-            Some(_) => Some(Buffer::of(job.memory, Repr::Bits, total)?.zeroed()),
-            None => None,
-        };
-        made.push((Made { output, values, validity, repr }, kernel));
-    }
-    if !made.is_empty() && total > 0 {
-        let writing = frame(job, write, &[]);
-        let bits = compact_bits(main.level);
-        job.run.morsels(rows, write.cost + 0.5 * made.len() as f64, &|m, start, n| {
-            let (Some(mut to), Some(end)) = (starts.get(m).copied(), end_of(m)) else {
-                return Ok(());
-            };
-            if to == end {
-                return Ok(());
-            }
-            let mut worker = Worker::new(&writing).map_err(|e| Failed::at(start, e))?;
-            let mut at = start;
-            while at < start + n {
-                let tile = write.tile_rows.min(start + n - at);
-                let mask = (bitmap.base() + at / 8) as *const u8;
-                // SAFETY: the bitmap covers all rows.
-                if !unsafe { any_bit(mask, tile) } {
-                    at += tile;
-                    continue;
-                }
-                worker.run(at, tile)?;
-                let mut root = 0;
-                let mut written = 0;
-                for (made, kernel) in &made {
-                    let src = worker.root(root);
-                    root += 1;
-                    // SAFETY: the root holds the tile's rows, the mask its bits; the output holds
-                    // `end - to` more rows of this morsel, which no other worker writes (bits: all
-                    // others go through the same kernel).
-                    unsafe {
-                        written = match (kernel, made.repr) {
-                            (Some(f), Repr::Num(p)) => {
-                                let dst = (made.values.base() + to * p.width()) as *mut u8;
-                                f(dst, end - to, src, mask, tile)
-                            }
-                            _ => bits(made.values.base() as *mut u64, to, src, mask, tile),
-                        };
-                        if let Some(v) = made.validity {
-                            bits(v.base() as *mut u64, to, worker.root(root), mask, tile);
-                            root += 1;
-                        }
-                    }
-                }
-                to += written;
-                at += tile;
-            }
-            Ok(())
-        })?;
-    }
-    let columns = columns(stage, |i, what| {
-        if let Some((m, _)) = made.iter().find(|(m, _)| m.output == i) {
-            return Ok(Column::New(finish(m.values, m.validity, total, main.level)));
-        }
-        match what {
-            What::Null => Ok(nulls(total)),
-            What::Input(c) => {
-                let column = job.source.column(*c)?;
-                let dtype = stage.outputs.get(i).map(|o| &o.dtype).ok_or_else(lost)?;
-                if *dtype == DataType::Null {
-                    return Ok(nulls(total));
-                }
-                let chosen = strings::Chosen::Bits { bitmap, starts: &starts, total };
-                strings::copy(job, column, dtype, chosen).map(Column::New)
-            }
-            _ => Err(lost()),
-        }
-    })?;
-    Ok(Rows { rows: total, columns })
 }

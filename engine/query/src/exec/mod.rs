@@ -2,6 +2,7 @@
 
 pub(crate) mod assign;
 pub(crate) mod done;
+pub(crate) mod filter;
 pub(crate) mod given;
 pub(crate) mod group;
 pub(crate) mod keys;
