@@ -4,6 +4,7 @@
 //! by side and may be written by different threads.
 
 use crate::level::{Level, V3, V4, leveled};
+use crate::prefetch::prefetch;
 use crate::prim::Native;
 use crate::tile::mem::{load, load_bits, low_bits, store};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,6 +57,9 @@ unsafe fn compact_body<T: Native, const L: u8>(
     for w in 0..rows.div_ceil(64) {
         // SAFETY: 64 * w < rows.
         let word = unsafe { load_bits(mask, w, rows) };
+        // What follows these rows: other columns have their turn before.
+        let width = size_of::<T>();
+        prefetch(values.wrapping_add((64 * w + rows) * width), 64 * width);
         if word == 0 {
             continue;
         }

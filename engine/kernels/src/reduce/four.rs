@@ -1,12 +1,13 @@
 //! Masked blocks of floats four rows at a time, by AVX2: the rows that count straight from the bits.
 
-use crate::reduce::sum::Wide;
+use crate::prefetch::line_ahead;
+use crate::reduce::sum::{BLOCK, Wide};
 
-/// By how much a word of 64 rows is shifted for the bit of each row to be the sign.
-static TO_SIGN: [u64; 64] = {
-    let mut shifts = [0; 64];
+/// By how much a word of 32 rows is shifted for the bit of each to be the sign of 64.
+static TO_SIGN: [u64; 32] = {
+    let mut shifts = [0; 32];
     let mut row = 0;
-    while row < 64 {
+    while row < 32 {
         shifts[row] = 63 - row as u64;
         row += 1;
     }
@@ -26,13 +27,20 @@ pub(super) unsafe fn each_four<T: Wide>(
     mut f: impl FnMut(usize, std::arch::x86_64::__m256d, std::arch::x86_64::__m256d),
 ) {
     use std::arch::x86_64::*;
-    for (w, word) in mask.iter().enumerate() {
-        for k in 0..16 {
-            // SAFETY: the CPU has AVX2; 64 * w + 4 * k + 4 <= BLOCK, and 4 * k + 4 <= 64.
+    // Of as many rows at a time as the inner loop is unrolled for: what `f` keeps for each of eight
+    // fours then stays in registers.
+    for half in 0..BLOCK / 32 {
+        let bytes = 32 * size_of::<T>();
+        for line in (0..bytes).step_by(64) {
+            line_ahead(p.wrapping_add(half * bytes + line));
+        }
+        let word = mask[half / 2] >> (32 * (half % 2));
+        for k in 0..8 {
+            // SAFETY: the CPU has AVX2; 32 * half + 4 * k + 4 <= BLOCK, and 4 * k + 4 <= 32.
             unsafe {
                 let shifts = _mm256_loadu_si256(TO_SIGN.as_ptr().add(4 * k).cast());
-                let signs = _mm256_sllv_epi64(_mm256_set1_epi64x(*word as i64), shifts);
-                let row = 64 * w + 4 * k;
+                let signs = _mm256_sllv_epi64(_mm256_set1_epi64x(word as i64), shifts);
+                let row = 32 * half + 4 * k;
                 f(row, T::load4(p, row), _mm256_castsi256_pd(signs));
             }
         }
