@@ -77,6 +77,17 @@ impl Reach {
     };
 }
 
+/// How slots move on from a whole tile to the one after it.
+#[derive(Default)]
+struct Next {
+    /// Its first row.
+    row: usize,
+    /// The row up to which every cursor's tiles lie one after another where they are.
+    until: usize,
+    /// The slots, the bytes that each moves on by, and whether it is asked for ahead.
+    steps: Vec<(Slot, usize, bool)>,
+}
+
 fn too_short(row: usize) -> Failed {
     Failed::at(row, Error::ShapeMismatch("a column is shorter than its table".into()))
 }
@@ -96,6 +107,10 @@ pub(crate) struct Worker<'a> {
     ahead: bool,
     /// What to ask for ahead while the tile at hand is worked on.
     coming: Vec<(*const u8, usize)>,
+    /// Bytes of that at each instruction.
+    share: usize,
+    /// The next tile, if it can be had by moving on the slots of this one.
+    next: Next,
     /// Whether any cursor reads other rows than the tile's own.
     shifted: bool,
     /// Whether rows from one on to another are skipped, counted before slicing.
@@ -116,6 +131,8 @@ const AHEAD: usize = 2;
 /// Columns of numbers from which asking ahead pays, if something is computed of them: where there is
 /// nothing between the reads (bare sums), the CPU does better by itself.
 const AHEAD_COLUMNS: usize = 2;
+/// Rows from which it pays: fewer may well be in the cache.
+const AHEAD_ROWS: usize = 32_768;
 
 /// All rows valid, for a tile.
 static ONES: [u64; TILE_MAX / 64] = [!0; TILE_MAX / 64];
@@ -181,9 +198,13 @@ impl<'a> Worker<'a> {
             reaches,
             copy_bits: copy_bits(p.level),
             coming: Vec::new(),
+            share: 0,
+            next: Next::default(),
             shifted: p.cursors.iter().any(|c| c.shift().is_some()),
             zone: (0, 0, false),
-            ahead: numbers >= AHEAD_COLUMNS && calls >= AHEAD_COLUMNS.max(numbers - 1),
+            ahead: frame.source.rows >= AHEAD_ROWS
+                && numbers >= AHEAD_COLUMNS
+                && calls >= AHEAD_COLUMNS.max(numbers - 1),
         })
     }
 
@@ -214,12 +235,17 @@ impl<'a> Worker<'a> {
         {
             return Ok(false);
         }
-        self.seek(row, rows)?;
-        let bytes = self.coming.iter().map(|c| c.1).sum::<usize>();
-        let share = (bytes / frame.program.instrs.len().max(1)).next_multiple_of(64);
+        let whole = rows == frame.program.tile_rows;
+        if whole && row == self.next.row && row + rows <= self.next.until {
+            self.move_on();
+        } else {
+            self.seek(row, rows)?;
+        }
+        // What comes after a tile that is not whole is looked for.
+        self.next.row = if whole { row + rows } else { usize::MAX };
         for instr in &frame.program.instrs {
             if !self.coming.is_empty() {
-                self.ask(share);
+                self.ask(self.share);
             }
             match *instr {
                 Instr::Call { kernel, dst, src } => {
@@ -303,14 +329,32 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// Points cursors and targets at the tile after the one at hand.
+    #[inline]
+    fn move_on(&mut self) {
+        self.coming.clear();
+        for (slot, step, ask) in &self.next.steps {
+            if let Some(s) = self.slots.get_mut(usize::from(*slot)) {
+                *s = s.wrapping_add(*step);
+                if *ask {
+                    self.coming.push((s.wrapping_add(AHEAD * step).cast_const(), *step));
+                }
+            }
+        }
+    }
+
     /// Points cursors and targets at a tile.
     fn seek(&mut self, row: usize, rows: usize) -> Result<(), Failed> {
         self.coming.clear();
+        let Next { until, steps, .. } = &mut self.next;
+        *until = usize::MAX;
+        steps.clear();
         for (slot, target) in &self.moving {
             let at = target.base + target.repr.bytes(row);
             if let Some(s) = self.slots.get_mut(usize::from(*slot)) {
                 *s = at as *mut u8;
             }
+            steps.push((*slot, target.repr.bytes(rows), false));
         }
         let from = row + self.frame.source.offset;
         for c in 0..self.reaches.len() {
@@ -321,6 +365,7 @@ impl<'a> Worker<'a> {
                 if let Some(s) = self.slots.get_mut(usize::from(reach.slot)) {
                     *s = at.cast_mut();
                 }
+                self.next.until = 0;
                 continue;
             }
             if from < reach.first || from >= reach.end {
@@ -333,26 +378,35 @@ impl<'a> Worker<'a> {
             let direct = reach.end - from >= rows && (reach.width > 0 || rows.is_multiple_of(64));
             let at = if direct && reach.direct {
                 let local = from - reach.first;
-                if reach.width == 0 {
-                    // All rows of a chunk without a bitmap are valid.
-                    let ones = ONES.as_ptr().cast();
-                    // SAFETY: the bitmap covers the chunk, which holds these rows.
-                    if reach.at.is_null() { ones } else { unsafe { reach.at.add(local / 8) } }
-                } else {
-                    if self.ahead {
-                        let next = (local + AHEAD * rows) * reach.width;
-                        self.coming.push((reach.at.wrapping_add(next), rows * reach.width));
-                    }
+                let next = &mut self.next;
+                next.until = next.until.min(reach.end - self.frame.source.offset);
+                if reach.width > 0 {
+                    let bytes = rows * reach.width;
+                    next.steps.push((reach.slot, bytes, self.ahead));
                     // SAFETY: the chunk was checked to hold its rows, and these are within it.
-                    unsafe { reach.at.add(local * reach.width) }
+                    let at = unsafe { reach.at.add(local * reach.width) };
+                    if self.ahead {
+                        self.coming.push((at.wrapping_add(AHEAD * bytes), bytes));
+                    }
+                    at
+                } else if reach.at.is_null() {
+                    // All rows of a chunk without a bitmap are valid.
+                    ONES.as_ptr().cast()
+                } else {
+                    next.steps.push((reach.slot, rows / 8, false));
+                    // SAFETY: the bitmap covers the chunk, which holds these rows.
+                    unsafe { reach.at.add(local / 8) }
                 }
             } else {
+                self.next.until = 0;
                 self.stage(c, reach.width, from, row, rows)?
             };
             if let Some(s) = self.slots.get_mut(usize::from(reach.slot)) {
                 *s = at.cast_mut();
             }
         }
+        let bytes = self.coming.iter().map(|c| c.1).sum::<usize>();
+        self.share = (bytes / self.frame.program.instrs.len().max(1)).next_multiple_of(64);
         Ok(())
     }
 
