@@ -11,6 +11,7 @@ use crate::programs::Program;
 use crate::run::{self, Made, Name};
 use crate::table::Table;
 use crate::types;
+use crate::version::Meta;
 
 /// A compiled query. Cheap to clone; may be run from several threads at once. It keeps its table's
 /// memory; the content it reads is what is there when it runs.
@@ -134,14 +135,18 @@ impl Prepared {
         };
         let output = self.inner.program.compiled.run(version.view()?, &context)?;
         let origins = run::origins(&output);
-        let schema = self.inner.program.result_schema(&version.meta, &output.schema, origins)?;
+        let (schema, query) =
+            self.inner.program.result_schema(&version.meta, &output.schema, origins)?;
         let Made { layout, keep, stats } =
             run::assemble(&version, hold, memory, output, interrupt)?;
         match name {
             Some(name) => {
                 table.region().publish(name.name, schema, layout, stats, &keep, name.replace)
             }
-            None => Ok(run::anonymous(table.region(), schema, layout, keep, stats)),
+            None => {
+                let meta = Meta::of_query(schema, query, layout, stats);
+                Ok(run::nameless(table.region(), meta, keep))
+            }
         }
     }
 

@@ -33,6 +33,7 @@ struct LastSchema {
     origins: Vec<Option<usize>>,
     source: Arc<Meta>,
     schema: SchemaRef,
+    query: Schema,
 }
 
 impl Programs {
@@ -73,8 +74,8 @@ impl Programs {
 }
 
 impl Program {
-    /// A result's Arrow schema; the last one, if nothing it depends on has changed. `origins` says
-    /// which columns are the source's own.
+    /// A result's Arrow schema, and what the engine makes of it; the last ones, if nothing they
+    /// depend on has changed. `origins` says which columns are the source's own.
     ///
     /// # Errors
     /// `Unsupported` for columns that a query cannot produce.
@@ -83,21 +84,23 @@ impl Program {
         source: &Arc<Meta>,
         columns: &Schema,
         origins: Vec<Option<usize>>,
-    ) -> Result<SchemaRef> {
+    ) -> Result<(SchemaRef, Schema)> {
         let mut last = self.schema.lock();
         if let Some(last) = &*last
             && last.origins == origins
             && last.columns == *columns
             && Arc::ptr_eq(&last.source, source)
         {
-            return Ok(last.schema.clone());
+            return Ok((last.schema.clone(), last.query.clone()));
         }
         let schema = types::schema_to_arrow(columns, &source.arrow, |index| {
             origins.get(index).copied().flatten()
         })?;
         let (columns, source) = (columns.clone(), source.clone());
-        *last = Some(LastSchema { columns, origins, source, schema: schema.clone() });
-        Ok(schema)
+        let query = types::schema_from_arrow(&schema);
+        let made = (schema.clone(), query.clone());
+        *last = Some(LastSchema { columns, origins, source, schema, query });
+        Ok(made)
     }
 }
 

@@ -262,6 +262,10 @@ pub(crate) fn anonymous(
     keep: Anonymous,
     stats: Option<Vec<ColumnStats>>,
 ) -> Table {
-    let meta = Arc::new(Meta::new(schema, layout, stats));
-    Table::new(region.clone(), meta, Storage::Anonymous(keep), 0)
+    nameless(region, Meta::new(schema, layout, stats), keep)
+}
+
+/// The same, of what is known of it.
+pub(crate) fn nameless(region: &Region, meta: Meta, keep: Anonymous) -> Table {
+    Table::new(region.clone(), Arc::new(meta), Storage::Anonymous(keep), 0)
 }

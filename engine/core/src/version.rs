@@ -51,6 +51,16 @@ impl Meta {
     /// From a schema and a layout that fit each other.
     pub fn new(arrow: SchemaRef, layout: Layout, stats: Option<Vec<ColumnStats>>) -> Meta {
         let query = types::schema_from_arrow(&arrow);
+        Meta::of_query(arrow, query, layout, stats)
+    }
+
+    /// The same, of a schema that was translated before.
+    pub fn of_query(
+        arrow: SchemaRef,
+        query: Schema,
+        layout: Layout,
+        stats: Option<Vec<ColumnStats>>,
+    ) -> Meta {
         let (spans, trusted) = (OnceBox::new(), AtomicBool::new(false));
         Meta { arrow, query, layout, stats, spans, trusted }
     }

@@ -109,6 +109,7 @@ fn output_schema(stages: &[Stage]) -> Schema {
 fn compile(stage: Stage) -> Result<Compiled> {
     let level = Level::best();
     let graph = &stage.graph;
+    let mut sharing = None;
     let (main, write) = match &stage.kind {
         Kind::Map if stage.has_filter() => {
             let main = program::compile(graph, &stage.actions, &[], false, level)?;
@@ -126,7 +127,7 @@ fn compile(stage: Stage) -> Result<Compiled> {
         }
         Kind::Reduce { aggs } => {
             let mut roots = Vec::new();
-            reduce::places(aggs, &mut roots);
+            sharing = Some(reduce::Sharing::new(aggs, &mut roots));
             (program::compile(graph, &stage.actions, &roots, false, level)?, None)
         }
         Kind::Group { keys, aggs } => {
@@ -136,7 +137,7 @@ fn compile(stage: Stage) -> Result<Compiled> {
         Kind::Sort { .. } => (program::compile(graph, &[], &[], false, level)?, None),
     };
     let sets = literal_sets(graph);
-    Ok(Compiled { stage, main, write, sets })
+    Ok(Compiled { stage, main, write, sharing, sets })
 }
 
 /// The sets of texts that a graph looks strings up in.

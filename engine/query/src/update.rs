@@ -161,7 +161,7 @@ impl Update {
         let from = stage.given.and_then(|s| results.get(s));
         let programs: Vec<&Program> =
             [Some(&write), check.as_ref()].into_iter().flatten().collect();
-        let given = Tiles::new(&programs, from, &graph.params, &[])?;
+        let given = Tiles::new(programs.iter().copied(), from, &graph.params, &[])?;
         let executable = Executable::of_stages(made.stages)?;
         let (walk, beside) = match Walk::of(&write, &self.columns) {
             Ok(walk) => (walk, None),

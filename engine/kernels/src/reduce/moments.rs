@@ -204,7 +204,7 @@ impl MomentsF64 {
     }
 
     /// The moments of all rows.
-    pub fn finish(mut self) -> Moments {
+    pub fn finish(&mut self) -> Moments {
         self.close();
         self.tree.value()
     }

@@ -175,7 +175,7 @@ impl<O: Operation> FoldF64<O> {
     }
 
     /// The result: of no rows 0.0 or 1.0, NaN always the same NaN, a sum of zero always +0.0.
-    pub fn finish(mut self) -> f64 {
+    pub fn finish(&mut self) -> f64 {
         self.close();
         O::settled(self.tree.value().0)
     }

@@ -24,16 +24,16 @@ pub(crate) struct Tiles {
 impl Tiles {
     /// The tiles that the programs of a stage read: of the one row that an earlier stage gave, and
     /// of the parameters of its graph, whose values are given by name.
-    pub(crate) fn new(
-        programs: &[&Program],
+    pub(crate) fn new<'p>(
+        programs: impl Iterator<Item = &'p Program> + Clone,
         from: Option<&Rows<'_>>,
         params: &[(Arc<str>, DataType)],
         values: &[(&str, Scalar)],
     ) -> Result<Tiles> {
         let mut tiles = Tiles::default();
-        let level = programs.first().map_or(Level::Baseline, |p| p.level);
-        let rows = programs.iter().map(|p| p.tile_rows).max().unwrap_or(TILE_MIN);
-        for (given, repr) in programs.iter().flat_map(|p| &p.given) {
+        let level = programs.clone().next().map_or(Level::Baseline, |p| p.level);
+        let rows = programs.clone().map(|p| p.tile_rows).max().unwrap_or(TILE_MIN);
+        for (given, repr) in programs.flat_map(|p| &p.given) {
             if tiles.of(*given).is_some() {
                 continue;
             }

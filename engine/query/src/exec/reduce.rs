@@ -66,7 +66,6 @@ pub(crate) fn repr_of(graph: &Graph, agg: &Agg) -> Option<Repr> {
 }
 
 /// One aggregate so far, or several that are read of one state.
-#[derive(Clone)]
 struct State {
     kind: StateKind,
     /// Rows that counted.
@@ -75,7 +74,6 @@ struct State {
     rows: u64,
 }
 
-#[derive(Clone)]
 enum StateKind {
     Count,
     Floats(Box<SumF64>),
@@ -280,26 +278,26 @@ impl State {
     }
 
     /// The result's bits; none for null.
-    fn finish(self, agg: &Agg) -> Result<Option<u64>> {
+    fn finish(&mut self, agg: &Agg) -> Result<Option<u64>> {
         use Aggregate as A;
         let n = self.n;
         let float = |v: f64| match agg.dtype {
             DataType::Float32 => u64::from((v as f32).to_bits()),
             _ => v.to_bits(),
         };
-        Ok(match (agg.aggregate, self.kind) {
+        Ok(match (agg.aggregate, &mut self.kind) {
             (A::Count | A::Len, _) => Some(n),
             (A::Sum, StateKind::Floats(sum)) => Some(float(sum.finish())),
-            (A::Sum, StateKind::Integers(_, sum)) => Some(fit(Some(sum), agg)?),
-            (A::Sum, StateKind::Bits(set)) => Some(set),
+            (A::Sum, StateKind::Integers(_, sum)) => Some(fit(Some(*sum), agg)?),
+            (A::Sum, StateKind::Bits(set)) => Some(*set),
             (A::Product, StateKind::FloatProduct(p)) => Some(float(p.finish())),
             (A::Product, StateKind::IntegerProduct(_, p)) => Some(fit(p.value(), agg)?),
-            (A::Product | A::All, StateKind::Bits(set)) => Some(u64::from(set == n)),
-            (A::Any, StateKind::Bits(set)) => Some(u64::from(set > 0)),
+            (A::Product | A::All, StateKind::Bits(set)) => Some(u64::from(*set == n)),
+            (A::Any, StateKind::Bits(set)) => Some(u64::from(*set > 0)),
             (A::Mean, _) if n == 0 => None,
             (A::Mean, StateKind::Floats(sum)) => Some((sum.finish() / n as f64).to_bits()),
-            (A::Mean, StateKind::Integers(_, sum)) => Some((sum as f64 / n as f64).to_bits()),
-            (A::Mean, StateKind::Bits(set)) => Some((set as f64 / n as f64).to_bits()),
+            (A::Mean, StateKind::Integers(_, sum)) => Some((*sum as f64 / n as f64).to_bits()),
+            (A::Mean, StateKind::Bits(set)) => Some((*set as f64 / n as f64).to_bits()),
             (A::Var { ddof }, StateKind::Moments(m)) => m.finish().variance(ddof).map(f64::to_bits),
             (A::Std { ddof }, StateKind::Moments(m)) => {
                 m.finish().variance(ddof).map(|v| v.sqrt().to_bits())
@@ -311,8 +309,8 @@ impl State {
                     _ => bits,
                 })
             }
-            (A::Min, StateKind::Bits(set)) if n > 0 => Some(u64::from(set == n)),
-            (A::Max, StateKind::Bits(set)) if n > 0 => Some(u64::from(set > 0)),
+            (A::Min, StateKind::Bits(set)) if n > 0 => Some(u64::from(*set == n)),
+            (A::Max, StateKind::Bits(set)) if n > 0 => Some(u64::from(*set > 0)),
             (_, StateKind::Edge { found, .. }) => found.and_then(|f| f.bits),
             (_, StateKind::Arg { best, .. }) => best.map(|(_, at)| at),
             _ => None,
@@ -366,8 +364,7 @@ pub(crate) fn overflow(what: &str, sum: Option<i128>, dtype: &DataType) -> Error
 pub(crate) fn run<'a>(job: &Job<'_, 'a>, aggs: &[Agg]) -> Result<Rows<'a>> {
     let (stage, program) = (&job.compiled.stage, &job.compiled.main);
     let level = program.level;
-    let places = places(aggs, &mut Vec::new());
-    let (first, of) = shared(aggs);
+    let Sharing { places, first, of } = job.compiled.sharing.as_ref().ok_or_else(lost)?;
     let states = || -> Result<Vec<State>> {
         let own = first.iter().filter_map(|i| aggs.get(*i));
         own.map(|a| State::new(a, repr_of(&stage.graph, a), level).ok_or_else(lost)).collect()
@@ -376,7 +373,7 @@ pub(crate) fn run<'a>(job: &Job<'_, 'a>, aggs: &[Agg]) -> Result<Rows<'a>> {
     let apart = aggs.iter().all(|a| matches!(a.aggregate, Aggregate::Quantile(_)));
     let rows = if apart { 0 } else { job.source.rows };
     let frame = frame(job, program, &[]);
-    let uniques = Uniques::all(job, &frame, aggs, &places);
+    let uniques = Uniques::all(job, &frame, aggs, places);
     let morsels = rows.div_ceil(MORSEL);
     let parts: Vec<OnceLock<Vec<State>>> = (0..morsels).map(|_| OnceLock::new()).collect();
     let cost = program.cost + aggs.iter().map(cost).sum::<f64>();
@@ -385,13 +382,13 @@ pub(crate) fn run<'a>(job: &Job<'_, 'a>, aggs: &[Agg]) -> Result<Rows<'a>> {
         let mut states = states().map_err(fail)?;
         let mut worker = Worker::new(&frame).map_err(fail)?;
         let mut keys: Vec<Keys> = uniques.iter().map(|u| u.take(rows)).collect();
-        let mut ids = Ids([0; TILE_MAX]);
+        let mut ids = None;
         let mut at = start;
         while at < start + n {
             let tile = program.tile_rows.min(start + n - at);
             if worker.run(at, tile)? {
                 let mask = worker.mask();
-                for (state, first) in states.iter_mut().zip(&first) {
+                for (state, first) in states.iter_mut().zip(first) {
                     let place = places.get(*first).copied().unwrap_or_default();
                     let mut both = [0u64; TILE_MAX / 64];
                     let valid = place.valid.map_or(std::ptr::null(), |r| worker.root(r));
@@ -404,7 +401,8 @@ pub(crate) fn run<'a>(job: &Job<'_, 'a>, aggs: &[Agg]) -> Result<Rows<'a>> {
                     }
                 }
                 for (unique, keys) in uniques.iter().zip(&mut keys) {
-                    unique.numbering.number(&worker, keys, at, tile, &mut ids)?;
+                    let ids = ids.get_or_insert_with(|| Ids([0; TILE_MAX]));
+                    unique.numbering.number(&worker, keys, at, tile, ids)?;
                 }
             }
             at += tile;
@@ -418,22 +416,24 @@ pub(crate) fn run<'a>(job: &Job<'_, 'a>, aggs: &[Agg]) -> Result<Rows<'a>> {
         }
         Ok(())
     })?;
-    let mut total = states()?;
+    let mut parts = parts.into_iter().map(|part| part.into_inner().ok_or_else(lost));
+    let mut total = parts.next().unwrap_or_else(states)?;
     for part in parts {
-        for (state, part) in total.iter_mut().zip(part.into_inner().ok_or_else(lost)?) {
+        for (state, part) in total.iter_mut().zip(part?) {
             state.merge(part);
         }
     }
+    let mut results = Vec::with_capacity(aggs.len());
+    for (agg, own) in aggs.iter().zip(of) {
+        results.push(total.get_mut(*own).ok_or_else(lost)?.finish(agg)?);
+    }
     let state = |i: usize| of.get(i).and_then(|s| total.get(*s)).ok_or_else(lost);
-    let results: Result<Vec<Option<u64>>> =
-        aggs.iter().enumerate().map(|(i, agg)| state(i)?.clone().finish(agg)).collect();
-    let mut results = results?;
     for unique in uniques {
         let agg = unique.agg;
         let counted = Some(unique.count()?);
         *results.get_mut(agg).ok_or_else(lost)? = counted;
     }
-    for (agg, value) in quantiles(job, &frame, aggs, &places)? {
+    for (agg, value) in quantiles(job, &frame, aggs, places)? {
         *results.get_mut(agg).ok_or_else(lost)? = value.map(f64::to_bits);
     }
     let columns = columns(stage, |_, what| {
@@ -448,19 +448,31 @@ pub(crate) fn run<'a>(job: &Job<'_, 'a>, aggs: &[Agg]) -> Result<Rows<'a>> {
     Ok(Rows { rows: 1, columns })
 }
 
-/// Which aggregates have a state of their own, and of each aggregate whose it is read of.
-fn shared(aggs: &[Agg]) -> (Vec<usize>, Vec<usize>) {
-    let mut own: Vec<usize> = Vec::with_capacity(aggs.len());
-    let mut of = Vec::with_capacity(aggs.len());
-    for (i, agg) in aggs.iter().enumerate() {
-        let same = |j: &usize| aggs.get(*j).is_some_and(|other| share(other, agg));
-        let found = own.iter().position(same);
-        of.push(found.unwrap_or(own.len()));
-        if found.is_none() {
-            own.push(i);
+/// What aggregates are read of.
+pub(crate) struct Sharing {
+    /// Of each aggregate the roots that hold its argument.
+    places: Vec<Places>,
+    /// The first aggregate of each state.
+    first: Vec<usize>,
+    /// Of each aggregate the state.
+    of: Vec<usize>,
+}
+
+impl Sharing {
+    /// Adds the aggregates' arguments to the roots.
+    pub(crate) fn new(aggs: &[Agg], roots: &mut Vec<Id>) -> Sharing {
+        let mut first: Vec<usize> = Vec::with_capacity(aggs.len());
+        let mut of = Vec::with_capacity(aggs.len());
+        for (i, agg) in aggs.iter().enumerate() {
+            let same = |j: &usize| aggs.get(*j).is_some_and(|other| share(other, agg));
+            let found = first.iter().position(same);
+            of.push(found.unwrap_or(first.len()));
+            if found.is_none() {
+                first.push(i);
+            }
         }
+        Sharing { places: places(aggs, roots), first, of }
     }
-    (own, of)
 }
 
 /// Whether two aggregates are of one argument and read of one state, as least and greatest are.

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::exec::done::Done;
 use crate::exec::given::Tiles;
 use crate::exec::output::{Column, Rows, as_source};
+use crate::exec::reduce::Sharing;
 use crate::exec::source::{Source, SourceColumn};
 use crate::exec::tile::Failed;
 use crate::exec::zones::Skips;
@@ -97,6 +98,8 @@ pub(crate) struct Compiled {
     pub(crate) main: Program,
     /// The outputs of rows that were counted first; of running values what they are of.
     pub(crate) write: Option<Program>,
+    /// Of the aggregates of whole columns.
+    pub(crate) sharing: Option<Sharing>,
     pub(crate) sets: Vec<Arc<LiteralSet>>,
 }
 
@@ -169,10 +172,10 @@ pub(crate) fn stages<'a>(
         for (offset, len) in &stage.slices {
             source.slice(*offset, *len);
         }
-        let programs: Vec<&Program> =
-            [Some(&compiled.main), compiled.write.as_ref()].into_iter().flatten().collect();
+        let programs = [Some(&compiled.main), compiled.write.as_ref()];
         let from = stage.given.and_then(|s| results.get(s));
-        let given = Tiles::new(&programs, from, &stage.graph.params, cx.params)?;
+        let given =
+            Tiles::new(programs.into_iter().flatten(), from, &stage.graph.params, cx.params)?;
         if let Some(p) = cx.progress {
             p.expect(source.rows as u64 * if compiled.write.is_some() { 2 } else { 1 });
         }

@@ -45,8 +45,37 @@ pub(crate) struct Frame<'a> {
 }
 
 thread_local! {
-    /// A thread's scratch, kept between runs.
-    static SCRATCH: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    /// What a thread's workers are made of, kept between runs.
+    static SPARE: Cell<Option<Room>> = const { Cell::new(None) };
+}
+
+/// The memory of a worker.
+#[derive(Default)]
+struct Room {
+    scratch: Vec<Line>,
+    slots: Vec<*mut u8>,
+    moving: Vec<(Slot, Target)>,
+    /// Of each cursor, in the order of the program's.
+    reaches: Vec<Reach>,
+    /// What to ask for ahead while the tile at hand is worked on.
+    coming: Vec<(*const u8, usize)>,
+    /// The slots that move on with the tiles, the bytes that each moves on by, and whether it is
+    /// asked for ahead.
+    steps: Vec<(Slot, usize, bool)>,
+}
+
+impl Room {
+    /// The thread's, empty but for the scratch.
+    fn take() -> Room {
+        let mut room = SPARE.take().unwrap_or_default();
+        let Room { scratch: _, slots, moving, reaches, coming, steps } = &mut room;
+        slots.clear();
+        moving.clear();
+        reaches.clear();
+        coming.clear();
+        steps.clear();
+        room
+    }
 }
 
 /// The chunk that a cursor is in: rows `first` to `end`, counted before slicing, from `at` on.
@@ -77,15 +106,13 @@ impl Reach {
     };
 }
 
-/// How slots move on from a whole tile to the one after it.
+/// The tile after a whole one, if the slots have but to be moved on to it.
 #[derive(Default)]
 struct Next {
     /// Its first row.
     row: usize,
     /// The row up to which every cursor's tiles lie one after another where they are.
     until: usize,
-    /// The slots, the bytes that each moves on by, and whether it is asked for ahead.
-    steps: Vec<(Slot, usize, bool)>,
 }
 
 fn too_short(row: usize) -> Failed {
@@ -95,21 +122,14 @@ fn too_short(row: usize) -> Failed {
 /// One worker: its scratch, and where each slot is for the tile at hand.
 pub(crate) struct Worker<'a> {
     frame: &'a Frame<'a>,
-    scratch: Vec<Line>,
-    slots: Vec<*mut u8>,
+    room: Room,
     /// Where a cursor's tile is put together when it does not lie in one piece.
     staging: usize,
     stage_bytes: usize,
-    moving: Vec<(Slot, Target)>,
-    /// Of each cursor, in the order of the program's.
-    reaches: Vec<Reach>,
     copy_bits: CopyBitsFn,
     ahead: bool,
-    /// What to ask for ahead while the tile at hand is worked on.
-    coming: Vec<(*const u8, usize)>,
-    /// Bytes of that at each instruction.
+    /// Bytes to ask for at each instruction.
     share: usize,
-    /// The next tile, if it can be had by moving on the slots of this one.
     next: Next,
     /// Whether any cursor reads other rows than the tile's own.
     shifted: bool,
@@ -119,9 +139,9 @@ pub(crate) struct Worker<'a> {
 
 impl Drop for Worker<'_> {
     fn drop(&mut self) {
-        let scratch = std::mem::take(&mut self.scratch);
-        if scratch.len() <= 1 << 14 {
-            SCRATCH.set(scratch);
+        let room = std::mem::take(&mut self.room);
+        if room.scratch.len() <= 1 << 14 {
+            SPARE.set(Some(room));
         }
     }
 }
@@ -145,7 +165,8 @@ impl<'a> Worker<'a> {
         let holding = staging + p.cursors.len() * stage_bytes;
         let held = if frame.held { frame.targets.len() } else { 0 };
         let bytes = holding + held * stage_bytes;
-        let mut scratch = SCRATCH.take();
+        let mut room = Room::take();
+        let Room { scratch, slots, moving, reaches, .. } = &mut room;
         let lines = bytes.div_ceil(64).max(1);
         if scratch.len() < lines {
             scratch
@@ -154,9 +175,7 @@ impl<'a> Worker<'a> {
             scratch.resize(lines, Line([0; 64]));
         }
         let base = scratch.as_mut_ptr().cast::<u8>();
-        let mut slots = Vec::with_capacity(p.places.len());
-        let mut moving = Vec::new();
-        let mut reaches = vec![Reach::NOWHERE; p.cursors.len()];
+        reaches.resize(p.cursors.len(), Reach::NOWHERE);
         for (i, place) in p.places.iter().enumerate() {
             let slot = i as Slot;
             slots.push(match *place {
@@ -190,14 +209,10 @@ impl<'a> Worker<'a> {
         let calls = p.instrs.iter().filter(|i| matches!(i, Instr::Call { .. })).count();
         Ok(Worker {
             frame,
-            scratch,
-            slots,
+            room,
             staging,
             stage_bytes,
-            moving,
-            reaches,
             copy_bits: copy_bits(p.level),
-            coming: Vec::new(),
             share: 0,
             next: Next::default(),
             shifted: p.cursors.iter().any(|c| c.shift().is_some()),
@@ -211,7 +226,7 @@ impl<'a> Worker<'a> {
     /// Where a slot is now.
     #[inline]
     pub(crate) fn slot(&self, slot: Slot) -> *mut u8 {
-        self.slots.get(usize::from(slot)).copied().unwrap_or(std::ptr::null_mut())
+        self.room.slots.get(usize::from(slot)).copied().unwrap_or(std::ptr::null_mut())
     }
 
     /// Where root `i` is now.
@@ -244,7 +259,7 @@ impl<'a> Worker<'a> {
         // What comes after a tile that is not whole is looked for.
         self.next.row = if whole { row + rows } else { usize::MAX };
         for instr in &frame.program.instrs {
-            if !self.coming.is_empty() {
+            if !self.room.coming.is_empty() {
                 self.ask(self.share);
             }
             match *instr {
@@ -316,7 +331,7 @@ impl<'a> Worker<'a> {
     /// memory works while the CPU computes. All at once they stand in each other's way.
     #[inline]
     fn ask(&mut self, mut bytes: usize) {
-        while let Some((p, left)) = self.coming.last_mut() {
+        while let Some((p, left)) = self.room.coming.last_mut() {
             let n = bytes.min(*left);
             prefetch(*p, n);
             *p = p.wrapping_add(n);
@@ -325,19 +340,19 @@ impl<'a> Worker<'a> {
             if *left > 0 {
                 return;
             }
-            self.coming.pop();
+            self.room.coming.pop();
         }
     }
 
     /// Points cursors and targets at the tile after the one at hand.
     #[inline]
     fn move_on(&mut self) {
-        self.coming.clear();
-        for (slot, step, ask) in &self.next.steps {
-            if let Some(s) = self.slots.get_mut(usize::from(*slot)) {
+        self.room.coming.clear();
+        for (slot, step, ask) in &self.room.steps {
+            if let Some(s) = self.room.slots.get_mut(usize::from(*slot)) {
                 *s = s.wrapping_add(*step);
                 if *ask {
-                    self.coming.push((s.wrapping_add(AHEAD * step).cast_const(), *step));
+                    self.room.coming.push((s.wrapping_add(AHEAD * step).cast_const(), *step));
                 }
             }
         }
@@ -345,24 +360,23 @@ impl<'a> Worker<'a> {
 
     /// Points cursors and targets at a tile.
     fn seek(&mut self, row: usize, rows: usize) -> Result<(), Failed> {
-        self.coming.clear();
-        let Next { until, steps, .. } = &mut self.next;
-        *until = usize::MAX;
-        steps.clear();
-        for (slot, target) in &self.moving {
+        self.room.coming.clear();
+        self.room.steps.clear();
+        self.next.until = usize::MAX;
+        for (slot, target) in &self.room.moving {
             let at = target.base + target.repr.bytes(row);
-            if let Some(s) = self.slots.get_mut(usize::from(*slot)) {
+            if let Some(s) = self.room.slots.get_mut(usize::from(*slot)) {
                 *s = at as *mut u8;
             }
-            steps.push((*slot, target.repr.bytes(rows), false));
+            self.room.steps.push((*slot, target.repr.bytes(rows), false));
         }
         let from = row + self.frame.source.offset;
-        for c in 0..self.reaches.len() {
-            let Some(mut reach) = self.reaches.get(c).copied() else { continue };
+        for c in 0..self.room.reaches.len() {
+            let Some(mut reach) = self.room.reaches.get(c).copied() else { continue };
             if self.shifted
                 && let Some(at) = self.seek_shifted(c, row, rows)?
             {
-                if let Some(s) = self.slots.get_mut(usize::from(reach.slot)) {
+                if let Some(s) = self.room.slots.get_mut(usize::from(reach.slot)) {
                     *s = at.cast_mut();
                 }
                 self.next.until = 0;
@@ -370,7 +384,7 @@ impl<'a> Worker<'a> {
             }
             if from < reach.first || from >= reach.end {
                 reach = self.reach(c, reach, from, row)?;
-                if let Some(r) = self.reaches.get_mut(c) {
+                if let Some(r) = self.room.reaches.get_mut(c) {
                     *r = reach;
                 }
             }
@@ -378,22 +392,21 @@ impl<'a> Worker<'a> {
             let direct = reach.end - from >= rows && (reach.width > 0 || rows.is_multiple_of(64));
             let at = if direct && reach.direct {
                 let local = from - reach.first;
-                let next = &mut self.next;
-                next.until = next.until.min(reach.end - self.frame.source.offset);
+                self.next.until = self.next.until.min(reach.end - self.frame.source.offset);
                 if reach.width > 0 {
                     let bytes = rows * reach.width;
-                    next.steps.push((reach.slot, bytes, self.ahead));
+                    self.room.steps.push((reach.slot, bytes, self.ahead));
                     // SAFETY: the chunk was checked to hold its rows, and these are within it.
                     let at = unsafe { reach.at.add(local * reach.width) };
                     if self.ahead {
-                        self.coming.push((at.wrapping_add(AHEAD * bytes), bytes));
+                        self.room.coming.push((at.wrapping_add(AHEAD * bytes), bytes));
                     }
                     at
                 } else if reach.at.is_null() {
                     // All rows of a chunk without a bitmap are valid.
                     ONES.as_ptr().cast()
                 } else {
-                    next.steps.push((reach.slot, rows / 8, false));
+                    self.room.steps.push((reach.slot, rows / 8, false));
                     // SAFETY: the bitmap covers the chunk, which holds these rows.
                     unsafe { reach.at.add(local / 8) }
                 }
@@ -401,11 +414,11 @@ impl<'a> Worker<'a> {
                 self.next.until = 0;
                 self.stage(c, reach.width, from, row, rows)?
             };
-            if let Some(s) = self.slots.get_mut(usize::from(reach.slot)) {
+            if let Some(s) = self.room.slots.get_mut(usize::from(reach.slot)) {
                 *s = at.cast_mut();
             }
         }
-        let bytes = self.coming.iter().map(|c| c.1).sum::<usize>();
+        let bytes = self.room.coming.iter().map(|c| c.1).sum::<usize>();
         self.share = (bytes / self.frame.program.instrs.len().max(1)).next_multiple_of(64);
         Ok(())
     }
@@ -443,7 +456,9 @@ impl<'a> Worker<'a> {
     fn stage_of(&mut self, c: usize) -> *mut u8 {
         // SAFETY: each cursor has stage_bytes of staging after the scratch, enough for a tile of
         // 8-byte values.
-        unsafe { self.scratch.as_mut_ptr().cast::<u8>().add(self.staging + c * self.stage_bytes) }
+        unsafe {
+            self.room.scratch.as_mut_ptr().cast::<u8>().add(self.staging + c * self.stage_bytes)
+        }
     }
 
     /// Puts a tile together that does not lie in one piece.

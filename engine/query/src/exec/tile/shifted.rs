@@ -30,7 +30,7 @@ impl Worker<'_> {
         if cursor.column().is_some() {
             let (_, column) = self.cursor(c, row)?;
             let mut nowhere = 0;
-            let hint = self.reaches.get_mut(c).map_or(&mut nowhere, |reach| &mut reach.chunk);
+            let hint = self.room.reaches.get_mut(c).map_or(&mut nowhere, |reach| &mut reach.chunk);
             if width > 0
                 && end - first == rows
                 && let Some((chunk, local)) = column.locate(from, hint)
@@ -53,7 +53,7 @@ impl Worker<'_> {
         }
         let (_, column) = self.cursor(c, row)?;
         let mut done = first;
-        let hint = self.reaches.get(c).map_or(0, |reach| reach.chunk);
+        let hint = self.room.reaches.get(c).map_or(0, |reach| reach.chunk);
         for (chunk, local, n) in column.pieces_near(from, end - first, hint) {
             // SAFETY: n rows of the chunk from `local` on, and n of the tile's rows from `done` on.
             unsafe { self.put(cursor, width, chunk, local, n, stage, done) };
