@@ -64,7 +64,7 @@ pub use writable::Writing;
 
 pub use insitu_query::{
     DataType, Expr, Function, FunctionKind, Plan, Progress, Scalar, TimeUnit, functions,
-    set_threads, threads,
+    set_threads, text, threads,
 };
 pub use insitu_region::{
     CallSite, CreateOptions, Flushed, HoldKind, Holder, IfExists, LeaseRecord, Location, Nearness,

@@ -29,6 +29,7 @@ mod prepared;
 mod scalar;
 mod schema;
 mod table;
+pub mod text;
 mod typing;
 mod update;
 

@@ -8,7 +8,7 @@ use crate::scalar::Scalar;
 
 /// A constant.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Constant {
+pub(crate) enum Constant {
     Bool(bool),
     /// An int of Python.
     Int(i128),

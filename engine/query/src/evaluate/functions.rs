@@ -2,7 +2,7 @@
 
 /// The kind of a result by that of the arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rule {
+pub(crate) enum Rule {
     /// That of the argument.
     Same,
     /// Float of booleans and floats, else double.
@@ -23,7 +23,7 @@ pub(super) enum Rule {
 
 /// One function.
 #[derive(Debug)]
-pub(super) struct Function {
+pub(crate) struct Function {
     pub(super) name: &'static str,
     pub(super) arity: usize,
     pub(super) rule: Rule,

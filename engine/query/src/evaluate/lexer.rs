@@ -1,12 +1,45 @@
-//! Text to tokens, each with its place.
+//! Text to tokens, each with its place: of formulas, and of queries, which have more of them.
 
 use crate::error::{Error, Result};
 use crate::expr::MAX_SIZE;
+
+/// What is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Language {
+    /// numexpr's formulas.
+    Formula,
+    /// Expressions of queries: with strings, parameters and names in backquotes.
+    Query,
+}
+
+impl Language {
+    /// The same with its article.
+    fn article(self) -> &'static str {
+        match self {
+            Language::Formula => "a formula",
+            Language::Query => "an expression",
+        }
+    }
+
+    /// What a text in it is called.
+    pub(super) fn noun(self) -> &'static str {
+        match self {
+            Language::Formula => "formula",
+            Language::Query => "expression",
+        }
+    }
+}
 
 /// A piece of text.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Token<'t> {
     Name(&'t str),
+    /// A name in backquotes, whatever is in it.
+    Quoted(&'t str),
+    /// A string.
+    Text(&'t str),
+    /// A parameter's name, after a dollar.
+    Param(&'t str),
     Int(i128),
     Float(f64),
     /// An operator or a bracket.
@@ -34,7 +67,7 @@ pub(super) fn shown(text: &str) -> String {
 }
 
 /// The tokens of a text and the bytes they begin at.
-pub(super) fn tokens(text: &str) -> Result<Vec<(Token<'_>, usize)>> {
+pub(super) fn tokens(text: &str, language: Language) -> Result<Vec<(Token<'_>, usize)>> {
     let mut found = Vec::new();
     let mut at = 0;
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
@@ -49,28 +82,62 @@ pub(super) fn tokens(text: &str) -> Result<Vec<(Token<'_>, usize)>> {
             found.push((token, at));
             at += len;
         } else if first.is_alphabetic() || first == '_' {
-            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
-            let name = rest.get(..end.unwrap_or(rest.len())).unwrap_or(rest);
-            if matches!(rest.get(name.len()..).and_then(|r| r.chars().next()), Some('\'' | '"')) {
+            let name = name(rest);
+            if language == Language::Formula
+                && matches!(rest.get(name.len()..).and_then(|r| r.chars().next()), Some('\'' | '"'))
+            {
                 return Err(strings(text));
             }
             found.push((Token::Name(name), at));
             at += name.len();
+        } else if language == Language::Query && matches!(first, '\'' | '"' | '`') {
+            let inner = quoted(text, at, rest, first)?;
+            found.push((if first == '`' { Token::Quoted(inner) } else { Token::Text(inner) }, at));
+            at += inner.len() + 2;
+        } else if language == Language::Query && first == '$' {
+            let param = name(rest.get(1..).unwrap_or_default());
+            if param.is_empty() {
+                return Err(wrong(text, at, "a parameter is written $name"));
+            }
+            found.push((Token::Param(param), at));
+            at += param.len() + 1;
         } else if matches!(first, '\'' | '"') {
             return Err(strings(text));
         } else if let Some(sign) = SIGNS.iter().find(|sign| rest.starts_with(**sign)) {
             found.push((Token::Sign(sign), at));
             at += sign.len();
         } else {
-            return Err(wrong(text, at, &format!("{first:?} has no meaning in a formula")));
+            let what = format!("{first:?} has no meaning in {}", language.article());
+            return Err(wrong(text, at, &what));
         }
         if found.len() > MAX_SIZE as usize {
             return Err(Error::LimitExceeded(format!(
-                "the formula has more than {MAX_SIZE} parts; compute it in several steps"
+                "the {} has more than {MAX_SIZE} parts; compute it in several steps",
+                language.noun()
             )));
         }
     }
     Ok(found)
+}
+
+/// The name that a text begins with.
+fn name(rest: &str) -> &str {
+    let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+    rest.get(..end.unwrap_or(rest.len())).unwrap_or(rest)
+}
+
+/// What stands between the quote that a text begins with and the next of its kind.
+fn quoted<'t>(text: &str, at: usize, rest: &'t str, quote: char) -> Result<&'t str> {
+    let inner = rest.get(1..).unwrap_or_default();
+    let end = inner.find(quote);
+    let inner = end.and_then(|end| inner.get(..end));
+    let inner = inner.ok_or_else(|| wrong(text, at, "this quote is never closed"))?;
+    if inner.contains('\\') {
+        let what = "a backslash, which means itself in some languages and not in others; give the \
+                    text as a parameter";
+        return Err(wrong(text, at, what));
+    }
+    Ok(inner)
 }
 
 fn strings(text: &str) -> Error {

@@ -50,6 +50,7 @@ pub(super) fn lower(formula: &Formula, operands: &[Operand]) -> Result<Lowered> 
                 let args = args.iter().map(of).collect::<Result<Vec<_>>>()?;
                 lower.call(function, &args)?
             }
+            Node::Query(_) => return Err(lost()),
         };
         if let Value::Rows(expr, _) = &value {
             expr.check_limits()?;

@@ -7,11 +7,11 @@
 //! *Architecture Invariant:* nothing here knows where operands come from, their shapes or their
 //! addresses.
 
-mod constant;
+pub(crate) mod constant;
 mod functions;
 mod lexer;
 mod lower;
-mod parser;
+pub(crate) mod parser;
 mod prune;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! Tokens to a tree, as Python would read them: its operators with its precedences. The tree is a
 //! list in which what is below stands before what is above, so that nothing that walks it recurses.
+//! Expressions of queries are written the same way, with the functions of the one table.
 
 use std::sync::Arc;
 
@@ -7,23 +8,25 @@ use crate::error::{Error, Result};
 use crate::evaluate::Reduction;
 use crate::evaluate::constant::Constant;
 use crate::evaluate::functions::{self, FUNCTIONS, Function, Rule};
-use crate::evaluate::lexer::{Token, shown, tokens, wrong};
+use crate::evaluate::lexer::{Language, Token, shown, tokens, wrong};
+use crate::functions::{Function as Operation, FunctionKind};
+use crate::scalar::Scalar;
 use crate::schema::unknown_column;
 
 /// Brackets, signs and powers nest at most this deep.
 const MAX_NESTING: usize = 200;
 
 /// A node by its place in the list.
-pub(super) type Id = usize;
+pub(crate) type Id = usize;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unary {
+pub(crate) enum Unary {
     Neg,
     Not,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Binary {
+pub(crate) enum Binary {
     Add,
     Sub,
     Mul,
@@ -100,13 +103,29 @@ const SIGN: u8 = 8;
 const POWER: u8 = 9;
 
 #[derive(Debug)]
-pub(super) enum Node {
+pub(crate) enum Node {
     Constant(Constant),
     /// By its place in the list of names.
     Variable(usize),
     Unary(Unary, Id),
     Binary(Binary, Id, Id),
     Call(&'static Function, Vec<Id>),
+    /// What only queries have.
+    Query(QueryNode),
+}
+
+/// A node of a query's expression.
+#[derive(Debug)]
+pub(crate) enum QueryNode {
+    Null,
+    Text(Arc<str>),
+    Param(Arc<str>),
+    /// A function with all of its arguments but options that are left as they are.
+    Call(&'static Operation, Vec<Id>),
+    /// A condition, the value where it holds, the value elsewhere.
+    Where(Id, Id, Id),
+    /// A value, and what it may be one of.
+    IsIn(Id, Vec<Id>),
 }
 
 /// A formula: its nodes, the root last; the names of its variables, sorted; the reduction of it all.
@@ -116,23 +135,50 @@ pub(super) struct Parsed {
     pub(super) reduction: Option<(Reduction, Option<u8>)>,
 }
 
+/// Expressions of a query: their nodes; the names of the columns; whether all columns come first; of
+/// each expression its root, and the name that it is given.
+pub(crate) struct Expressions {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) names: Vec<Arc<str>>,
+    pub(crate) all: bool,
+    pub(crate) roots: Vec<(Id, Option<Arc<str>>)>,
+}
+
+/// Reads expressions between commas, `a, b * 2 AS twice`, all columns, `*`, possibly before them.
+pub(crate) fn parse_list(text: &str) -> Result<Expressions> {
+    let mut parser = Parser::new(text, Language::Query)?;
+    let all = parser.takes("*");
+    let mut roots = Vec::new();
+    let mut more = !all || parser.takes(",");
+    while more {
+        let root = parser.whole()?;
+        let mut name = None;
+        if parser.takes_word("as") {
+            name = match parser.take()? {
+                (Token::Name(name) | Token::Quoted(name), _) => Some(Arc::from(name)),
+                (token, at) => return Err(parser.unexpected(token, at)),
+            };
+        }
+        roots.push((root, name));
+        more = parser.takes(",");
+    }
+    parser.end()?;
+    Ok(Expressions { nodes: parser.nodes, names: parser.names, all, roots })
+}
+
+/// Reads one expression of a query; its root is the only one.
+pub(crate) fn parse_one(text: &str) -> Result<Expressions> {
+    let mut parser = Parser::new(text, Language::Query)?;
+    let root = parser.whole()?;
+    parser.end()?;
+    let roots = vec![(root, None)];
+    Ok(Expressions { nodes: parser.nodes, names: parser.names, all: false, roots })
+}
+
 pub(super) fn parse(text: &str) -> Result<Parsed> {
-    let mut parser = Parser {
-        text,
-        tokens: tokens(text)?,
-        next: 0,
-        nesting: 0,
-        nodes: Vec::new(),
-        names: Vec::new(),
-        reduction: None,
-    };
-    if parser.tokens.is_empty() {
-        return Err(wrong(text, 0, "the formula is empty"));
-    }
-    let root = parser.expression(0)?;
-    if let Some((token, at)) = parser.peek() {
-        return Err(parser.unexpected(token, at));
-    }
+    let mut parser = Parser::new(text, Language::Formula)?;
+    let root = parser.whole()?;
+    parser.end()?;
     let Parser { mut nodes, mut names, reduction, .. } = parser;
     let reduction = match reduction {
         Some((at, inner, reduction, axis)) => {
@@ -161,6 +207,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed> {
 
 struct Parser<'t> {
     text: &'t str,
+    language: Language,
     tokens: Vec<(Token<'t>, usize)>,
     next: usize,
     nesting: usize,
@@ -171,6 +218,32 @@ struct Parser<'t> {
 }
 
 impl<'t> Parser<'t> {
+    fn new(text: &'t str, language: Language) -> Result<Parser<'t>> {
+        let tokens = tokens(text, language)?;
+        if tokens.is_empty() {
+            return Err(wrong(text, 0, &format!("the {} is empty", language.noun())));
+        }
+        Ok(Parser {
+            text,
+            language,
+            tokens,
+            next: 0,
+            nesting: 0,
+            nodes: Vec::new(),
+            names: Vec::new(),
+            reduction: None,
+        })
+    }
+
+    /// # Errors
+    /// If something is left.
+    fn end(&self) -> Result<()> {
+        match self.peek() {
+            Some((token, at)) => Err(self.unexpected(token, at)),
+            None => Ok(()),
+        }
+    }
+
     fn peek(&self) -> Option<(Token<'t>, usize)> {
         self.tokens.get(self.next).copied()
     }
@@ -178,11 +251,21 @@ impl<'t> Parser<'t> {
     fn take(&mut self) -> Result<(Token<'t>, usize)> {
         let token = self.peek();
         self.next += 1;
-        token.ok_or_else(|| wrong(self.text, self.text.len(), "the formula ends too early"))
+        token.ok_or_else(|| {
+            let what = format!("the {} ends too early", self.language.noun());
+            wrong(self.text, self.text.len(), &what)
+        })
     }
 
     fn takes(&mut self, sign: &str) -> bool {
         let there = matches!(self.peek(), Some((Token::Sign(s), _)) if s == sign);
+        self.next += usize::from(there);
+        there
+    }
+
+    fn takes_word(&mut self, word: &str) -> bool {
+        let there =
+            matches!(self.peek(), Some((Token::Name(w), _)) if w.eq_ignore_ascii_case(word));
         self.next += usize::from(there);
         there
     }
@@ -194,7 +277,7 @@ impl<'t> Parser<'t> {
 
     fn unexpected(&self, token: Token<'_>, at: usize) -> Error {
         let what = match token {
-            Token::Name(word @ ("and" | "or" | "not")) => {
+            Token::Name(word @ ("and" | "or" | "not")) if self.language == Language::Formula => {
                 let sign = match word {
                     "and" => "&",
                     "or" => "|",
@@ -205,12 +288,16 @@ impl<'t> Parser<'t> {
                 )
             }
             Token::Name("if" | "else") => "a choice is written where(condition, a, b)".to_owned(),
-            Token::Name(name) => format!("the name {name:?} is not expected here"),
+            Token::Name(name) | Token::Quoted(name) => {
+                format!("the name {name:?} is not expected here")
+            }
+            Token::Text(text) => format!("the string {text:?} is not expected here"),
+            Token::Param(name) => format!("the parameter ${name} is not expected here"),
             Token::Int(value) => format!("the number {value} is not expected here"),
             Token::Float(value) => format!("the number {value:?} is not expected here"),
             Token::Sign("=") => "one \"=\" assigns; compare with \"==\"".to_owned(),
             Token::Sign(sign @ ("[" | "]" | ":")) => {
-                format!("{sign:?} has no meaning in a formula; select elements before")
+                format!("{sign:?} has no meaning here; select elements before")
             }
             Token::Sign(sign) => format!("{sign:?} is not expected here"),
         };
@@ -221,11 +308,45 @@ impl<'t> Parser<'t> {
         self.nesting += 1;
         if self.nesting > MAX_NESTING {
             return Err(Error::LimitExceeded(format!(
-                "the formula {} nests deeper than {MAX_NESTING}; compute parts of it first",
+                "the {} {} nests deeper than {MAX_NESTING}; compute parts of it first",
+                self.language.noun(),
                 shown(self.text)
             )));
         }
         Ok(())
+    }
+
+    /// A whole expression. In queries, `not`, `and` and `or` bind looser than all else, in this order.
+    fn whole(&mut self) -> Result<Id> {
+        if self.language == Language::Formula {
+            return self.expression(0);
+        }
+        self.deeper()?;
+        let mut any = self.conjunction()?;
+        while self.takes_word("or") {
+            let right = self.conjunction()?;
+            any = self.push(Node::Binary(Binary::Or, any, right));
+        }
+        self.nesting -= 1;
+        Ok(any)
+    }
+
+    fn conjunction(&mut self) -> Result<Id> {
+        let mut all = self.negation()?;
+        while self.takes_word("and") {
+            let right = self.negation()?;
+            all = self.push(Node::Binary(Binary::And, all, right));
+        }
+        Ok(all)
+    }
+
+    fn negation(&mut self) -> Result<Id> {
+        let mut negated = false;
+        while self.takes_word("not") {
+            negated = !negated;
+        }
+        let inner = self.expression(0)?;
+        Ok(if negated { self.push(Node::Unary(Unary::Not, inner)) } else { inner })
     }
 
     /// What operators that bind tighter than `least` hold together.
@@ -265,19 +386,28 @@ impl<'t> Parser<'t> {
                 self.push(Node::Unary(Unary::Not, inner))
             }
             Token::Sign("(") => {
-                let inner = self.expression(0)?;
+                let inner = self.whole()?;
                 self.close(at)?;
                 inner
             }
             Token::Int(value) => self.push(Node::Constant(Constant::Int(value))),
             Token::Float(value) => self.push(Node::Constant(Constant::Float(value))),
+            Token::Text(text) => self.push(Node::Query(QueryNode::Text(text.into()))),
+            Token::Param(name) => self.push(Node::Query(QueryNode::Param(name.into()))),
+            Token::Quoted(name) => self.named(name),
+            Token::Name("null") if self.language == Language::Query => {
+                self.push(Node::Query(QueryNode::Null))
+            }
             Token::Name("True") => self.push(Node::Constant(Constant::Bool(true))),
             Token::Name("False") => self.push(Node::Constant(Constant::Bool(false))),
-            Token::Name(name) if self.takes("(") => self.call(name, at)?,
+            Token::Name(name) if self.takes("(") => match self.language {
+                Language::Formula => self.call(name, at)?,
+                Language::Query => self.query_call(name, at)?,
+            },
             Token::Name(name) => self.variable(name, at)?,
             Token::Sign(_) => return Err(self.unexpected(token, at)),
         };
-        while self.takes(".") {
+        while self.language == Language::Formula && self.takes(".") {
             let (token, at) = self.take()?;
             value = match token {
                 Token::Name(name @ ("real" | "imag")) => {
@@ -309,16 +439,88 @@ impl<'t> Parser<'t> {
         if WORDS.contains(&name) {
             return Err(self.unexpected(Token::Name(name), at));
         }
-        if functions::find(name).is_some() {
+        if self.language == Language::Formula && functions::find(name).is_some() {
             let what = format!("{name:?} is a function; call it, or give the operand another name");
             return Err(wrong(self.text, at, &what));
         }
+        Ok(self.named(name))
+    }
+
+    fn named(&mut self, name: &str) -> Id {
         let index = self.names.iter().position(|known| **known == *name);
         let index = index.unwrap_or_else(|| {
             self.names.push(name.into());
             self.names.len() - 1
         });
-        Ok(self.push(Node::Variable(index)))
+        self.push(Node::Variable(index))
+    }
+
+    /// A call in a query; the bracket is open.
+    fn query_call(&mut self, name: &str, at: usize) -> Result<Id> {
+        let mut args = Vec::new();
+        while !self.takes(")") {
+            if !args.is_empty() && !self.takes(",") {
+                self.close(at)?;
+                break;
+            }
+            args.push(self.whole()?);
+        }
+        let node = match (name, args.as_slice()) {
+            ("where", [condition, a, b]) => QueryNode::Where(*condition, *a, *b),
+            ("is_in", [value, set @ ..]) => QueryNode::IsIn(*value, set.to_vec()),
+            ("where" | "is_in", _) => {
+                let what = "where(condition, a, b) and is_in(value, a, b, ...) are written so";
+                return Err(wrong(self.text, at, what));
+            }
+            _ => {
+                let Some(function) = Operation::by_name(name) else {
+                    return Err(self.no_operation(name, at));
+                };
+                QueryNode::Call(function, self.with_options(function, args, at)?)
+            }
+        };
+        Ok(self.push(Node::Query(node)))
+    }
+
+    /// All arguments, where options at the end may be left out.
+    fn with_options(
+        &mut self,
+        function: &'static Operation,
+        mut args: Vec<Id>,
+        at: usize,
+    ) -> Result<Vec<Id>> {
+        let defaults = function.defaults();
+        let missing = function.arity().saturating_sub(args.len());
+        if missing <= defaults.len() {
+            for value in defaults.into_iter().rev().take(missing).rev() {
+                let node = match value {
+                    Scalar::Bool(value) => Node::Constant(Constant::Bool(value)),
+                    Scalar::Int(value) => Node::Constant(Constant::Int(value.into())),
+                    Scalar::Float(value) => Node::Constant(Constant::Float(value)),
+                    Scalar::Str(text) => Node::Query(QueryNode::Text(text)),
+                    _ => Node::Query(QueryNode::Null),
+                };
+                args.push(self.push(node));
+            }
+        }
+        if function.takes(args.len()) {
+            return Ok(args);
+        }
+        let (takes, given) = (function.arity(), args.len());
+        let least = if function.kind == FunctionKind::Horizontal { "at least " } else { "" };
+        let what = format!("{function} takes {least}{takes} arguments, {given} are given");
+        Err(wrong(self.text, at, &what))
+    }
+
+    fn no_operation(&self, name: &str, at: usize) -> Error {
+        let known = crate::functions::functions().iter().map(|f| f.name);
+        let nearest = match unknown_column(name, known.chain(["where", "is_in"])) {
+            Error::UnknownColumn { nearest: Some(nearest), .. } => {
+                format!("; did you mean {nearest:?}?")
+            }
+            _ => String::new(),
+        };
+        wrong(self.text, at, &format!("queries have no function {name:?}{nearest}"))
     }
 
     /// A call; the bracket is open.
@@ -345,7 +547,7 @@ impl<'t> Parser<'t> {
             if !args.is_empty() && self.takes(")") {
                 break;
             }
-            args.push(self.expression(0)?);
+            args.push(self.whole()?);
         }
         if args.len() != function.arity {
             let (takes, given) = (function.arity, args.len());

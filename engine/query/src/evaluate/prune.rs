@@ -19,7 +19,7 @@ fn fold(node: &Node, folded: &[Option<Constant>]) -> Option<Constant> {
     let of = |id: &Id| folded.get(*id).copied().flatten();
     match node {
         Node::Constant(c) => Some(*c),
-        Node::Variable(_) => None,
+        Node::Variable(_) | Node::Query(_) => None,
         Node::Unary(op, a) => constant::unary(*op, of(a)?).ok(),
         Node::Binary(op, a, b) => constant::binary(*op, of(a)?, of(b)?).ok(),
         Node::Call(..) if taken(node, folded).is_some() => of(&taken(node, folded)?),
@@ -53,7 +53,7 @@ pub(super) fn prune(parsed: &mut Parsed) {
         };
         let branch = taken(node, &folded);
         match node {
-            Node::Constant(_) => {}
+            Node::Constant(_) | Node::Query(_) => {}
             Node::Variable(index) => {
                 if let Some(there) = named.get_mut(*index) {
                     *there = true;
