@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
+use insitu::evaluate::Formula;
 use insitu::{Error, Result};
 
 use crate::lease::Lease;
@@ -23,6 +24,7 @@ pub(crate) enum Object {
     Prepared(insitu::Prepared),
     Task(Task),
     Lease(Lease),
+    Formula(Formula),
 }
 
 impl Object {
@@ -34,6 +36,7 @@ impl Object {
             Object::Prepared(_) => Kind::Prepared,
             Object::Task(_) => Kind::Task,
             Object::Lease(_) => Kind::Lease,
+            Object::Formula(_) => Kind::Formula,
         }
     }
 }
@@ -46,11 +49,19 @@ pub(crate) enum Kind {
     Prepared,
     Task,
     Lease,
+    Formula,
 }
 
 impl Kind {
-    const ALL: [Kind; 6] =
-        [Kind::Region, Kind::Table, Kind::Plan, Kind::Prepared, Kind::Task, Kind::Lease];
+    const ALL: [Kind; 7] = [
+        Kind::Region,
+        Kind::Table,
+        Kind::Plan,
+        Kind::Prepared,
+        Kind::Task,
+        Kind::Lease,
+        Kind::Formula,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -60,6 +71,7 @@ impl Kind {
             Kind::Prepared => "prepared query",
             Kind::Task => "task",
             Kind::Lease => "lease",
+            Kind::Formula => "formula",
         }
     }
 }
@@ -112,6 +124,7 @@ handles! {
     InsituPrepared Prepared insitu::Prepared;
     InsituTask Task Task;
     InsituLease Lease Lease;
+    InsituFormula Formula Formula;
 }
 
 /// A region that is open: shared memory with named tables in it.
@@ -161,6 +174,14 @@ pub struct InsituTask {
 #[derive(Clone, Copy, Debug)]
 pub struct InsituLease {
     /// 0 stands for no lease.
+    pub id: u64,
+}
+
+/// A formula over arrays anywhere in the process, as `insitu_formula_evaluate` computes it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct InsituFormula {
+    /// 0 stands for no formula.
     pub id: u64,
 }
 

@@ -15,6 +15,7 @@
 
 mod args;
 mod arrow;
+mod formula;
 mod handles;
 mod lease;
 mod options;
@@ -27,6 +28,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
+pub use formula::*;
 pub use handles::*;
 pub use lease::*;
 pub use options::*;

@@ -1,5 +1,6 @@
 //! The functions as a caller in C has them: what they give, and what they say of bad arguments.
 
+mod formulas;
 mod hostile;
 mod plans;
 mod tables;

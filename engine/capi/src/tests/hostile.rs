@@ -30,6 +30,8 @@ fn all(id: u64) -> Vec<(&'static str, Answer)> {
     stats[0] = 128;
     let mut sources: Vec<_> = (0..2).map(|_| stream(vec![numbers(0, 3)])).collect();
     let none = ptr::null();
+    let array = [0_u64; 4];
+    let array = array.as_ptr().cast();
     let mut out = FFI_ArrowArrayStream::empty();
     let o = &raw mut out;
     macro_rules! calls {
@@ -68,12 +70,15 @@ fn all(id: u64) -> Vec<(&'static str, Answer)> {
         insitu_prepared_explain(prepared, ptr::null_mut(), 0, ptr::null_mut());
         insitu_task_cancel(task);
         insitu_task_progress(task, n, n);
+        insitu_formula_type(InsituFormula { id }, ptr::null(), 0, n.cast());
+        insitu_formula_evaluate(InsituFormula { id }, ptr::null(), 0, 0, array, none);
         insitu_region_release(region);
         insitu_table_release(table);
         insitu_plan_release(plan);
         insitu_prepared_release(prepared);
         insitu_task_release(task);
         insitu_lease_release(lease);
+        insitu_formula_release(InsituFormula { id });
     };
     assert!(sources.iter().all(|source| source.release.is_none()), "a stream was not taken");
     answers
