@@ -8,10 +8,16 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
 CRATES := --workspace --exclude insitu-pybridge
 RUST := $(shell git ls-files --cached --others --exclude-standard '*.rs' '*Cargo.toml' Cargo.lock)
 
+# The C face's library, and the names that programs link and run with it by.
+CAPI := target/release/libinsitu_capi.so
+ABI = $(shell sed -n 's/^pub const INSITU_ABI_VERSION: u32 = \(.*\);/\1/p' engine/capi/src/library.rs)
+VERSION = $(shell sed -n '/^.workspace.package/,/^$$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+PREFIX ?= /usr/local
+
 # The host, as rustc names it: with --target, build scripts and macros are not instrumented.
 HOST = $(shell rustc --version --verbose | sed -n 's/^host: //p')
 
-.PHONY: demo test test-rust test-loom test-deaths test-python torture fuzz miri asan asan-python tsan bench lint format docs clean
+.PHONY: demo test test-rust test-loom test-deaths test-python torture fuzz miri asan asan-python tsan bench lint format docs install-capi clean
 
 demo: $(VENV)/demo $(VENV)/package          ## the main job on real data
 	$(BIN)/python examples/flights.py
@@ -60,7 +66,7 @@ asan-python: $(VENV)/test $(VENV)/package   ## the same under Python's tests
 tsan:                                       ## races between the threads of a process
 	RUSTFLAGS="-Zsanitizer=thread --cfg rustix_use_libc" TSAN_OPTIONS=die_after_fork=0 cargo +nightly test --locked -Zbuild-std --target $(HOST) --target-dir target/tsan --package insitu-region --package insitu-query --package insitu --lib --tests -- --skip a_limit_of_address_space --skip damaged_regions_do_no_harm --skip a_control_group_is_filled
 
-test-python: $(VENV)/test $(VENV)/package
+test-python: $(VENV)/test $(VENV)/package $(CAPI)
 	$(BIN)/pytest tests --numprocesses auto --maxprocesses 4
 
 bench: $(VENV)/bench $(VENV)/package        ## against peers, then our own loops
@@ -81,6 +87,17 @@ format:
 
 docs:                                       ## the Rust reference, in target/doc
 	cargo doc --locked $(CRATES) --no-deps
+
+install-capi: $(CAPI)                       ## the C face: header, shared library, pkg-config; PREFIX=/usr/local DESTDIR=
+	install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	install -m 644 include/insitu.h $(DESTDIR)$(PREFIX)/include
+	install -m 755 $(CAPI) $(DESTDIR)$(PREFIX)/lib/libinsitu.so.$(ABI)
+	ln -sf libinsitu.so.$(ABI) $(DESTDIR)$(PREFIX)/lib/libinsitu.so
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' engine/capi/insitu.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/insitu.pc
+
+$(CAPI): $(RUST)
+	cargo build --locked --release --package insitu-capi
+	touch $@
 
 clean:
 	rm -rf $(VENV) target

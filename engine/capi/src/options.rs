@@ -25,41 +25,44 @@ pub const INSITU_EPHEMERAL: u32 = 64;
 /// Option of a lease: nobody else reads or changes the table.
 pub const INSITU_EXCLUSIVE: u32 = 128;
 
+/// The size of `InsituOptions` in the interface's first version, the least that is taken.
+pub const INSITU_OPTIONS_1_SIZE: usize = 48;
+
 /// A type of values.
 pub type InsituType = u32;
 
 /// Null, of no type.
-pub const INSITU_TYPE_NULL: InsituType = 0;
+pub const INSITU_TYPE_NULL: u32 = 0;
 /// Booleans. In arrays, bytes: 0 is false.
-pub const INSITU_TYPE_BOOL: InsituType = 1;
+pub const INSITU_TYPE_BOOL: u32 = 1;
 /// `int8_t`.
-pub const INSITU_TYPE_INT8: InsituType = 2;
+pub const INSITU_TYPE_INT8: u32 = 2;
 /// `int16_t`.
-pub const INSITU_TYPE_INT16: InsituType = 3;
+pub const INSITU_TYPE_INT16: u32 = 3;
 /// `int32_t`.
-pub const INSITU_TYPE_INT32: InsituType = 4;
+pub const INSITU_TYPE_INT32: u32 = 4;
 /// `int64_t`.
-pub const INSITU_TYPE_INT64: InsituType = 5;
+pub const INSITU_TYPE_INT64: u32 = 5;
 /// `uint8_t`.
-pub const INSITU_TYPE_UINT8: InsituType = 6;
+pub const INSITU_TYPE_UINT8: u32 = 6;
 /// `uint16_t`.
-pub const INSITU_TYPE_UINT16: InsituType = 7;
+pub const INSITU_TYPE_UINT16: u32 = 7;
 /// `uint32_t`.
-pub const INSITU_TYPE_UINT32: InsituType = 8;
+pub const INSITU_TYPE_UINT32: u32 = 8;
 /// `uint64_t`.
-pub const INSITU_TYPE_UINT64: InsituType = 9;
+pub const INSITU_TYPE_UINT64: u32 = 9;
 /// `float`.
-pub const INSITU_TYPE_FLOAT32: InsituType = 10;
+pub const INSITU_TYPE_FLOAT32: u32 = 10;
 /// `double`.
-pub const INSITU_TYPE_FLOAT64: InsituType = 11;
+pub const INSITU_TYPE_FLOAT64: u32 = 11;
 /// A text in UTF-8.
-pub const INSITU_TYPE_STRING: InsituType = 12;
+pub const INSITU_TYPE_STRING: u32 = 12;
 /// Days since 1970-01-01.
-pub const INSITU_TYPE_DATE: InsituType = 13;
+pub const INSITU_TYPE_DATE: u32 = 13;
 /// A point in time: units since 1970-01-01.
-pub const INSITU_TYPE_TIMESTAMP: InsituType = 14;
+pub const INSITU_TYPE_TIMESTAMP: u32 = 14;
 /// A span of time, in units.
-pub const INSITU_TYPE_DURATION: InsituType = 15;
+pub const INSITU_TYPE_DURATION: u32 = 15;
 
 /// A number. Which of these it is, the type beside it says.
 #[repr(C)]
@@ -124,11 +127,9 @@ pub struct InsituOptions {
 
 // SAFETY: of numbers and raw pointers only.
 unsafe impl Versioned for InsituOptions {
-    const FIRST: usize = 48;
+    const FIRST: usize = INSITU_OPTIONS_1_SIZE;
     const NAME: &'static str = "InsituOptions";
 }
-
-const _: () = assert!(size_of::<usize>() != 8 || size_of::<InsituOptions>() == 48);
 
 /// Options that were read.
 #[derive(Default)]

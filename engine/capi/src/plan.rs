@@ -17,24 +17,25 @@ use crate::table::hand;
 ///
 /// `select` is a list of expressions, `"carrier, air_time / 60 AS hours"`, which are the columns of
 /// the result; or `"*"` for all columns, possibly with expressions after it, which are added or
-/// replace columns by name; NULL is `"*"`. `where` is a condition, `"distance > $least and
+/// replace columns by name; NULL is `"*"`. `filter` is a condition, `"distance > $least and
 /// carrier == 'AA'"`; NULL chooses all rows.
 ///
 /// Expressions are written as in Python, with its operators and precedence: `and`, `or` and `not` are
-/// `&`, `|` and `~`, which bind tighter than comparisons. A name is a column, in backquotes if it is no plain word; `$name` is a
-/// parameter; strings stand in single or double quotes; functions are those of the engine, and
-/// `where(condition, a, b)` and `is_in(x, 1, 2)`. With aggregates only, as in `"sum(price), len()"`,
-/// the result has one row. What cannot be said so (groups, an order) can as a message.
+/// `&`, `|` and `~`, but bind looser than comparisons. A name is a column, in backquotes if it is no
+/// plain word; `$name` is a parameter; strings stand in single or double quotes; functions are those
+/// of the engine, and `where(condition, a, b)` and `is_in(x, 1, 2)`. With aggregates only, as in
+/// `"sum(price), len()"`, the result has one row. What cannot be said so (groups, an order) can be as
+/// a message.
 ///
 /// Errors: `INSITU_INVALID_PLAN`, with the position of what is wrong; `INSITU_LIMIT_EXCEEDED`.
 /// Whether a table has the columns is checked when the plan meets it.
 ///
 /// # Safety
-/// `select`, `where_`, `plan` and `error` as in all functions.
+/// `select`, `filter`, `plan` and `error` as in all functions.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn insitu_plan_parse(
     select: *const c_char,
-    where_: *const c_char,
+    filter: *const c_char,
     plan: *mut InsituPlan,
     error: *mut InsituError,
 ) -> InsituStatus {
@@ -43,7 +44,7 @@ pub unsafe extern "C" fn insitu_plan_parse(
         // SAFETY: the caller's promise.
         let select = unsafe { args::text_if(select, "select") }?;
         // SAFETY: the caller's promise.
-        let filter = unsafe { args::text_if(where_, "where") }?;
+        let filter = unsafe { args::text_if(filter, "filter") }?;
         let plan = text::plan(select, filter)?;
         // SAFETY: the caller's promise.
         unsafe { out.set(handles::give(plan)?) };

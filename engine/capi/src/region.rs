@@ -21,6 +21,9 @@ use crate::options::{
 };
 use crate::status::{InsituError, InsituStatus, enter};
 
+/// The size of `InsituStats` in the interface's first version, the least that is taken.
+pub const INSITU_STATS_1_SIZE: usize = 128;
+
 /// What a region holds, and what this process did with it. Set `size` to `sizeof(InsituStats)`
 /// before the call. Sizes are in bytes.
 #[repr(C)]
@@ -62,7 +65,7 @@ pub struct InsituStats {
 
 // SAFETY: of numbers only.
 unsafe impl Versioned for InsituStats {
-    const FIRST: usize = 128;
+    const FIRST: usize = INSITU_STATS_1_SIZE;
     const NAME: &'static str = "InsituStats";
 }
 

@@ -167,3 +167,19 @@ fn unique() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("capi-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
+
+/// Not to be changed: programs were built with these.
+#[test]
+fn structs_are_laid_out_as_programs_were_built_with_them() {
+    assert_eq!(size_of::<InsituError>(), 32);
+    assert_eq!(size_of::<InsituTable>(), 8);
+    assert_eq!(size_of::<InsituScalar>(), 24);
+    assert_eq!(size_of::<InsituParam>(), 32);
+    assert_eq!(size_of::<InsituArray>(), 24);
+    assert_eq!(size_of::<InsituOptions>(), INSITU_OPTIONS_1_SIZE);
+    assert_eq!(size_of::<InsituStats>(), INSITU_STATS_1_SIZE);
+    assert_eq!(std::mem::offset_of!(InsituError, release), 16);
+    assert_eq!(std::mem::offset_of!(InsituScalar, text), 16);
+    assert_eq!(std::mem::offset_of!(InsituOptions, task), 24);
+    assert_eq!(std::mem::offset_of!(InsituArray, data), 16);
+}
