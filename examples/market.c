@@ -178,7 +178,7 @@ int main(int argc, char **argv)
     }
 
     /* A region, and a table in it: this is the one copy. */
-    check(insitu_region_create(name, 64 << 20, 0, INSITU_REPLACE, &region, &error), "creating");
+    check(insitu_region_create(name, 64 << 20, 0, INSITU_FLAG_REPLACE, &region, &error), "creating");
     int left = 1;
     struct ArrowArrayStream source = {get_schema, get_next, get_last_error, release_stream, &left};
     check(insitu_table_put(region, "trades", &source, NULL, &trades, &error), "putting");
@@ -203,7 +203,7 @@ int main(int argc, char **argv)
     /* An update, over the old values. */
     printf("sum of prices %.1f\n", sum_of_prices(trades));
     check(insitu_plan_parse("price * 2 AS price", "size < 500", &plan, &error), "planning");
-    InsituOptions in_place = {.size = sizeof in_place, .flags = INSITU_IN_PLACE};
+    InsituOptions in_place = {.size = sizeof in_place, .flags = INSITU_FLAG_IN_PLACE};
     check(insitu_table_update(trades, plan, &in_place, &error), "updating");
     check(insitu_plan_release(plan, &error), "releasing");
     printf("sum of prices %.1f\n", sum_of_prices(trades));

@@ -193,29 +193,29 @@ enum {
  */
 #define INSITU_ABI_VERSION 1
 
-/** Option: what has the name already is replaced. */
-#define INSITU_REPLACE 1
+/** Flag: what has the name already is replaced. */
+#define INSITU_FLAG_REPLACE 1
 
-/** Option: integer arithmetic that leaves its type is `INSITU_OVERFLOW`; else it wraps. */
-#define INSITU_CHECKED 2
+/** Flag: integer arithmetic that leaves its type is `INSITU_OVERFLOW`; else it wraps. */
+#define INSITU_FLAG_CHECKED 2
 
-/** Option of an update: over the old values, or not at all. */
-#define INSITU_IN_PLACE 4
+/** Flag of an update: over the old values, or not at all. */
+#define INSITU_FLAG_IN_PLACE 4
 
-/** Option of an update: beside the old values in any case, so that it can be cancelled to the end. */
-#define INSITU_ATOMIC 8
+/** Flag of an update: beside the old values in any case, so that it can be cancelled to the end. */
+#define INSITU_FLAG_ATOMIC 8
 
-/** Option of opening a region: for reading only. Queries need memory of the region, and are refused. */
-#define INSITU_READ_ONLY 16
+/** Flag of opening a region: for reading only. Queries need memory of the region, and are refused. */
+#define INSITU_FLAG_READ_ONLY 16
 
-/** Option of creating a region: one that exists already is opened. */
-#define INSITU_OPEN_EXISTING 32
+/** Flag of creating a region: one that exists already is opened. */
+#define INSITU_FLAG_OPEN_EXISTING 32
 
-/** Option of creating a region: it goes with the last process that has it open. */
-#define INSITU_EPHEMERAL 64
+/** Flag of creating a region: it goes with the last process that has it open. */
+#define INSITU_FLAG_EPHEMERAL 64
 
-/** Option of a lease: nobody else reads or changes the table. */
-#define INSITU_EXCLUSIVE 128
+/** Flag of a lease: nobody else reads or changes the table. */
+#define INSITU_FLAG_EXCLUSIVE 128
 
 /** The size of `InsituOptions` in the interface's first version, the least that is taken. */
 #define INSITU_OPTIONS_1_SIZE 48
@@ -399,7 +399,7 @@ typedef struct InsituParam {
 typedef struct InsituOptions {
     /** `sizeof(InsituOptions)`. */
     size_t size;
-    /** Those of the `INSITU_` options that are wanted, added up. */
+    /** Those of the `INSITU_FLAG_` constants that are wanted, added up. */
     uint32_t flags;
     /** Zero. */
     uint32_t reserved;
@@ -499,8 +499,8 @@ void insitu_error_release(InsituError *error);
  * a slash in it (`./market`); or NULL for memory without a name, which is passed on by its
  * descriptor. `capacity` is the most bytes it may hold, 0 for half of what there is; none of them
  * are taken before they are used. `max_tables` is the most tables, 0 for one per 64 KiB. `flags`
- * may have `INSITU_REPLACE`, `INSITU_OPEN_EXISTING` (of a region that exists, capacity and limits
- * are its own) and `INSITU_EPHEMERAL`.
+ * may have `INSITU_FLAG_REPLACE`, `INSITU_FLAG_OPEN_EXISTING` (of a region that exists, capacity and limits
+ * are its own) and `INSITU_FLAG_EPHEMERAL`.
  *
  * A named region stays when its last user ends, until somebody removes it.
  *
@@ -516,7 +516,7 @@ InsituStatus insitu_region_create(const char *location,
 
 /**
  * Opens a region that exists, by the name or path it was made with. `flags` may have
- * `INSITU_READ_ONLY`. A region that a process opens several times is one to it, and closed when the
+ * `INSITU_FLAG_READ_ONLY`. A region that a process opens several times is one to it, and closed when the
  * last handle on it and on its tables is released.
  *
  * Errors: `INSITU_REGION_NOT_FOUND`, `INSITU_REGION_CORRUPT`, `INSITU_VERSION_MISMATCH`,
@@ -607,7 +607,7 @@ InsituStatus insitu_region_release(InsituRegion region,
  * is complete, or not at all.
  *
  * The stream is the library's from then on: it is released, and its struct marked so, whether the
- * call succeeds or not. Heeds `INSITU_REPLACE` and the options' task. `table` may be NULL.
+ * call succeeds or not. Heeds `INSITU_FLAG_REPLACE` and the options' task. `table` may be NULL.
  *
  * Errors: `INSITU_TABLE_EXISTS`; `INSITU_REGION_FULL`; `INSITU_INVALID_DATA`, with column and row,
  * or with the words of a stream that fails; `INSITU_UNSUPPORTED` for union, run-end encoded and list
@@ -636,7 +636,7 @@ InsituStatus insitu_table_append(InsituTable table,
 
 /**
  * Gives a table a name in a region: the result of a query its first, or another one. Its memory is
- * shared, not copied, if it lies in that region, but for very small results. Heeds `INSITU_REPLACE`
+ * shared, not copied, if it lies in that region, but for very small results. Heeds `INSITU_FLAG_REPLACE`
  * and the options' task. `named` may be NULL.
  *
  * Errors: `INSITU_TABLE_EXISTS`, `INSITU_REGION_FULL`, `INSITU_TABLE_LIMIT`, `INSITU_CANCELLED`.
@@ -790,7 +790,7 @@ InsituStatus insitu_plan_release(InsituPlan plan,
 
 /**
  * Runs a plan over a table, once. The result lies in the region, as this process's own, until
- * `insitu_table_publish` gives it a name. Heeds `INSITU_CHECKED`, the options' parameters and task.
+ * `insitu_table_publish` gives it a name. Heeds `INSITU_FLAG_CHECKED`, the options' parameters and task.
  *
  * Errors: those of `insitu_prepare` and `insitu_prepared_run`.
  */
@@ -815,7 +815,7 @@ InsituStatus insitu_prepare(InsituTable table,
 /**
  * Runs a prepared query over what its table holds now, or over another table of the same columns
  * and region, if `table` is a handle (`(InsituTable){0}` if not). Several threads may run it at
- * once. Heeds `INSITU_CHECKED`, the options' parameters and task.
+ * once. Heeds `INSITU_FLAG_CHECKED`, the options' parameters and task.
  *
  * The result lies in the region, as this process's own. Release it: its memory is warm then, and
  * the next result's.
@@ -855,8 +855,8 @@ InsituStatus insitu_prepared_release(InsituPrepared prepared,
  * The values are written over the old ones where nobody else reads the table and nothing else shares
  * its memory; else the new columns are written beside the old and swapped in. Handles, in all
  * processes, see the new values at their next use; streams show what they showed.
- * `INSITU_IN_PLACE` refuses to swap, `INSITU_ATOMIC` always swaps. Heeds `INSITU_CHECKED` too, and
- * the options' timeout (how long to wait for another update, 0: ten seconds; with `INSITU_IN_PLACE`
+ * `INSITU_FLAG_IN_PLACE` refuses to swap, `INSITU_FLAG_ATOMIC` always swaps. Heeds `INSITU_FLAG_CHECKED` too, and
+ * the options' timeout (how long to wait for another update, 0: ten seconds; with `INSITU_FLAG_IN_PLACE`
  * also for readers, 0: not at all) and task, until the first value is written over.
  *
  * Errors: `INSITU_UNKNOWN_COLUMN`, `INSITU_TYPE_MISMATCH`; `INSITU_CAST_FAILED`, `INSITU_OVERFLOW`,
@@ -907,7 +907,7 @@ InsituStatus insitu_task_release(InsituTask task,
  * beside it meanwhile, and swap, so that handles see the new content, and streams the old; those
  * that insist on writing in place are refused.
  *
- * An exclusive one, with `INSITU_EXCLUSIVE`, is the calling thread's: its queries and updates of the
+ * An exclusive one, with `INSITU_FLAG_EXCLUSIVE`, is the calling thread's: its queries and updates of the
  * table run, everybody else's wait, for ten seconds, and fail with `INSITU_LEASE_HELD`. Keep those
  * short. Streams cannot be exported under it: they could outlive it.
  *

@@ -5,7 +5,7 @@ use insitu::{Exclusive, UpdateOptions};
 
 use crate::args::Out;
 use crate::handles::{self, InsituLease, InsituTable};
-use crate::options::{Heeds, INSITU_EXCLUSIVE, InsituOptions, Options};
+use crate::options::{Heeds, INSITU_FLAG_EXCLUSIVE, InsituOptions, Options};
 use crate::status::{InsituError, InsituStatus, enter};
 
 /// What is held.
@@ -22,7 +22,7 @@ pub(crate) enum Lease {
 /// beside it meanwhile, and swap, so that handles see the new content, and streams the old; those
 /// that insist on writing in place are refused.
 ///
-/// An exclusive one, with `INSITU_EXCLUSIVE`, is the calling thread's: its queries and updates of the
+/// An exclusive one, with `INSITU_FLAG_EXCLUSIVE`, is the calling thread's: its queries and updates of the
 /// table run, everybody else's wait, for ten seconds, and fail with `INSITU_LEASE_HELD`. Keep those
 /// short. Streams cannot be exported under it: they could outlive it.
 ///
@@ -45,10 +45,10 @@ pub unsafe extern "C" fn insitu_table_lease(
     enter(error, || {
         let out = Out::new(lease, "lease")?;
         // SAFETY: the caller's promise.
-        let options = unsafe { Options::read(options, INSITU_EXCLUSIVE, Heeds::Timeout) }?;
+        let options = unsafe { Options::read(options, INSITU_FLAG_EXCLUSIVE, Heeds::Timeout) }?;
         let table = handles::get(table)?;
         let interrupt = || options.is_cancelled();
-        let held = match options.has(INSITU_EXCLUSIVE) {
+        let held = match options.has(INSITU_FLAG_EXCLUSIVE) {
             false => Lease::Shared { _views: table.to_batches_with(&interrupt)? },
             true => Lease::Exclusive {
                 _held: table.exclusive(UpdateOptions {

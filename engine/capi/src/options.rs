@@ -8,22 +8,22 @@ use insitu::{Error, Progress, Result, Scalar, TimeUnit};
 use crate::args::{self, Versioned};
 use crate::handles::{self, Held, InsituTask};
 
-/// Option: what has the name already is replaced.
-pub const INSITU_REPLACE: u32 = 1;
-/// Option: integer arithmetic that leaves its type is `INSITU_OVERFLOW`; else it wraps.
-pub const INSITU_CHECKED: u32 = 2;
-/// Option of an update: over the old values, or not at all.
-pub const INSITU_IN_PLACE: u32 = 4;
-/// Option of an update: beside the old values in any case, so that it can be cancelled to the end.
-pub const INSITU_ATOMIC: u32 = 8;
-/// Option of opening a region: for reading only. Queries need memory of the region, and are refused.
-pub const INSITU_READ_ONLY: u32 = 16;
-/// Option of creating a region: one that exists already is opened.
-pub const INSITU_OPEN_EXISTING: u32 = 32;
-/// Option of creating a region: it goes with the last process that has it open.
-pub const INSITU_EPHEMERAL: u32 = 64;
-/// Option of a lease: nobody else reads or changes the table.
-pub const INSITU_EXCLUSIVE: u32 = 128;
+/// Flag: what has the name already is replaced.
+pub const INSITU_FLAG_REPLACE: u32 = 1;
+/// Flag: integer arithmetic that leaves its type is `INSITU_OVERFLOW`; else it wraps.
+pub const INSITU_FLAG_CHECKED: u32 = 2;
+/// Flag of an update: over the old values, or not at all.
+pub const INSITU_FLAG_IN_PLACE: u32 = 4;
+/// Flag of an update: beside the old values in any case, so that it can be cancelled to the end.
+pub const INSITU_FLAG_ATOMIC: u32 = 8;
+/// Flag of opening a region: for reading only. Queries need memory of the region, and are refused.
+pub const INSITU_FLAG_READ_ONLY: u32 = 16;
+/// Flag of creating a region: one that exists already is opened.
+pub const INSITU_FLAG_OPEN_EXISTING: u32 = 32;
+/// Flag of creating a region: it goes with the last process that has it open.
+pub const INSITU_FLAG_EPHEMERAL: u32 = 64;
+/// Flag of a lease: nobody else reads or changes the table.
+pub const INSITU_FLAG_EXCLUSIVE: u32 = 128;
 
 /// The size of `InsituOptions` in the interface's first version, the least that is taken.
 pub const INSITU_OPTIONS_1_SIZE: usize = 48;
@@ -110,7 +110,7 @@ pub struct InsituParam {
 pub struct InsituOptions {
     /// `sizeof(InsituOptions)`.
     pub size: usize,
-    /// Those of the `INSITU_` options that are wanted, added up.
+    /// Those of the `INSITU_FLAG_` constants that are wanted, added up.
     pub flags: u32,
     /// Zero.
     pub reserved: u32,
@@ -222,7 +222,7 @@ pub(crate) fn check_flags(given: u32, heeded: u32) -> Result<()> {
     match given & !heeded {
         0 => Ok(()),
         others => Err(Error::InvalidArgument(format!(
-            "the options {others} (of {given}) mean nothing to this call"
+            "the flags {others} (of {given}) mean nothing to this call"
         ))),
     }
 }

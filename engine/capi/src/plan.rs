@@ -8,7 +8,7 @@ use insitu::{Error, Expr, Plan, Query, Result, RunOptions, UpdateOptions, text, 
 use crate::args::{self, Out};
 use crate::handles::{self, InsituPlan, InsituPrepared, InsituTable};
 use crate::options::{
-    Heeds, INSITU_ATOMIC, INSITU_CHECKED, INSITU_IN_PLACE, InsituOptions, Options,
+    Heeds, INSITU_FLAG_ATOMIC, INSITU_FLAG_CHECKED, INSITU_FLAG_IN_PLACE, InsituOptions, Options,
 };
 use crate::status::{InsituError, InsituStatus, enter};
 use crate::table::hand;
@@ -94,7 +94,7 @@ fn query(table: InsituTable, plan: InsituPlan) -> Result<Query> {
 }
 
 /// Runs a plan over a table, once. The result lies in the region, as this process's own, until
-/// `insitu_table_publish` gives it a name. Heeds `INSITU_CHECKED`, the options' parameters and task.
+/// `insitu_table_publish` gives it a name. Heeds `INSITU_FLAG_CHECKED`, the options' parameters and task.
 ///
 /// Errors: those of `insitu_prepare` and `insitu_prepared_run`.
 ///
@@ -111,7 +111,7 @@ pub unsafe extern "C" fn insitu_query(
     enter(error, || {
         let out = Out::new(result, "result")?;
         // SAFETY: the caller's promise.
-        let options = unsafe { Options::read(options, INSITU_CHECKED, Heeds::Params) }?;
+        let options = unsafe { Options::read(options, INSITU_FLAG_CHECKED, Heeds::Params) }?;
         let made = run(&query(table, plan)?.prepare()?, None, &options)?;
         // SAFETY: the caller's promise.
         unsafe { hand(Some(out), made) }
@@ -144,7 +144,7 @@ pub unsafe extern "C" fn insitu_prepare(
 
 /// Runs a prepared query over what its table holds now, or over another table of the same columns
 /// and region, if `table` is a handle (`(InsituTable){0}` if not). Several threads may run it at
-/// once. Heeds `INSITU_CHECKED`, the options' parameters and task.
+/// once. Heeds `INSITU_FLAG_CHECKED`, the options' parameters and task.
 ///
 /// The result lies in the region, as this process's own. Release it: its memory is warm then, and
 /// the next result's.
@@ -167,7 +167,7 @@ pub unsafe extern "C" fn insitu_prepared_run(
     enter(error, || {
         let out = Out::new(result, "result")?;
         // SAFETY: the caller's promise.
-        let options = unsafe { Options::read(options, INSITU_CHECKED, Heeds::Params) }?;
+        let options = unsafe { Options::read(options, INSITU_FLAG_CHECKED, Heeds::Params) }?;
         let prepared = handles::get(prepared)?;
         let other = handles::get_if(table)?;
         let made = run(&prepared, other.as_deref(), &options)?;
@@ -183,7 +183,7 @@ fn run(
 ) -> Result<insitu::Table> {
     let interrupt = || options.is_cancelled();
     let how = RunOptions {
-        checked: options.has(INSITU_CHECKED),
+        checked: options.has(INSITU_FLAG_CHECKED),
         interrupt: Some(&interrupt),
         progress: options.progress(),
     };
@@ -231,8 +231,8 @@ pub unsafe extern "C" fn insitu_prepared_release(
 /// The values are written over the old ones where nobody else reads the table and nothing else shares
 /// its memory; else the new columns are written beside the old and swapped in. Handles, in all
 /// processes, see the new values at their next use; streams show what they showed.
-/// `INSITU_IN_PLACE` refuses to swap, `INSITU_ATOMIC` always swaps. Heeds `INSITU_CHECKED` too, and
-/// the options' timeout (how long to wait for another update, 0: ten seconds; with `INSITU_IN_PLACE`
+/// `INSITU_FLAG_IN_PLACE` refuses to swap, `INSITU_FLAG_ATOMIC` always swaps. Heeds `INSITU_FLAG_CHECKED` too, and
+/// the options' timeout (how long to wait for another update, 0: ten seconds; with `INSITU_FLAG_IN_PLACE`
 /// also for readers, 0: not at all) and task, until the first value is written over.
 ///
 /// Errors: `INSITU_UNKNOWN_COLUMN`, `INSITU_TYPE_MISMATCH`; `INSITU_CAST_FAILED`, `INSITU_OVERFLOW`,
@@ -252,16 +252,16 @@ pub unsafe extern "C" fn insitu_table_update(
     error: *mut InsituError,
 ) -> InsituStatus {
     enter(error, || {
-        let flags = INSITU_IN_PLACE | INSITU_ATOMIC | INSITU_CHECKED;
+        let flags = INSITU_FLAG_IN_PLACE | INSITU_FLAG_ATOMIC | INSITU_FLAG_CHECKED;
         // SAFETY: the caller's promise.
         let options = unsafe { Options::read(options, flags, Heeds::Timeout) }?;
         let (table, plan) = (handles::get(table)?, handles::get(plan)?);
         let (sets, condition) = assignments(&plan)?;
         let interrupt = || options.is_cancelled();
         let how = UpdateOptions {
-            in_place: options.has(INSITU_IN_PLACE),
-            atomic: options.has(INSITU_ATOMIC),
-            checked: options.has(INSITU_CHECKED),
+            in_place: options.has(INSITU_FLAG_IN_PLACE),
+            atomic: options.has(INSITU_FLAG_ATOMIC),
+            checked: options.has(INSITU_FLAG_CHECKED),
             timeout: options.timeout(),
             interrupt: Some(&interrupt),
             what: "",

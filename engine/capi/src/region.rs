@@ -16,8 +16,8 @@ use crate::args::{self, Out, Versioned};
 use crate::arrow;
 use crate::handles::{self, InsituRegion};
 use crate::options::{
-    Heeds, INSITU_EPHEMERAL, INSITU_OPEN_EXISTING, INSITU_READ_ONLY, INSITU_REPLACE, InsituOptions,
-    Options, check_flags,
+    Heeds, INSITU_FLAG_EPHEMERAL, INSITU_FLAG_OPEN_EXISTING, INSITU_FLAG_READ_ONLY,
+    INSITU_FLAG_REPLACE, InsituOptions, Options, check_flags,
 };
 use crate::status::{InsituError, InsituStatus, enter};
 
@@ -90,8 +90,8 @@ unsafe fn location(location: *const c_char) -> Result<Location> {
 /// a slash in it (`./market`); or NULL for memory without a name, which is passed on by its
 /// descriptor. `capacity` is the most bytes it may hold, 0 for half of what there is; none of them
 /// are taken before they are used. `max_tables` is the most tables, 0 for one per 64 KiB. `flags`
-/// may have `INSITU_REPLACE`, `INSITU_OPEN_EXISTING` (of a region that exists, capacity and limits
-/// are its own) and `INSITU_EPHEMERAL`.
+/// may have `INSITU_FLAG_REPLACE`, `INSITU_FLAG_OPEN_EXISTING` (of a region that exists, capacity and limits
+/// are its own) and `INSITU_FLAG_EPHEMERAL`.
 ///
 /// A named region stays when its last user ends, until somebody removes it.
 ///
@@ -111,14 +111,20 @@ pub unsafe extern "C" fn insitu_region_create(
 ) -> InsituStatus {
     enter(error, || {
         let out = Out::new(region, "region")?;
-        check_flags(flags, INSITU_REPLACE | INSITU_OPEN_EXISTING | INSITU_EPHEMERAL)?;
-        let if_exists = match (flags & INSITU_REPLACE != 0, flags & INSITU_OPEN_EXISTING != 0) {
+        check_flags(
+            flags,
+            INSITU_FLAG_REPLACE | INSITU_FLAG_OPEN_EXISTING | INSITU_FLAG_EPHEMERAL,
+        )?;
+        let if_exists = match (
+            flags & INSITU_FLAG_REPLACE != 0,
+            flags & INSITU_FLAG_OPEN_EXISTING != 0,
+        ) {
             (false, false) => IfExists::Error,
             (false, true) => IfExists::Open,
             (true, false) => IfExists::Replace,
             (true, true) => {
                 return Err(Error::InvalidArgument(
-                    "INSITU_REPLACE or INSITU_OPEN_EXISTING: a region is replaced or opened".into(),
+                    "INSITU_FLAG_REPLACE or INSITU_FLAG_OPEN_EXISTING: a region is replaced or opened".into(),
                 ));
             }
         };
@@ -131,7 +137,7 @@ pub unsafe extern "C" fn insitu_region_create(
             capacity: (capacity > 0).then_some(capacity),
             max_tables: (max_tables > 0).then_some(max_tables),
             if_exists,
-            ephemeral: flags & INSITU_EPHEMERAL != 0,
+            ephemeral: flags & INSITU_FLAG_EPHEMERAL != 0,
         };
         let made = Region::create(place, options)?;
         // SAFETY: the caller's promise.
@@ -141,7 +147,7 @@ pub unsafe extern "C" fn insitu_region_create(
 }
 
 /// Opens a region that exists, by the name or path it was made with. `flags` may have
-/// `INSITU_READ_ONLY`. A region that a process opens several times is one to it, and closed when the
+/// `INSITU_FLAG_READ_ONLY`. A region that a process opens several times is one to it, and closed when the
 /// last handle on it and on its tables is released.
 ///
 /// Errors: `INSITU_REGION_NOT_FOUND`, `INSITU_REGION_CORRUPT`, `INSITU_VERSION_MISMATCH`,
@@ -158,10 +164,10 @@ pub unsafe extern "C" fn insitu_region_open(
 ) -> InsituStatus {
     enter(error, || {
         let out = Out::new(region, "region")?;
-        check_flags(flags, INSITU_READ_ONLY)?;
+        check_flags(flags, INSITU_FLAG_READ_ONLY)?;
         // SAFETY: the caller's promise.
         let place = unsafe { self::location(location) }?;
-        let opened = Region::open(place, flags & INSITU_READ_ONLY != 0)?;
+        let opened = Region::open(place, flags & INSITU_FLAG_READ_ONLY != 0)?;
         // SAFETY: the caller's promise.
         unsafe { out.set(handles::give(opened)?) };
         Ok(())
@@ -183,8 +189,9 @@ pub unsafe extern "C" fn insitu_region_open_fd(
 ) -> InsituStatus {
     enter(error, || {
         let out = Out::new(region, "region")?;
-        check_flags(flags, INSITU_READ_ONLY)?;
-        let opened = Region::open(Location::Fd(duplicate(fd)?), flags & INSITU_READ_ONLY != 0)?;
+        check_flags(flags, INSITU_FLAG_READ_ONLY)?;
+        let opened =
+            Region::open(Location::Fd(duplicate(fd)?), flags & INSITU_FLAG_READ_ONLY != 0)?;
         // SAFETY: the caller's promise.
         unsafe { out.set(handles::give(opened)?) };
         Ok(())

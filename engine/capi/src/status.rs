@@ -81,7 +81,7 @@ fn caught(error: *mut InsituError, panic: Box<dyn Any + Send>) -> InsituStatus {
 fn text(error: &Error) -> String {
     match error {
         Error::TableExists { name } => format!(
-            "a table named {name:?} exists already; pass INSITU_REPLACE, or choose another name"
+            "a table named {name:?} exists already; pass INSITU_FLAG_REPLACE, or choose another name"
         ),
         Error::CastFailed { column, row, value, to } => {
             format!("cannot cast {column} to {to}: row {row} is {value}")

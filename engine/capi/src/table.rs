@@ -9,7 +9,7 @@ use insitu::{Error, PutOptions, Result, Table};
 use crate::args::{self, Out};
 use crate::arrow::{self, Source};
 use crate::handles::{self, InsituRegion, InsituTable};
-use crate::options::{Heeds, INSITU_REPLACE, InsituOptions, InsituScalar, Options};
+use crate::options::{Heeds, INSITU_FLAG_REPLACE, InsituOptions, InsituScalar, Options};
 use crate::status::{InsituError, InsituStatus, enter};
 
 /// Stores a handle of a table where it is wanted.
@@ -29,7 +29,7 @@ pub(crate) unsafe fn hand(out: Option<Out<InsituTable>>, table: Table) -> Result
 /// is complete, or not at all.
 ///
 /// The stream is the library's from then on: it is released, and its struct marked so, whether the
-/// call succeeds or not. Heeds `INSITU_REPLACE` and the options' task. `table` may be NULL.
+/// call succeeds or not. Heeds `INSITU_FLAG_REPLACE` and the options' task. `table` may be NULL.
 ///
 /// Errors: `INSITU_TABLE_EXISTS`; `INSITU_REGION_FULL`; `INSITU_INVALID_DATA`, with column and row,
 /// or with the words of a stream that fails; `INSITU_UNSUPPORTED` for union, run-end encoded and list
@@ -55,11 +55,12 @@ pub unsafe extern "C" fn insitu_table_put(
         // SAFETY: the caller's promise.
         let name = unsafe { args::text(name, "name") }?;
         // SAFETY: the caller's promise.
-        let options = unsafe { Options::read(options, INSITU_REPLACE, Heeds::Nothing) }?;
+        let options = unsafe { Options::read(options, INSITU_FLAG_REPLACE, Heeds::Nothing) }?;
         let region = handles::get(region)?;
         let (schema, batches) = source.open()?;
         let interrupt = || options.is_cancelled();
-        let how = PutOptions { replace: options.has(INSITU_REPLACE), interrupt: Some(&interrupt) };
+        let how =
+            PutOptions { replace: options.has(INSITU_FLAG_REPLACE), interrupt: Some(&interrupt) };
         let made = region.put_with(name, schema, batches, how)?;
         // SAFETY: the caller's promise.
         unsafe { hand(out, made) }
@@ -98,7 +99,7 @@ pub unsafe extern "C" fn insitu_table_append(
 }
 
 /// Gives a table a name in a region: the result of a query its first, or another one. Its memory is
-/// shared, not copied, if it lies in that region, but for very small results. Heeds `INSITU_REPLACE`
+/// shared, not copied, if it lies in that region, but for very small results. Heeds `INSITU_FLAG_REPLACE`
 /// and the options' task. `named` may be NULL.
 ///
 /// Errors: `INSITU_TABLE_EXISTS`, `INSITU_REGION_FULL`, `INSITU_TABLE_LIMIT`, `INSITU_CANCELLED`.
@@ -119,10 +120,11 @@ pub unsafe extern "C" fn insitu_table_publish(
         // SAFETY: the caller's promise.
         let name = unsafe { args::text(name, "name") }?;
         // SAFETY: the caller's promise.
-        let options = unsafe { Options::read(options, INSITU_REPLACE, Heeds::Nothing) }?;
+        let options = unsafe { Options::read(options, INSITU_FLAG_REPLACE, Heeds::Nothing) }?;
         let (region, table) = (handles::get(region)?, handles::get(table)?);
         let interrupt = || options.is_cancelled();
-        let how = PutOptions { replace: options.has(INSITU_REPLACE), interrupt: Some(&interrupt) };
+        let how =
+            PutOptions { replace: options.has(INSITU_FLAG_REPLACE), interrupt: Some(&interrupt) };
         let made = region.put_table_with(name, &table, how)?;
         // SAFETY: the caller's promise.
         unsafe { hand(out, made) }

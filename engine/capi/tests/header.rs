@@ -1,5 +1,6 @@
 //! The committed header is what cbindgen makes of the sources today.
 
+use std::collections::HashSet;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
@@ -40,6 +41,26 @@ fn the_header_is_current() -> Result<(), Box<dyn Error>> {
         "include/insitu.h is not what engine/capi/src gives; run: \
          INSITU_REGENERATE=1 cargo test -p insitu-capi --test header"
     );
+    Ok(())
+}
+
+/// A macro would stand for a constant of the same name, in silence.
+#[test]
+fn no_two_constants_have_one_name() -> Result<(), Box<dyn Error>> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(HEADER))?;
+    let mut seen = HashSet::new();
+    for line in text.lines() {
+        let macros = line.strip_prefix("#define ").and_then(|rest| rest.split_whitespace().next());
+        let constants =
+            line.trim().strip_prefix("INSITU_").and_then(|rest| rest.split(" =").next());
+        let name = match (macros, constants) {
+            (Some(name), _) => name.to_owned(),
+            (None, Some(rest)) => format!("INSITU_{rest}"),
+            (None, None) => continue,
+        };
+        assert!(seen.insert(name), "{line}");
+    }
+    assert!(seen.contains("INSITU_READ_ONLY") && seen.contains("INSITU_FLAG_READ_ONLY"));
     Ok(())
 }
 

@@ -218,7 +218,7 @@ fn options_that_mean_nothing_are_told() {
         (InsituOptions { size: 0, ..options() }, "sizeof(InsituOptions)"),
         (InsituOptions { size: 47, ..options() }, "sizeof(InsituOptions)"),
         (InsituOptions { size: usize::MAX, ..options() }, "sizeof(InsituOptions)"),
-        (InsituOptions { flags: INSITU_REPLACE, ..options() }, "mean nothing"),
+        (InsituOptions { flags: INSITU_FLAG_REPLACE, ..options() }, "mean nothing"),
         (InsituOptions { flags: 1 << 31, ..options() }, "mean nothing"),
         (InsituOptions { reserved: 1, ..options() }, "reserved"),
         (InsituOptions { timeout_ms: 5, ..options() }, "timeout_ms"),

@@ -232,24 +232,25 @@ fn an_update_writes_over_what_its_filter_chooses() {
         ask(|error| unsafe { insitu_plan_release(plan, error) }).is_ok();
         answer
     };
-    update("a * 10 AS a, b / max(b) AS b", Some("a > 2 and is_not_null(s)"), INSITU_IN_PLACE)
+    update("a * 10 AS a, b / max(b) AS b", Some("a > 2 and is_not_null(s)"), INSITU_FLAG_IN_PLACE)
         .is_ok();
     let a = |batch: &RecordBatch| batch.column(0).as_primitive::<Int64Type>().values().to_vec();
     let shown = export(table);
     assert_eq!(a(&shown[0]), [0, 1, 2, 3, 40, 5]);
     assert_eq!(shown[0].column(1).as_primitive::<Float64Type>().value(4), 2.0 / 2.5);
     // Somebody looks, so the new values lie elsewhere, and who looks sees what was there.
-    update("-a AS a", None, INSITU_ATOMIC).is_ok();
+    update("-a AS a", None, INSITU_FLAG_ATOMIC).is_ok();
     update("a - 1 AS a", None, 0).is_ok();
     assert_eq!(a(&shown[0]), [0, 1, 2, 3, 40, 5]);
     assert_eq!(a(&export(table)[0]), [-1, -2, -3, -4, -41, -6]);
 
     update("a * 1.5 AS a", None, 0).is(ErrorCode::TypeMismatch, "a");
     update("a AS nobody", None, 0).is(ErrorCode::UnknownColumn, "nobody");
-    update("a * 4611686018427387904 AS a", None, INSITU_CHECKED).is(ErrorCode::Overflow, "");
-    update("a", None, INSITU_IN_PLACE | INSITU_ATOMIC).is(ErrorCode::InvalidArgument, "atomic");
+    update("a * 4611686018427387904 AS a", None, INSITU_FLAG_CHECKED).is(ErrorCode::Overflow, "");
+    update("a", None, INSITU_FLAG_IN_PLACE | INSITU_FLAG_ATOMIC)
+        .is(ErrorCode::InvalidArgument, "atomic");
     update("*", None, 0).is(ErrorCode::InvalidArgument, "one list of columns");
-    update("a", None, INSITU_READ_ONLY).is(ErrorCode::InvalidArgument, "16");
+    update("a", None, INSITU_FLAG_READ_ONLY).is(ErrorCode::InvalidArgument, "16");
     release(table);
 }
 

@@ -87,11 +87,11 @@ fn a_taken_name_is_told_and_replaced_if_wanted() {
         // SAFETY: as described.
         unsafe { insitu_table_put(scene.region, name.as_ptr(), at, ptr::null(), none, error) }
     })
-    .is(ErrorCode::TableExists, "pass INSITU_REPLACE");
+    .is(ErrorCode::TableExists, "pass INSITU_FLAG_REPLACE");
     assert!(source.release.is_none(), "the stream is taken also by a call that fails");
 
     let mut source = stream(vec![numbers(5, 9)]);
-    let replace = InsituOptions { flags: INSITU_REPLACE, ..options() };
+    let replace = InsituOptions { flags: INSITU_FLAG_REPLACE, ..options() };
     ask(|error| {
         let (at, none) = (&raw mut source, ptr::null_mut());
         // SAFETY: as described.
@@ -160,16 +160,16 @@ fn a_named_region_is_one_to_all_its_handles_until_it_is_removed() {
     };
     create(0, &mut one).is_ok();
     create(0, &mut two).is(ErrorCode::RegionExists, name.to_str().unwrap());
-    create(INSITU_REPLACE | INSITU_OPEN_EXISTING, &mut two)
+    create(INSITU_FLAG_REPLACE | INSITU_FLAG_OPEN_EXISTING, &mut two)
         .is(ErrorCode::InvalidArgument, "replaced or opened");
-    create(INSITU_EXCLUSIVE, &mut two).is(ErrorCode::InvalidArgument, "128");
+    create(INSITU_FLAG_EXCLUSIVE, &mut two).is(ErrorCode::InvalidArgument, "128");
     let scene = Scene { region: one };
     let table = scene.put("numbers", 10);
     // SAFETY: as described.
     ask(|error| unsafe { insitu_region_open(name.as_ptr(), 0, &raw mut two, error) }).is_ok();
     assert_ne!(one.id, two.id);
     assert_eq!(stats(two).sessions, 1);
-    let read_only = INSITU_READ_ONLY;
+    let read_only = INSITU_FLAG_READ_ONLY;
     let mut three = InsituRegion { id: 0 };
     // SAFETY: as described.
     ask(|error| unsafe { insitu_region_open(name.as_ptr(), read_only, &raw mut three, error) })
@@ -271,7 +271,7 @@ fn leases_keep_a_table_and_are_listed() {
 
     // While it is kept, nothing is written over.
     let (twice, in_place) = (plan("a * 2 AS a", None), options());
-    let in_place = InsituOptions { flags: INSITU_IN_PLACE, ..in_place };
+    let in_place = InsituOptions { flags: INSITU_FLAG_IN_PLACE, ..in_place };
     let update = || {
         // SAFETY: as described.
         ask(|error| unsafe { insitu_table_update(table, twice, &raw const in_place, error) })
@@ -281,7 +281,7 @@ fn leases_keep_a_table_and_are_listed() {
     ask(|error| unsafe { insitu_lease_release(lease, error) }).is_ok();
     update().is_ok();
 
-    let alone = InsituOptions { flags: INSITU_EXCLUSIVE, ..options() };
+    let alone = InsituOptions { flags: INSITU_FLAG_EXCLUSIVE, ..options() };
     // SAFETY: as described.
     ask(|error| unsafe { insitu_table_lease(table, &raw const alone, &raw mut lease, error) })
         .is_ok();
