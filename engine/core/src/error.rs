@@ -1,5 +1,5 @@
 //! The one table of errors: a number, a name and a sentence for each, and the Rust type that
-//! carries them. Every face of the engine (Rust, Python, later C and Protobuf) makes its own
+//! carries them. Every face of the engine (Rust, Python, C, later Protobuf) makes its own
 //! errors from this table, so that one failure has one name everywhere.
 
 use std::fmt;
