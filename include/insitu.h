@@ -21,9 +21,9 @@
  *
  * Compile and link with `cc program.c $(pkg-config --cflags --libs insitu)`. Linux only.
  *
- * Status. Every function but the two that tell versions returns an InsituStatus: INSITU_OK, or what
- * went wrong. The last argument is a struct of the caller's for the message, or NULL; see
- * InsituError. A call that fails has changed nothing, and has stored nothing where results go,
+ * Status. Functions return an InsituStatus: INSITU_OK, or what went wrong. (Those that tell versions
+ * and insitu_error_release cannot fail.) The last argument is a struct of the caller's for the
+ * message, or NULL; see InsituError. A call that fails has changed nothing, and has stored nothing where results go,
  * unless its description says otherwise. The library never ends the process: a defect of its own is
  * INSITU_INTERNAL.
  *

@@ -241,9 +241,13 @@ unsafe fn read_param(param: &InsituParam) -> Result<(String, Scalar)> {
 /// # Safety
 /// The texts are as they are described.
 unsafe fn read_scalar(value: &InsituScalar, name: &str) -> Result<Scalar> {
-    // SAFETY: all of the union's fields are 64 bits, of which any are valid.
-    let (signed, unsigned, float) =
-        unsafe { (value.number.i64, value.number.u64, value.number.f64) };
+    // What is not of the type need not be there.
+    // SAFETY: the type says that a number is there; any 64 bits are one, of either kind.
+    let signed = || unsafe { value.number.i64 };
+    // SAFETY: as above.
+    let unsigned = || unsafe { value.number.u64 };
+    // SAFETY: as above.
+    let float = || unsafe { value.number.f64 };
     let unit = || match value.per_second {
         1 => Ok(TimeUnit::Second),
         1_000 => Ok(TimeUnit::Millisecond),
@@ -256,24 +260,24 @@ unsafe fn read_scalar(value: &InsituScalar, name: &str) -> Result<Scalar> {
     };
     Ok(match value.r#type {
         INSITU_TYPE_NULL => Scalar::Null,
-        INSITU_TYPE_BOOL => Scalar::Bool(signed != 0),
-        INSITU_TYPE_INT8..=INSITU_TYPE_INT64 => Scalar::Int(signed),
-        INSITU_TYPE_UINT8..=INSITU_TYPE_UINT64 => Scalar::from(unsigned),
-        INSITU_TYPE_FLOAT32 | INSITU_TYPE_FLOAT64 => Scalar::Float(float),
+        INSITU_TYPE_BOOL => Scalar::Bool(signed() != 0),
+        INSITU_TYPE_INT8..=INSITU_TYPE_INT64 => Scalar::Int(signed()),
+        INSITU_TYPE_UINT8..=INSITU_TYPE_UINT64 => Scalar::from(unsigned()),
+        INSITU_TYPE_FLOAT32 | INSITU_TYPE_FLOAT64 => Scalar::Float(float()),
         INSITU_TYPE_STRING => {
             // SAFETY: the caller's promise.
             let text = unsafe { args::text(value.text, "the text of a parameter") }?;
             Scalar::from(text)
         }
-        INSITU_TYPE_DATE => Scalar::Date32(i32::try_from(signed).map_err(|_| {
-            Error::InvalidArgument(format!("the parameter {name:?} is no date: {signed} days"))
+        INSITU_TYPE_DATE => Scalar::Date32(i32::try_from(signed()).map_err(|_| {
+            Error::InvalidArgument(format!("the parameter {name:?} is no date: {} days", signed()))
         })?),
         INSITU_TYPE_TIMESTAMP => {
             // SAFETY: the caller's promise.
             let zone = unsafe { args::text_if(value.text, "the time zone of a parameter") }?;
-            Scalar::Timestamp { value: signed, unit: unit()?, tz: zone.map(Into::into) }
+            Scalar::Timestamp { value: signed(), unit: unit()?, tz: zone.map(Into::into) }
         }
-        INSITU_TYPE_DURATION => Scalar::Duration { value: signed, unit: unit()? },
+        INSITU_TYPE_DURATION => Scalar::Duration { value: signed(), unit: unit()? },
         other => {
             return Err(Error::InvalidArgument(format!(
                 "the parameter {name:?} is of type {other}, which is none"

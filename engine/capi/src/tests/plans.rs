@@ -4,6 +4,9 @@ use std::ptr;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type};
+use arrow_array::{
+    BooleanArray, Date32Array, DurationMicrosecondArray, TimestampMillisecondArray, UInt64Array,
+};
 use insitu::{ErrorCode, Expr};
 
 use super::*;
@@ -281,5 +284,69 @@ fn a_plan_that_does_not_fit_the_table_is_told() {
         })
         .is(ErrorCode::InvalidPlan, part);
     }
+    release(table);
+}
+
+#[test]
+fn parameters_are_of_all_kinds() {
+    let scene = Scene::new();
+    let days = Date32Array::from_iter_values(0..10);
+    let times = TimestampMillisecondArray::from_iter_values((0..10).map(|i| i * 1_000));
+    let spans = DurationMicrosecondArray::from_iter_values((0..10).map(|i| i * 1_000_000));
+    let (bits, whole) = (BooleanArray::from(vec![true; 10]), UInt64Array::from(vec![u64::MAX; 10]));
+    let columns: [(&str, ArrayRef); 5] = [
+        ("day", Arc::new(days)),
+        ("time", Arc::new(times.with_timezone("UTC"))),
+        ("span", Arc::new(spans)),
+        ("bit", Arc::new(bits)),
+        ("whole", Arc::new(whole)),
+    ];
+    let mut source = stream(vec![RecordBatch::try_from_iter(columns).unwrap()]);
+    let (mut table, name, x) = (InsituTable { id: 0 }, text("times"), text("$x"));
+    ask(|error| {
+        let (name, at, none, out) = (name.as_ptr(), &raw mut source, ptr::null(), &raw mut table);
+        // SAFETY: as described.
+        unsafe { insitu_table_put(scene.region, name, at, none, out, error) }
+    })
+    .is_ok();
+    let utc = text("UTC");
+    let scalar = |r#type, number| InsituScalar { r#type, number, ..integer(0) };
+    let whole = |r#type, value| scalar(r#type, InsituNumber { i64: value });
+    let time =
+        InsituScalar { per_second: 1, text: utc.as_ptr(), ..whole(INSITU_TYPE_TIMESTAMP, 4) };
+    let span = InsituScalar { per_second: 1_000, ..whole(INSITU_TYPE_DURATION, 3_000) };
+    let count = |filter: &str, value: InsituScalar| {
+        let plan = plan("len()", Some(filter));
+        let prepared = prepare(table, plan);
+        let given = [InsituParam { name: x.as_ptr(), value }];
+        let result = run(prepared, InsituTable { id: 0 }, &given);
+        // SAFETY: as described.
+        ask(|error| unsafe { insitu_prepared_release(prepared, error) }).is_ok();
+        // SAFETY: as described.
+        ask(|error| unsafe { insitu_plan_release(plan, error) }).is_ok();
+        let result = result?;
+        // SAFETY: a number.
+        let rows = unsafe { self::value(result).number.i64 };
+        release(result);
+        Ok::<_, Answer>(rows)
+    };
+    for (filter, value, expected) in [
+        ("day >= $x", whole(INSITU_TYPE_DATE, 7), 3),
+        ("time < $x", time, 4),
+        ("span == $x", span, 1),
+        ("bit == $x", whole(INSITU_TYPE_BOOL, 1), 10),
+        ("bit == $x", whole(INSITU_TYPE_BOOL, 0), 0),
+        ("whole == $x", scalar(INSITU_TYPE_UINT64, InsituNumber { u64: u64::MAX }), 10),
+        ("whole * 0.0 < $x", scalar(INSITU_TYPE_FLOAT64, InsituNumber { f64: 5.5 }), 10),
+        ("whole == $x", whole(INSITU_TYPE_NULL, 0), 0),
+    ] {
+        assert_eq!(count(filter, value).unwrap(), expected, "{filter}");
+    }
+    let odd = InsituScalar { per_second: 60, ..time };
+    count("time < $x", odd).unwrap_err().is(ErrorCode::InvalidArgument, "60 units to a second");
+    let late = whole(INSITU_TYPE_DATE, i64::MAX);
+    count("day >= $x", late).unwrap_err().is(ErrorCode::InvalidArgument, "is no date");
+    let nameless = whole(INSITU_TYPE_STRING, 0);
+    count("day >= $x", nameless).unwrap_err().is(ErrorCode::InvalidArgument, "is NULL");
     release(table);
 }
