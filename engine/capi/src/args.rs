@@ -6,6 +6,8 @@ use std::mem::MaybeUninit;
 
 use insitu::{Error, Result};
 
+/// Arrays of structs have at most this many items: a plan has no more nodes.
+const MOST_ITEMS: usize = 1 << 16;
 /// No struct of this interface will ever be as large.
 const LARGEST: usize = 4096;
 
@@ -107,6 +109,23 @@ pub(crate) unsafe fn array<'a, T>(pointer: *const T, len: usize, what: &str) -> 
     Ok(unsafe { std::slice::from_raw_parts(pointer, len) })
 }
 
+/// An array of structs of the caller's, of which there cannot be many.
+///
+/// # Errors
+/// As [`array`].
+///
+/// # Safety
+/// As [`array`].
+pub(crate) unsafe fn structs<'a, T>(pointer: *const T, len: usize, what: &str) -> Result<&'a [T]> {
+    if len > MOST_ITEMS {
+        return Err(Error::LimitExceeded(format!(
+            "{what} would have {len} items, at most {MOST_ITEMS} are taken"
+        )));
+    }
+    // SAFETY: the caller's promise.
+    unsafe { array(pointer, len, what) }
+}
+
 /// A struct that begins with its size, a `size_t`, and may grow in later versions of the library.
 ///
 /// # Safety
@@ -131,8 +150,12 @@ pub(crate) unsafe fn versioned<T: Versioned>(pointer: *const T) -> Result<T> {
     check(pointer, T::NAME)?;
     // SAFETY: the caller's promise: at least the size is there.
     let size = unsafe { pointer.cast::<usize>().read() };
-    check_size::<T>(size)?;
     let known = size_of::<T>();
+    if size == known {
+        // SAFETY: aligned, and so large; the caller's promise.
+        return Ok(unsafe { pointer.read() });
+    }
+    check_size::<T>(size)?;
     for at in known..size {
         // SAFETY: the struct has `size` bytes.
         if unsafe { pointer.cast::<u8>().add(at).read() } != 0 {

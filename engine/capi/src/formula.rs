@@ -83,7 +83,7 @@ pub unsafe extern "C" fn insitu_formula_type(
         let out = Out::new(result, "result")?;
         let formula = handles::get(formula)?;
         // SAFETY: the caller's promise.
-        let given = unsafe { args::array(operands, n_operands, "operands") }?;
+        let given = unsafe { args::structs(operands, n_operands, "operands") }?;
         // SAFETY: as above.
         let program = formula.program(&types(&unsafe { find(&formula, given) }?)?)?;
         // SAFETY: the caller's promise.
@@ -124,7 +124,7 @@ pub unsafe extern "C" fn insitu_formula_evaluate(
         let options = unsafe { Options::read(options, 0, Heeds::Nothing) }?;
         let formula = handles::get(formula)?;
         // SAFETY: the caller's promise.
-        let given = unsafe { args::array(operands, n_operands, "operands") }?;
+        let given = unsafe { args::structs(operands, n_operands, "operands") }?;
         // SAFETY: as above.
         let found = unsafe { find(&formula, given) }?;
         let program = formula.program(&types(&found)?)?;

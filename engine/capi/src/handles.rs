@@ -10,7 +10,7 @@ use insitu::evaluate::Formula;
 use insitu::{Error, Result};
 
 use crate::lease::Lease;
-use crate::slab::{GENERATION_BITS, INDEX_BITS, Missing, Slab, Use};
+use crate::slab::{INDEX_BITS, Missing, STAMP_BITS, Slab, TAG_BITS, Use};
 use crate::task::Task;
 
 /// All that handles stand for, in this process.
@@ -25,20 +25,6 @@ pub(crate) enum Object {
     Task(Task),
     Lease(Lease),
     Formula(Formula),
-}
-
-impl Object {
-    fn kind(&self) -> Kind {
-        match self {
-            Object::Region(_) => Kind::Region,
-            Object::Table(_) => Kind::Table,
-            Object::Plan(_) => Kind::Plan,
-            Object::Prepared(_) => Kind::Prepared,
-            Object::Task(_) => Kind::Task,
-            Object::Lease(_) => Kind::Lease,
-            Object::Formula(_) => Kind::Formula,
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,13 +192,14 @@ impl<H: Handle> Deref for Held<H> {
 #[inline]
 pub(crate) fn get<H: Handle>(handle: H) -> Result<Held<H>> {
     let id = handle.id();
-    let object = OBJECTS.get(index(id), generation(id)).map_err(|why| missing::<H>(id, why))?;
-    match H::target(&object) {
-        Some(target) if kind(id) == H::KIND as u64 => {
-            Ok(Held { target: NonNull::from(target), _use: object, handle: PhantomData })
-        }
-        Some(_) => Err(missing::<H>(id, Missing::Never)),
-        None => Err(wrong_kind::<H>(id, object.kind())),
+    match OBJECTS.get(index(id), stamp::<H>(id)) {
+        Ok(object) => match H::target(&object) {
+            Some(target) => {
+                Ok(Held { target: NonNull::from(target), _use: object, handle: PhantomData })
+            }
+            None => Err(missing::<H>(id, Missing::Never)),
+        },
+        Err(why) => Err(missing::<H>(id, why)),
     }
 }
 
@@ -223,16 +210,12 @@ pub(crate) fn get_if<H: Handle>(handle: H) -> Result<Option<Held<H>>> {
 
 /// A handle for something.
 pub(crate) fn give<H: Handle>(target: H::Target) -> Result<H> {
-    let (index, generation) = OBJECTS.insert(H::object(target)).map_err(|_| {
+    let (index, stamp) = OBJECTS.insert(H::object(target), H::KIND as u64).map_err(|_| {
         Error::LimitExceeded(
             "as many handles are in use as there can be (16 million); release some".into(),
         )
     })?;
-    Ok(H::of(
-        (H::KIND as u64) << (GENERATION_BITS + INDEX_BITS)
-            | generation << INDEX_BITS
-            | u64::from(index),
-    ))
+    Ok(H::of(stamp << INDEX_BITS | u64::from(index)))
 }
 
 /// Takes a handle back; one that stands for nothing is fine.
@@ -240,24 +223,20 @@ pub(crate) fn release<H: Handle>(handle: H) -> Result<()> {
     if handle.id() == 0 {
         return Ok(());
     }
-    // Of the right kind, before it is taken.
-    drop(get(handle)?);
     let id = handle.id();
-    let object = OBJECTS.take(index(id), generation(id)).map_err(|why| missing::<H>(id, why))?;
-    drop(object);
-    Ok(())
+    // What it stands for goes with its last use, which may be this one.
+    OBJECTS.take(index(id), stamp::<H>(id)).map(drop).map_err(|why| missing::<H>(id, why))
 }
 
 fn index(id: u64) -> u32 {
     (id & ((1 << INDEX_BITS) - 1)) as u32
 }
 
-fn generation(id: u64) -> u64 {
-    id >> INDEX_BITS & ((1 << GENERATION_BITS) - 1)
-}
-
-fn kind(id: u64) -> u64 {
-    id >> (GENERATION_BITS + INDEX_BITS)
+/// The stamp that a handle says, if it is of the kind that it is taken for; else one that nothing has.
+fn stamp<H: Handle>(id: u64) -> u64 {
+    let stamp = id >> INDEX_BITS;
+    let is_kind = stamp & ((1 << TAG_BITS) - 1) == H::KIND as u64;
+    if is_kind && stamp < 1 << STAMP_BITS { stamp } else { 0 }
 }
 
 #[cold]
@@ -268,9 +247,19 @@ fn missing<H: Handle>(id: u64, why: Missing) -> Error {
             "a handle of a {wanted} is wanted, 0 stands for none"
         ));
     }
-    let is = Kind::ALL.into_iter().find(|known| *known as u64 == kind(id));
+    // As what it says it is.
+    let why = match (OBJECTS.get(index(id), id >> INDEX_BITS), why) {
+        (Ok(_), _) => Missing::Other(id >> INDEX_BITS),
+        (Err(_), Missing::Busy) => Missing::Busy,
+        (Err(why), _) => why,
+    };
+    let tag = match why {
+        Missing::Other(tag) => tag,
+        _ => id >> INDEX_BITS,
+    } & ((1 << TAG_BITS) - 1);
+    let is = Kind::ALL.into_iter().find(|known| *known as u64 == tag);
     match (why, is) {
-        (Missing::Gone, Some(is)) if is != H::KIND => wrong_kind::<H>(id, is),
+        (Missing::Gone | Missing::Other(_), Some(is)) if is != H::KIND => wrong_kind::<H>(id, is),
         (Missing::Gone, Some(_)) => Error::Stale(format!(
             "the handle {id:#x} of a {wanted} was released already; use a handle until it is \
              released, and release it once"
@@ -323,10 +312,11 @@ mod tests {
         assert!(text(get(as_table)).ends_with("is one of a task"), "{}", text(get(as_table)));
         assert!(text(release(as_table)).ends_with("is one of a task"));
         // The same place under the wanted kind's number.
-        let forged = InsituTable { id: handle.id & !(15 << 60) | (Kind::Table as u64) << 60 };
-        assert!(text(get(forged)).ends_with("is one of a task"));
-        let forged = InsituTask { id: handle.id & !(15 << 60) | (Kind::Table as u64) << 60 };
-        assert!(text(get(forged)).contains("is no handle of a task"));
+        let forged = handle.id & !(15 << INDEX_BITS) | (Kind::Table as u64) << INDEX_BITS;
+        let forged = InsituTable { id: forged };
+        assert!(text(get(forged)).ends_with("is one of a task"), "{}", text(get(forged)));
+        assert!(text(release(forged)).ends_with("is one of a task"));
+        assert!(text(get(InsituTask { id: forged.id })).contains("is no handle of a task"));
         release(handle).unwrap();
         assert!(text(get(as_table)).ends_with("is one of a task"));
     }

@@ -133,12 +133,12 @@ unsafe impl Versioned for InsituOptions {
 
 /// Options that were read.
 #[derive(Default)]
-pub(crate) struct Options {
+pub(crate) struct Options<'a> {
     flags: u32,
     timeout_ms: i64,
     task: Option<Held<InsituTask>>,
     /// By name.
-    pub(crate) params: Vec<(String, Scalar)>,
+    pub(crate) params: Vec<(&'a str, Scalar)>,
 }
 
 /// What a function heeds beside its flags.
@@ -152,17 +152,17 @@ pub(crate) enum Heeds {
     Params,
 }
 
-impl Options {
+impl<'a> Options<'a> {
     /// # Errors
     /// `InvalidArgument` for what the function does not heed, and for what no option may be.
     ///
     /// # Safety
-    /// The pointer is null, or names options as they are described.
+    /// The pointer is null, or names options as they are described, which stay so for `'a`.
     pub(crate) unsafe fn read(
         options: *const InsituOptions,
         flags: u32,
         heeds: Heeds,
-    ) -> Result<Options> {
+    ) -> Result<Options<'a>> {
         if options.is_null() {
             return Ok(Options::default());
         }
@@ -180,13 +180,16 @@ impl Options {
             return wrong("takes no parameters: n_params must be 0");
         }
         // SAFETY: the caller's promise.
-        let params = unsafe { args::array(given.params, given.n_params, "params") }?;
-        // SAFETY: as above.
-        let params = params.iter().map(|param| unsafe { read_param(param) });
+        let all = unsafe { args::structs(given.params, given.n_params, "params") }?;
+        let mut params = Vec::with_capacity(all.len());
+        for param in all {
+            // SAFETY: as above.
+            params.push(unsafe { read_param(param) }?);
+        }
         let options = Options {
             flags: given.flags,
             timeout_ms: given.timeout_ms,
-            params: params.collect::<Result<_>>()?,
+            params,
             task: handles::get_if(given.task)?,
         };
         // Work that is soon done does not ask.
@@ -228,14 +231,14 @@ pub(crate) fn check_flags(given: u32, heeded: u32) -> Result<()> {
 }
 
 /// # Safety
-/// The texts are as they are described.
-unsafe fn read_param(param: &InsituParam) -> Result<(String, Scalar)> {
+/// The texts are as they are described, for `'a`.
+unsafe fn read_param<'a>(param: &InsituParam) -> Result<(&'a str, Scalar)> {
     // SAFETY: the caller's promise.
     let name = unsafe { args::text(param.name, "the name of a parameter") }?;
     let name = name.strip_prefix('$').unwrap_or(name);
     // SAFETY: as above.
     let value = unsafe { read_scalar(&param.value, name) }?;
-    Ok((name.to_owned(), value))
+    Ok((name, value))
 }
 
 /// # Safety

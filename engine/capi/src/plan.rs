@@ -179,7 +179,7 @@ pub unsafe extern "C" fn insitu_prepared_run(
 fn run(
     prepared: &insitu::Prepared,
     table: Option<&insitu::Table>,
-    options: &Options,
+    options: &Options<'_>,
 ) -> Result<insitu::Table> {
     let interrupt = || options.is_cancelled();
     let how = RunOptions {
@@ -187,7 +187,7 @@ fn run(
         interrupt: Some(&interrupt),
         progress: options.progress(),
     };
-    prepared.run(table, &options.params, how)
+    prepared.run_with(table, &options.params, how)
 }
 
 /// How a prepared query is run, in words for people: writes at most `capacity` bytes to `buffer`,

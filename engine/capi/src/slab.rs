@@ -1,7 +1,7 @@
 //! Values behind numbers: a table of slots that any thread looks up, fills and empties without a lock.
 //!
-//! A number is a slot's index and the generation of what lies in it. A slot's word holds the same
-//! generation, whether the number is still good, and how many use the value: the number itself is
+//! A number is a slot's index and the stamp of what lies in it: its tag, by which its user tells kinds
+//! of values apart, and a generation. A slot's word holds the same stamp, whether the number is still good, and how many use the value: the number itself is
 //! one use, and so is each call that has looked it up. Taking a number back ends its own use; whoever
 //! ends the last one drops the value and gives the slot to the next. So a value never goes while
 //! somebody looks at it, and a number never names what came after.
@@ -17,11 +17,13 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
 /// Bits of an index.
 pub(crate) const INDEX_BITS: u32 = 24;
-/// Bits of a generation.
-pub(crate) const GENERATION_BITS: u32 = 36;
+/// Bits of a tag, the lowest of a stamp.
+pub(crate) const TAG_BITS: u32 = 4;
+/// Bits of a stamp.
+pub(crate) const STAMP_BITS: u32 = 36;
 
 /// The last generation, after which a slot is not used again.
-const LAST_GENERATION: u64 = (1 << GENERATION_BITS) - 1;
+const LAST_GENERATION: u64 = (1 << (STAMP_BITS - TAG_BITS)) - 1;
 /// Slots of the first segment; each further one has twice as many as that before it.
 const FIRST: usize = 64;
 /// Segments, which together have as many slots as there are indexes but the last 64.
@@ -29,10 +31,10 @@ const SEGMENTS: usize = 18;
 /// Slots in all.
 const SLOTS: u32 = (FIRST as u32) * ((1 << SEGMENTS) - 1);
 
-// A slot's word: generation, closed, uses.
+// A slot's word: stamp, closed, uses.
 const USES: u64 = (1 << 27) - 1;
 const CLOSED: u64 = 1 << 27;
-const GENERATION: u32 = 28;
+const STAMP: u32 = 28;
 
 /// Values of one type, by numbers.
 pub(crate) struct Slab<T> {
@@ -60,6 +62,8 @@ pub(crate) enum Missing {
     Gone,
     /// It was never given out.
     Never,
+    /// It is that of a value with this tag, but for the tag.
+    Other(u64),
     /// More calls use it at once than are counted.
     Busy,
 }
@@ -80,42 +84,43 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Puts a value somewhere. Gives the index and the generation, which is not 0; the value back if
-    /// all slots are taken.
-    pub(crate) fn insert(&self, value: T) -> Result<(u32, u64), T> {
+    /// Puts a value somewhere. Gives the index and the stamp, whose generation is not 0; the value
+    /// back if all slots are taken.
+    pub(crate) fn insert(&self, value: T, tag: u64) -> Result<(u32, u64), T> {
         let Some((index, slot)) = self.pop().or_else(|| self.fresh()) else { return Err(value) };
         // SAFETY: an emptied or fresh slot is in nobody's hands: its word says closed, without uses.
         unsafe { (*slot.value.get()).write(value) };
-        let generation = (slot.word.load(Ordering::Relaxed) >> GENERATION) + 1;
-        slot.word.store(generation << GENERATION | 1, Ordering::Release);
-        Ok((index, generation))
+        let generation = (slot.word.load(Ordering::Relaxed) >> STAMP >> TAG_BITS) + 1;
+        let stamp = generation << TAG_BITS | tag;
+        slot.word.store(stamp << STAMP | 1, Ordering::Release);
+        Ok((index, stamp))
     }
 
     /// The value that a number names.
     #[inline]
-    pub(crate) fn get(&self, index: u32, generation: u64) -> Result<Use<'_, T>, Missing> {
-        self.change(index, generation, |word| word + 1)
+    pub(crate) fn get(&self, index: u32, stamp: u64) -> Result<Use<'_, T>, Missing> {
+        self.change(index, stamp, |word| word + 1)
     }
 
     /// Takes a number back. The value is dropped with its last use, this one or another.
-    pub(crate) fn take(&self, index: u32, generation: u64) -> Result<Use<'_, T>, Missing> {
+    #[inline]
+    pub(crate) fn take(&self, index: u32, stamp: u64) -> Result<Use<'_, T>, Missing> {
         // The number's own use becomes the caller's.
-        self.change(index, generation, |word| word | CLOSED)
+        self.change(index, stamp, |word| word | CLOSED)
     }
 
     #[inline]
     fn change(
         &self,
         index: u32,
-        generation: u64,
+        stamp: u64,
         to: impl Fn(u64) -> u64,
     ) -> Result<Use<'_, T>, Missing> {
-        let slot = self.slot(index).filter(|_| generation > 0).ok_or(Missing::Never)?;
+        let Some(slot) = self.slot(index) else { return Err(Missing::Never) };
         let mut seen = slot.word.load(Ordering::Relaxed);
         loop {
-            let now = seen >> GENERATION;
-            if now != generation || seen & CLOSED != 0 {
-                return Err(if generation <= now { Missing::Gone } else { Missing::Never });
+            if seen >> STAMP != stamp || seen & CLOSED != 0 {
+                return Err(why(seen, stamp));
             }
             if seen & USES == USES {
                 return Err(Missing::Busy);
@@ -199,6 +204,24 @@ impl<T> Slab<T> {
     }
 }
 
+/// Why a stamp is not that of a slot with this word.
+#[cold]
+fn why(word: u64, stamp: u64) -> Missing {
+    let now = word >> STAMP;
+    let (generation, last) = (stamp >> TAG_BITS, now >> TAG_BITS);
+    if generation == 0 || generation > last {
+        return Missing::Never;
+    }
+    if generation < last {
+        return Missing::Gone;
+    }
+    match (word & CLOSED != 0, stamp == now) {
+        (true, true) => Missing::Gone,
+        (true, false) => Missing::Never,
+        (false, _) => Missing::Other(now & ((1 << TAG_BITS) - 1)),
+    }
+}
+
 /// The segment of a slot, and its place there.
 #[inline]
 fn place(index: u32) -> (usize, usize) {
@@ -227,7 +250,7 @@ impl<T> Drop for Use<'_, T> {
             fence(Ordering::Acquire);
             // SAFETY: nobody uses the value, and nobody can come to: the number is taken back.
             unsafe { (*self.slot.value.get()).assume_init_drop() };
-            if before >> GENERATION < LAST_GENERATION {
+            if before >> STAMP >> TAG_BITS < LAST_GENERATION {
                 self.slab.push(self.index, self.slot);
             }
         }
@@ -242,15 +265,18 @@ mod tests {
 
     use super::*;
 
+    const TAG: u64 = 5;
+    const FIRST_STAMP: u64 = 1 << TAG_BITS | TAG;
+
     #[test]
     fn a_number_names_what_it_was_given_for_and_nothing_later() {
         let slab = Slab::new();
-        let (index, first) = slab.insert("one").unwrap();
+        let (index, first) = slab.insert("one", TAG).unwrap();
         assert_eq!(*slab.get(index, first).unwrap(), "one");
         drop(slab.take(index, first).unwrap());
         assert_eq!(slab.get(index, first).err(), Some(Missing::Gone));
-        let (again, second) = slab.insert("two").unwrap();
-        assert_eq!((again, second), (index, first + 1));
+        let (again, second) = slab.insert("two", TAG).unwrap();
+        assert_eq!((again, second), (index, first + (1 << TAG_BITS)));
         assert_eq!(slab.get(index, first).err(), Some(Missing::Gone));
         assert_eq!(slab.take(index, first).err(), Some(Missing::Gone));
         assert_eq!(*slab.get(index, second).unwrap(), "two");
@@ -259,41 +285,51 @@ mod tests {
     #[test]
     fn numbers_that_were_never_given_out_name_nothing() {
         let slab = Slab::new();
-        assert_eq!(slab.get(0, 1).err(), Some(Missing::Never));
-        let (index, generation) = slab.insert(7).unwrap();
-        for (index, generation) in
-            [(index, 0), (index, generation + 1), (index + 1, 1), (index + 1, 0), (1 << 23, 1)]
-        {
-            assert_eq!(slab.get(index, generation).err(), Some(Missing::Never));
-            assert_eq!(slab.take(index, generation).err(), Some(Missing::Never));
+        assert_eq!(slab.get(0, FIRST_STAMP).err(), Some(Missing::Never));
+        let (index, stamp) = slab.insert(7, TAG).unwrap();
+        assert_eq!(stamp, FIRST_STAMP);
+        for (index, stamp) in [
+            (index, 0),
+            (index, TAG),
+            (index, stamp + (1 << TAG_BITS)),
+            (index + 1, FIRST_STAMP),
+            (index + 1, 0),
+            (1 << 23, FIRST_STAMP),
+            (u32::MAX >> 8, FIRST_STAMP),
+        ] {
+            assert_eq!(slab.get(index, stamp).err(), Some(Missing::Never));
+            assert_eq!(slab.take(index, stamp).err(), Some(Missing::Never));
         }
-        assert_eq!(slab.get(u32::MAX >> 8, 1).err(), Some(Missing::Never));
+        assert_eq!(slab.get(index, stamp + 1).err(), Some(Missing::Other(TAG)));
+        assert_eq!(slab.take(index, stamp ^ TAG).err(), Some(Missing::Other(TAG)));
+        drop(slab.take(index, stamp).unwrap());
+        assert_eq!(slab.get(index, stamp + 1).err(), Some(Missing::Never));
     }
 
     #[test]
     fn a_value_stays_as_long_as_it_is_used() {
         let slab = Slab::new();
         let value = Arc::new(());
-        let (index, generation) = slab.insert(value.clone()).unwrap();
-        let used = slab.get(index, generation).unwrap();
-        drop(slab.take(index, generation).unwrap());
+        let (index, stamp) = slab.insert(value.clone(), TAG).unwrap();
+        let used = slab.get(index, stamp).unwrap();
+        drop(slab.take(index, stamp).unwrap());
         assert_eq!(Arc::strong_count(&value), 2);
-        assert_eq!(slab.get(index, generation).err(), Some(Missing::Gone));
+        assert_eq!(slab.get(index, stamp).err(), Some(Missing::Gone));
         // Its slot is not given away meanwhile.
-        let (other, other_generation) = slab.insert(Arc::new(())).unwrap();
+        let (other, other_stamp) = slab.insert(Arc::new(()), TAG).unwrap();
         assert_ne!(other, index);
         drop(used);
         assert_eq!(Arc::strong_count(&value), 1);
-        drop(slab.take(other, other_generation).unwrap());
+        drop(slab.take(other, other_stamp).unwrap());
     }
 
     #[test]
     fn many_values_have_places_of_their_own() {
         let slab = Slab::new();
-        let numbers: Vec<_> = (0..5_000_u32).map(|i| slab.insert(i).unwrap()).collect();
+        let numbers: Vec<_> = (0..5_000_u32).map(|i| slab.insert(i, TAG).unwrap()).collect();
         assert_eq!(numbers.iter().map(|n| n.0).collect::<HashSet<_>>().len(), numbers.len());
-        for (i, (index, generation)) in numbers.iter().enumerate() {
-            assert_eq!(*slab.get(*index, *generation).unwrap() as usize, i);
+        for (i, (index, stamp)) in numbers.iter().enumerate() {
+            assert_eq!(*slab.get(*index, *stamp).unwrap() as usize, i);
         }
         assert_eq!(place(SLOTS - 1), (SEGMENTS - 1, (FIRST << (SEGMENTS - 1)) - 1));
     }
@@ -301,14 +337,14 @@ mod tests {
     #[test]
     fn a_slot_whose_generations_are_spent_is_not_used_again() {
         let slab = Slab::new();
-        let (index, generation) = slab.insert(()).unwrap();
-        drop(slab.take(index, generation).unwrap());
+        let (index, stamp) = slab.insert((), TAG).unwrap();
+        drop(slab.take(index, stamp).unwrap());
         let slot = slab.slot(index).unwrap();
-        slot.word.store((LAST_GENERATION - 1) << GENERATION | CLOSED, Ordering::Relaxed);
-        let last = slab.insert(()).unwrap();
-        assert_eq!(last, (index, LAST_GENERATION));
+        slot.word.store((LAST_GENERATION - 1) << TAG_BITS << STAMP | CLOSED, Ordering::Relaxed);
+        let last = slab.insert((), TAG).unwrap();
+        assert_eq!(last, (index, LAST_GENERATION << TAG_BITS | TAG));
         drop(slab.take(last.0, last.1).unwrap());
-        assert_ne!(slab.insert(()).unwrap().0, index);
+        assert_ne!(slab.insert((), TAG).unwrap().0, index);
         assert_eq!(slab.get(last.0, last.1).err(), Some(Missing::Gone));
     }
 
@@ -334,18 +370,22 @@ mod tests {
                         let place = &shared[(round + thread) % shared.len()];
                         if thread < 2 {
                             LIVE.fetch_add(1, Ordering::Relaxed);
-                            let made = slab.insert(Counted(0xC0FFEE)).ok().unwrap();
-                            let number = u64::from(made.0) << GENERATION_BITS | made.1;
+                            let made = slab.insert(Counted(0xC0FFEE), TAG).ok().unwrap();
+                            let number = u64::from(made.0) << STAMP_BITS | made.1;
                             let old = place.swap(number, Ordering::Relaxed);
                             if old != 0 {
-                                let taken = slab
-                                    .take((old >> GENERATION_BITS) as u32, old & LAST_GENERATION);
+                                let taken = slab.take(
+                                    (old >> STAMP_BITS) as u32,
+                                    old & ((1 << STAMP_BITS) - 1),
+                                );
                                 assert_eq!(taken.unwrap().0, 0xC0FFEE);
                             }
                         } else {
                             let number = place.load(Ordering::Relaxed);
-                            let got = slab
-                                .get((number >> GENERATION_BITS) as u32, number & LAST_GENERATION);
+                            let got = slab.get(
+                                (number >> STAMP_BITS) as u32,
+                                number & ((1 << STAMP_BITS) - 1),
+                            );
                             if let Ok(value) = got {
                                 assert_eq!(value.0, 0xC0FFEE);
                             }

@@ -1,6 +1,6 @@
 //! The shared library as a program in C has it: compiled with the system's compiler against the
 //! committed header, linked by its installed name, and run. Without a compiler there is nothing to
-//! test, and the test says so.
+//! test: then the test says so, or fails if `INSITU_FORBID_SKIPS` is set.
 
 use std::error::Error;
 use std::io::Write;
@@ -15,8 +15,13 @@ fn compiler() -> Option<String> {
     if works.is_ok_and(|output| output.status.success()) {
         return Some(compiler);
     }
-    eprintln!("skipped: there is no C compiler; install one, or name it in CC");
+    skip("there is no C compiler; install one, or name it in CC");
     None
+}
+
+fn skip(why: &str) {
+    assert!(std::env::var_os("INSITU_FORBID_SKIPS").is_none(), "not to be skipped: {why}");
+    eprintln!("skipped: {why}");
 }
 
 fn root() -> PathBuf {
@@ -117,7 +122,7 @@ fn the_header_stands_by_itself_in_c_and_in_cpp_and_twice() -> Result<(), Box<dyn
             let front = ["-fsyntax-only", standard, "-x", "c++", "-"];
             let can = Command::new(&compiler).args(front).stdin(Stdio::null()).output();
             if is_cpp && !can.is_ok_and(|output| output.status.success()) {
-                eprintln!("skipped: {compiler} compiles no C++");
+                skip(&format!("{compiler} compiles no C++"));
                 continue;
             }
             let program = compile(&compiler, &source, &[standard], folder.path())?;
@@ -131,7 +136,7 @@ fn the_header_stands_by_itself_in_c_and_in_cpp_and_twice() -> Result<(), Box<dyn
 fn the_library_exports_its_own_names_only() -> Result<(), Box<dyn Error>> {
     let output = Command::new("nm").args(["--dynamic", "--defined-only"]).arg(library()?).output();
     let Ok(output) = output else {
-        eprintln!("skipped: there is no nm");
+        skip("there is no nm");
         return Ok(());
     };
     let text = String::from_utf8(output.stdout)?;

@@ -107,6 +107,19 @@ impl Prepared {
         self.execute(table, &params, options, None)
     }
 
+    /// The same with names that are borrowed, as other languages hand them in.
+    ///
+    /// # Errors
+    /// Those of [`Prepared::run`].
+    pub fn run_with(
+        &self,
+        table: Option<&Table>,
+        params: &[(&str, Scalar)],
+        options: RunOptions<'_>,
+    ) -> Result<Table> {
+        self.execute(table, params, options, None)
+    }
+
     pub(crate) fn execute(
         &self,
         table: Option<&Table>,

@@ -180,6 +180,12 @@ fn bad_formulas_and_arrays_are_told() {
         unsafe { insitu_formula_evaluate(formula, at.as_ptr(), 2, 4, none, ptr::null(), error) }
     })
     .is(ErrorCode::InvalidArgument, "out is NULL");
+    ask(|error| {
+        let (at, out) = (at.as_ptr(), &raw const result);
+        // SAFETY: as described, but for the number of operands, which is refused.
+        unsafe { insitu_formula_evaluate(formula, at, 1 << 40, 4, out, ptr::null(), error) }
+    })
+    .is(ErrorCode::LimitExceeded, "operands");
     assert_eq!(out, [0.0; 4]);
     free(formula);
     evaluate(formula, &at, 4, to(INSITU_TYPE_FLOAT64, &mut out)).is(ErrorCode::Stale, "formula");

@@ -90,6 +90,15 @@ fn a_prepared_query_is_run_with_parameters_and_on_other_tables() {
     given[1].name = ptr::null();
     run(prepared, none, &given).unwrap_err().is(ErrorCode::InvalidArgument, "NULL");
 
+    let many = InsituOptions { params: given.as_ptr(), n_params: usize::MAX / 64, ..options() };
+    let mut result = none;
+    ask(|error| {
+        let (many, out) = (&raw const many, &raw mut result);
+        // SAFETY: as described, but for the number of parameters, which is refused.
+        unsafe { insitu_prepared_run(prepared, none, many, out, error) }
+    })
+    .is(ErrorCode::LimitExceeded, "params");
+
     let (mut buffer, mut needed) = ([1_u8; 8], 0);
     ask(|error| {
         let (at, needed) = (buffer.as_mut_ptr().cast(), &raw mut needed);
