@@ -47,11 +47,13 @@ miri:                                       ## undefined behaviour, where no sha
 	MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-tree-borrows -Zmiri-strict-provenance" cargo +nightly miri test --locked --target-dir target/miri --package insitu-kernels --lib
 	MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-tree-borrows -Zmiri-strict-provenance -Zmiri-ignore-leaks" cargo +nightly miri test --locked --target-dir target/miri --package insitu-query --lib -- pool::tests::a_job pool::tests::every pool::tests::two
 	MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-tree-borrows -Zmiri-disable-weak-memory-emulation" cargo +nightly miri test --locked --target-dir target/miri --package insitu-region --lib -- access:: layout:: state:: roots:: nearest:: site:: masks_cut entries_are
+	MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-tree-borrows -Zmiri-strict-provenance -Zmiri-ignore-leaks" cargo +nightly miri test --locked --target-dir target/miri --package insitu-capi --lib -- slab:: args:: status::
 
-# Left out: two tests that limit the address space, of which a sanitizer takes terabytes, and one that
-# limits memory, of which it takes several times as much.
+# Left out: two tests that limit the address space, of which a sanitizer takes terabytes, one that
+# limits memory, of which it takes several times as much, and programs that are linked with the C face,
+# whose sanitizer they would have to load first.
 asan:                                       ## accesses outside, and after the end, of what was allocated
-	RUSTFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks=0 cargo +nightly test --locked --target $(HOST) --target-dir target/asan $(CRATES) --lib --tests -- --skip a_limit_of_address_space --skip damaged_regions_do_no_harm --skip a_control_group_is_filled
+	RUSTFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks=0 cargo +nightly test --locked --target $(HOST) --target-dir target/asan $(CRATES) --lib --tests -- --skip a_limit_of_address_space --skip damaged_regions_do_no_harm --skip a_control_group_is_filled --skip a_program_in_c --skip the_header_stands --skip the_library_exports
 
 # The interpreter is not instrumented: the sanitizer is loaded before it, and its memory comes from
 # malloc, which is watched. Tests die of signals on purpose. Left out: the stubs, which are read beside
@@ -64,7 +66,7 @@ asan-python: $(VENV)/test $(VENV)/package   ## the same under Python's tests
 
 # Of system calls made without libc the sanitizer knows nothing.
 tsan:                                       ## races between the threads of a process
-	RUSTFLAGS="-Zsanitizer=thread --cfg rustix_use_libc" TSAN_OPTIONS=die_after_fork=0 cargo +nightly test --locked -Zbuild-std --target $(HOST) --target-dir target/tsan --package insitu-region --package insitu-query --package insitu --lib --tests -- --skip a_limit_of_address_space --skip damaged_regions_do_no_harm --skip a_control_group_is_filled
+	RUSTFLAGS="-Zsanitizer=thread --cfg rustix_use_libc" TSAN_OPTIONS=die_after_fork=0 cargo +nightly test --locked -Zbuild-std --target $(HOST) --target-dir target/tsan --package insitu-region --package insitu-query --package insitu --package insitu-capi --lib --tests -- --skip a_limit_of_address_space --skip damaged_regions_do_no_harm --skip a_control_group_is_filled --skip a_program_in_c --skip the_header_stands --skip the_library_exports
 
 test-python: $(VENV)/test $(VENV)/package $(CAPI)
 	$(BIN)/pytest tests --numprocesses auto --maxprocesses 4

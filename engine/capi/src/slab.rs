@@ -13,7 +13,7 @@ use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// Bits of an index.
 pub(crate) const INDEX_BITS: u32 = 24;
@@ -246,8 +246,9 @@ impl<T> Drop for Use<'_, T> {
         // Release: whoever drops the value does so after all that was done with it.
         let before = self.slot.word.fetch_sub(1, Ordering::Release);
         if before & USES == 1 {
-            // The last one; the word says closed, or the number itself would be a use.
-            fence(Ordering::Acquire);
+            // The last one; the word says closed, or the number itself would be a use. (A load, not a
+            // fence, which is lost on the sanitizer of threads.)
+            self.slot.word.load(Ordering::Acquire);
             // SAFETY: nobody uses the value, and nobody can come to: the number is taken back.
             unsafe { (*self.slot.value.get()).assume_init_drop() };
             if before >> STAMP >> TAG_BITS < LAST_GENERATION {
