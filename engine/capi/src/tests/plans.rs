@@ -8,6 +8,8 @@ use arrow_array::{
     BooleanArray, Date32Array, DurationMicrosecondArray, TimestampMillisecondArray, UInt64Array,
 };
 use insitu::{ErrorCode, Expr};
+use insitu_schemas::v1;
+use prost::Message;
 
 use super::*;
 
@@ -228,6 +230,56 @@ fn a_message_is_a_plan_and_other_bytes_are_none() {
     .is(ErrorCode::LimitExceeded, "message");
     // SAFETY: as described.
     ask(|error| unsafe { insitu_prepared_release(prepared, error) }).is_ok();
+    release(table);
+}
+
+#[test]
+fn deep_long_and_circular_messages_are_refused() {
+    let expr = |kind| v1::Expr { kind: Some(kind) };
+    let column = || expr(v1::expr::Kind::Column("a".to_owned()));
+    let negated =
+        |at: u32| expr(v1::expr::Kind::Call(v1::Call { name: "neg".to_owned(), args: vec![at] }));
+    let select =
+        |exprs: Vec<u32>| v1::Step { kind: Some(v1::step::Kind::Select(v1::Select { exprs })) };
+    let slice = || v1::Step {
+        kind: Some(v1::step::Kind::Slice(v1::Slice { offset: i64::MIN, length: Some(u64::MAX) })),
+    };
+    let deep = (0..10_000).map(negated);
+    let sums = (0..40).map(|at: u32| {
+        expr(v1::expr::Kind::Call(v1::Call { name: "add".to_owned(), args: vec![at, at] }))
+    });
+    for (exprs, steps, code) in [
+        (std::iter::once(column()).chain(deep).collect(), vec![], ErrorCode::LimitExceeded),
+        (std::iter::once(column()).chain(sums).collect(), vec![], ErrorCode::LimitExceeded),
+        (vec![column(); 1 << 17], vec![], ErrorCode::LimitExceeded),
+        (vec![], (0..10_000).map(|_| slice()).collect(), ErrorCode::LimitExceeded),
+        (vec![negated(0)], vec![select(vec![0])], ErrorCode::InvalidPlan),
+        (vec![negated(1), negated(0)], vec![select(vec![1])], ErrorCode::InvalidPlan),
+        (vec![column()], vec![select(vec![u32::MAX])], ErrorCode::InvalidPlan),
+        (vec![v1::Expr { kind: None }], vec![], ErrorCode::InvalidPlan),
+        (vec![], vec![v1::Step { kind: None }], ErrorCode::InvalidPlan),
+    ] {
+        let message = v1::Plan { exprs, steps }.encode_to_vec();
+        let mut plan = InsituPlan { id: 0 };
+        ask(|error| {
+            // SAFETY: as described.
+            unsafe { insitu_plan_decode(message.as_ptr(), message.len(), &raw mut plan, error) }
+        })
+        .is(code, "");
+    }
+    // The largest numbers are a plan, which gives what there is.
+    let message = v1::Plan { exprs: vec![], steps: vec![slice()] }.encode_to_vec();
+    let (scene, mut plan) = (Scene::new(), InsituPlan { id: 0 });
+    ask(|error| {
+        // SAFETY: as described.
+        unsafe { insitu_plan_decode(message.as_ptr(), message.len(), &raw mut plan, error) }
+    })
+    .is_ok();
+    let (table, mut result) = (scene.put("numbers", 5), InsituTable { id: 0 });
+    // SAFETY: as described.
+    ask(|error| unsafe { insitu_query(table, plan, ptr::null(), &raw mut result, error) }).is_ok();
+    assert_eq!(export(result), [numbers(0, 5)]);
+    release(result);
     release(table);
 }
 
