@@ -28,7 +28,7 @@ static void check(InsituStatus status, const char *doing)
     }
 }
 
-/* ---- A stream of one batch with the columns `price` and `size`, as the Arrow interface has it ---- */
+/* ---- An Arrow stream of one batch, with the columns `price` and `size` ---- */
 
 /* What the batch is made of: its memory, and the structs that describe it. */
 struct Trades {

@@ -21,11 +21,11 @@
  *
  * Compile and link with `cc program.c $(pkg-config --cflags --libs insitu)`. Linux only.
  *
- * Status. Functions return an InsituStatus: INSITU_OK, or what went wrong. (Those that tell versions
- * and insitu_error_release cannot fail.) The last argument is a struct of the caller's for the
- * message, or NULL; see InsituError. A call that fails has changed nothing, and has stored nothing where results go,
- * unless its description says otherwise. The library never ends the process: a defect of its own is
- * INSITU_INTERNAL.
+ * Status. Functions return an InsituStatus: INSITU_OK, or what went wrong. (Those that tell
+ * versions and insitu_error_release cannot fail.) The last argument is a struct of the caller's for
+ * the message, or NULL; see InsituError. A call that fails has changed nothing, and has stored
+ * nothing where results go, unless its description says otherwise. The library never ends the
+ * process: a defect of its own is INSITU_INTERNAL.
  *
  * Handles. What the library makes is named by handles: small structs with a number, passed by value.
  * A handle is good until it is given to its `_release` function, once. A handle of zeros stands for
@@ -499,8 +499,8 @@ void insitu_error_release(InsituError *error);
  * a slash in it (`./market`); or NULL for memory without a name, which is passed on by its
  * descriptor. `capacity` is the most bytes it may hold, 0 for half of what there is; none of them
  * are taken before they are used. `max_tables` is the most tables, 0 for one per 64 KiB. `flags`
- * may have `INSITU_FLAG_REPLACE`, `INSITU_FLAG_OPEN_EXISTING` (of a region that exists, capacity and limits
- * are its own) and `INSITU_FLAG_EPHEMERAL`.
+ * may have `INSITU_FLAG_REPLACE`, `INSITU_FLAG_OPEN_EXISTING` (of a region that exists, capacity
+ * and limits are its own) and `INSITU_FLAG_EPHEMERAL`.
  *
  * A named region stays when its last user ends, until somebody removes it.
  *
@@ -516,8 +516,8 @@ InsituStatus insitu_region_create(const char *location,
 
 /**
  * Opens a region that exists, by the name or path it was made with. `flags` may have
- * `INSITU_FLAG_READ_ONLY`. A region that a process opens several times is one to it, and closed when the
- * last handle on it and on its tables is released.
+ * `INSITU_FLAG_READ_ONLY`. A region that a process opens several times is one to it, and closed
+ * when the last handle on it and on its tables is released.
  *
  * Errors: `INSITU_REGION_NOT_FOUND`, `INSITU_REGION_CORRUPT`, `INSITU_VERSION_MISMATCH`,
  * `INSITU_SESSION_LIMIT`, `INSITU_PERMISSION_DENIED`.
@@ -636,8 +636,8 @@ InsituStatus insitu_table_append(InsituTable table,
 
 /**
  * Gives a table a name in a region: the result of a query its first, or another one. Its memory is
- * shared, not copied, if it lies in that region, but for very small results. Heeds `INSITU_FLAG_REPLACE`
- * and the options' task. `named` may be NULL.
+ * shared, not copied, if it lies in that region, but for very small results. Heeds
+ * `INSITU_FLAG_REPLACE` and the options' task. `named` may be NULL.
  *
  * Errors: `INSITU_TABLE_EXISTS`, `INSITU_REGION_FULL`, `INSITU_TABLE_LIMIT`, `INSITU_CANCELLED`.
  */
@@ -790,7 +790,8 @@ InsituStatus insitu_plan_release(InsituPlan plan,
 
 /**
  * Runs a plan over a table, once. The result lies in the region, as this process's own, until
- * `insitu_table_publish` gives it a name. Heeds `INSITU_FLAG_CHECKED`, the options' parameters and task.
+ * `insitu_table_publish` gives it a name. Heeds `INSITU_FLAG_CHECKED`, the options' parameters and
+ * task.
  *
  * Errors: those of `insitu_prepare` and `insitu_prepared_run`.
  */
@@ -852,12 +853,13 @@ InsituStatus insitu_prepared_release(InsituPrepared prepared,
  * reads the old values, of all columns and all rows, also an aggregate in it. No column changes its
  * type, and none is added.
  *
- * The values are written over the old ones where nobody else reads the table and nothing else shares
- * its memory; else the new columns are written beside the old and swapped in. Handles, in all
- * processes, see the new values at their next use; streams show what they showed.
- * `INSITU_FLAG_IN_PLACE` refuses to swap, `INSITU_FLAG_ATOMIC` always swaps. Heeds `INSITU_FLAG_CHECKED` too, and
- * the options' timeout (how long to wait for another update, 0: ten seconds; with `INSITU_FLAG_IN_PLACE`
- * also for readers, 0: not at all) and task, until the first value is written over.
+ * The values are written over the old ones where nobody else reads the table and nothing else
+ * shares its memory; else the new columns are written beside the old and swapped in. Handles, in
+ * all processes, see the new values at their next use; streams show what they showed.
+ * `INSITU_FLAG_IN_PLACE` refuses to swap, `INSITU_FLAG_ATOMIC` always swaps. Heeds
+ * `INSITU_FLAG_CHECKED` too, and the options' timeout (how long to wait for another update, 0: ten
+ * seconds; with `INSITU_FLAG_IN_PLACE` also for readers, 0: not at all) and task, until the first
+ * value is written over.
  *
  * Errors: `INSITU_UNKNOWN_COLUMN`, `INSITU_TYPE_MISMATCH`; `INSITU_CAST_FAILED`, `INSITU_OVERFLOW`,
  * `INSITU_INVALID_DATA` for the first chosen row that fails, before any is changed; `INSITU_STALE`
@@ -907,9 +909,9 @@ InsituStatus insitu_task_release(InsituTask task,
  * beside it meanwhile, and swap, so that handles see the new content, and streams the old; those
  * that insist on writing in place are refused.
  *
- * An exclusive one, with `INSITU_FLAG_EXCLUSIVE`, is the calling thread's: its queries and updates of the
- * table run, everybody else's wait, for ten seconds, and fail with `INSITU_LEASE_HELD`. Keep those
- * short. Streams cannot be exported under it: they could outlive it.
+ * An exclusive one, with `INSITU_FLAG_EXCLUSIVE`, is the calling thread's: its queries and updates
+ * of the table run, everybody else's wait, for ten seconds, and fail with `INSITU_LEASE_HELD`.
+ * Keep those short. Streams cannot be exported under it: they could outlive it.
  *
  * Heeds the options' timeout (how long to wait for others; 0: not at all for readers, ten seconds
  * for another update) of an exclusive one, and the task.

@@ -20,7 +20,8 @@ impl Source {
     /// `InvalidArgument` for a pointer that is null or not aligned.
     ///
     /// # Safety
-    /// The pointer is null, or names a stream of the Arrow C stream interface, which nobody else uses.
+    /// The pointer is null, or names a stream of the Arrow C stream interface, which nobody else
+    /// uses.
     pub(crate) unsafe fn take(stream: *mut FFI_ArrowArrayStream) -> Result<Source> {
         args::check(stream, "stream")?;
         // SAFETY: not null and aligned; the caller's promise. What is left behind is a released one.

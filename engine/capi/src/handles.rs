@@ -232,7 +232,8 @@ fn index(id: u64) -> u32 {
     (id & ((1 << INDEX_BITS) - 1)) as u32
 }
 
-/// The stamp that a handle says, if it is of the kind that it is taken for; else one that nothing has.
+/// The stamp that a handle says, if it is of the kind that it is taken for; else one that nothing
+/// has.
 fn stamp<H: Handle>(id: u64) -> u64 {
     let stamp = id >> INDEX_BITS;
     let is_kind = stamp & ((1 << TAG_BITS) - 1) == H::KIND as u64;

@@ -22,9 +22,9 @@ pub(crate) enum Lease {
 /// beside it meanwhile, and swap, so that handles see the new content, and streams the old; those
 /// that insist on writing in place are refused.
 ///
-/// An exclusive one, with `INSITU_FLAG_EXCLUSIVE`, is the calling thread's: its queries and updates of the
-/// table run, everybody else's wait, for ten seconds, and fail with `INSITU_LEASE_HELD`. Keep those
-/// short. Streams cannot be exported under it: they could outlive it.
+/// An exclusive one, with `INSITU_FLAG_EXCLUSIVE`, is the calling thread's: its queries and updates
+/// of the table run, everybody else's wait, for ten seconds, and fail with `INSITU_LEASE_HELD`.
+/// Keep those short. Streams cannot be exported under it: they could outlive it.
 ///
 /// Heeds the options' timeout (how long to wait for others; 0: not at all for readers, ten seconds
 /// for another update) of an exclusive one, and the task.

@@ -1,8 +1,8 @@
 //! The C face: `include/insitu.h`, and what is behind it.
 //!
-//! Every function checks what can be checked of its arguments, calls the engine and turns what comes
-//! of it into a status and a message. It may know the engine's public interface and Arrow's C structs;
-//! it must hold no logic that another face would need.
+//! Every function checks what can be checked of its arguments, calls the engine and turns what
+//! comes of it into a status and a message. It may know the engine's public interface and Arrow's C
+//! structs; it must hold no logic that another face would need.
 //!
 //! *Architecture Invariant:* callers hold numbers, never addresses of ours. A number that is wrong,
 //! taken back or of another kind is a status; so is a null or misaligned pointer, and a panic.

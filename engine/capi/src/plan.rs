@@ -94,7 +94,8 @@ fn query(table: InsituTable, plan: InsituPlan) -> Result<Query> {
 }
 
 /// Runs a plan over a table, once. The result lies in the region, as this process's own, until
-/// `insitu_table_publish` gives it a name. Heeds `INSITU_FLAG_CHECKED`, the options' parameters and task.
+/// `insitu_table_publish` gives it a name. Heeds `INSITU_FLAG_CHECKED`, the options' parameters and
+/// task.
 ///
 /// Errors: those of `insitu_prepare` and `insitu_prepared_run`.
 ///
@@ -228,12 +229,13 @@ pub unsafe extern "C" fn insitu_prepared_release(
 /// reads the old values, of all columns and all rows, also an aggregate in it. No column changes its
 /// type, and none is added.
 ///
-/// The values are written over the old ones where nobody else reads the table and nothing else shares
-/// its memory; else the new columns are written beside the old and swapped in. Handles, in all
-/// processes, see the new values at their next use; streams show what they showed.
-/// `INSITU_FLAG_IN_PLACE` refuses to swap, `INSITU_FLAG_ATOMIC` always swaps. Heeds `INSITU_FLAG_CHECKED` too, and
-/// the options' timeout (how long to wait for another update, 0: ten seconds; with `INSITU_FLAG_IN_PLACE`
-/// also for readers, 0: not at all) and task, until the first value is written over.
+/// The values are written over the old ones where nobody else reads the table and nothing else
+/// shares its memory; else the new columns are written beside the old and swapped in. Handles, in
+/// all processes, see the new values at their next use; streams show what they showed.
+/// `INSITU_FLAG_IN_PLACE` refuses to swap, `INSITU_FLAG_ATOMIC` always swaps. Heeds
+/// `INSITU_FLAG_CHECKED` too, and the options' timeout (how long to wait for another update, 0: ten
+/// seconds; with `INSITU_FLAG_IN_PLACE` also for readers, 0: not at all) and task, until the first
+/// value is written over.
 ///
 /// Errors: `INSITU_UNKNOWN_COLUMN`, `INSITU_TYPE_MISMATCH`; `INSITU_CAST_FAILED`, `INSITU_OVERFLOW`,
 /// `INSITU_INVALID_DATA` for the first chosen row that fails, before any is changed; `INSITU_STALE`

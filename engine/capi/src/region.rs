@@ -90,8 +90,8 @@ unsafe fn location(location: *const c_char) -> Result<Location> {
 /// a slash in it (`./market`); or NULL for memory without a name, which is passed on by its
 /// descriptor. `capacity` is the most bytes it may hold, 0 for half of what there is; none of them
 /// are taken before they are used. `max_tables` is the most tables, 0 for one per 64 KiB. `flags`
-/// may have `INSITU_FLAG_REPLACE`, `INSITU_FLAG_OPEN_EXISTING` (of a region that exists, capacity and limits
-/// are its own) and `INSITU_FLAG_EPHEMERAL`.
+/// may have `INSITU_FLAG_REPLACE`, `INSITU_FLAG_OPEN_EXISTING` (of a region that exists, capacity
+/// and limits are its own) and `INSITU_FLAG_EPHEMERAL`.
 ///
 /// A named region stays when its last user ends, until somebody removes it.
 ///
@@ -124,7 +124,9 @@ pub unsafe extern "C" fn insitu_region_create(
             (true, false) => IfExists::Replace,
             (true, true) => {
                 return Err(Error::InvalidArgument(
-                    "INSITU_FLAG_REPLACE or INSITU_FLAG_OPEN_EXISTING: a region is replaced or opened".into(),
+                    "INSITU_FLAG_REPLACE or INSITU_FLAG_OPEN_EXISTING: a region is replaced or \
+                     opened"
+                        .into(),
                 ));
             }
         };
@@ -147,8 +149,8 @@ pub unsafe extern "C" fn insitu_region_create(
 }
 
 /// Opens a region that exists, by the name or path it was made with. `flags` may have
-/// `INSITU_FLAG_READ_ONLY`. A region that a process opens several times is one to it, and closed when the
-/// last handle on it and on its tables is released.
+/// `INSITU_FLAG_READ_ONLY`. A region that a process opens several times is one to it, and closed
+/// when the last handle on it and on its tables is released.
 ///
 /// Errors: `INSITU_REGION_NOT_FOUND`, `INSITU_REGION_CORRUPT`, `INSITU_VERSION_MISMATCH`,
 /// `INSITU_SESSION_LIMIT`, `INSITU_PERMISSION_DENIED`.

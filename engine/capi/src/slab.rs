@@ -1,10 +1,12 @@
-//! Values behind numbers: a table of slots that any thread looks up, fills and empties without a lock.
+//! Values behind numbers: a table of slots that any thread looks up, fills and empties without a
+//! lock.
 //!
-//! A number is a slot's index and the stamp of what lies in it: its tag, by which its user tells kinds
-//! of values apart, and a generation. A slot's word holds the same stamp, whether the number is still good, and how many use the value: the number itself is
-//! one use, and so is each call that has looked it up. Taking a number back ends its own use; whoever
-//! ends the last one drops the value and gives the slot to the next. So a value never goes while
-//! somebody looks at it, and a number never names what came after.
+//! A number is a slot's index and the stamp of what lies in it: its tag, by which its user tells
+//! kinds of values apart, and a generation. A slot's word holds the same stamp, whether the number
+//! is still good, and how many use the value: the number itself is one use, and so is each call
+//! that has looked it up. Taking a number back ends its own use; whoever ends the last one drops
+//! the value and gives the slot to the next. So a value never goes while somebody looks at it, and
+//! a number never names what came after.
 //!
 //! There is no lock that a fork could leave locked: what another thread had in hand at a fork is lost
 //! to the child (a slot that it never uses again), all else is as it was.

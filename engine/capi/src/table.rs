@@ -99,8 +99,8 @@ pub unsafe extern "C" fn insitu_table_append(
 }
 
 /// Gives a table a name in a region: the result of a query its first, or another one. Its memory is
-/// shared, not copied, if it lies in that region, but for very small results. Heeds `INSITU_FLAG_REPLACE`
-/// and the options' task. `named` may be NULL.
+/// shared, not copied, if it lies in that region, but for very small results. Heeds
+/// `INSITU_FLAG_REPLACE` and the options' task. `named` may be NULL.
 ///
 /// Errors: `INSITU_TABLE_EXISTS`, `INSITU_REGION_FULL`, `INSITU_TABLE_LIMIT`, `INSITU_CANCELLED`.
 ///

@@ -1,4 +1,5 @@
-//! Tasks: how far a call is, and the word to stop, from another thread than the one that waits for it.
+//! Tasks: how far a call is, and the word to stop, from another thread than the one that waits for
+//! it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
