@@ -24,8 +24,8 @@
  * Status. Functions return an InsituStatus: INSITU_OK, or what went wrong. (Those that tell
  * versions and insitu_error_release cannot fail.) The last argument is a struct of the caller's for
  * the message, or NULL; see InsituError. A call that fails has changed nothing, and has stored
- * nothing where results go, unless its description says otherwise. The library never ends the
- * process: a defect of its own is INSITU_INTERNAL.
+ * nothing where results go, unless its description says otherwise. A defect of the library's own is
+ * INSITU_INTERNAL.
  *
  * Handles. What the library makes is named by handles: small structs with a number, passed by value.
  * A handle is good until it is given to its `_release` function, once. A handle of zeros stands for
@@ -370,7 +370,7 @@ typedef union InsituNumber {
  * column that they meet.
  */
 typedef struct InsituScalar {
-    /** What it is: null, a boolean, an integer, a float, a string, a date, a timestamp, a duration. */
+    /** What it is: null, a boolean, a number, a string, a date, a timestamp or a duration. */
     InsituType type;
     /** Of timestamps and durations, how many units make a second: 1, 1000, 1000000 or 1000000000. */
     uint32_t per_second;

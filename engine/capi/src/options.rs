@@ -81,7 +81,7 @@ pub union InsituNumber {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct InsituScalar {
-    /// What it is: null, a boolean, an integer, a float, a string, a date, a timestamp, a duration.
+    /// What it is: null, a boolean, a number, a string, a date, a timestamp or a duration.
     pub r#type: InsituType,
     /// Of timestamps and durations, how many units make a second: 1, 1000, 1000000 or 1000000000.
     pub per_second: u32,

@@ -115,21 +115,19 @@ pub unsafe extern "C" fn insitu_region_create(
             flags,
             INSITU_FLAG_REPLACE | INSITU_FLAG_OPEN_EXISTING | INSITU_FLAG_EPHEMERAL,
         )?;
-        let if_exists = match (
-            flags & INSITU_FLAG_REPLACE != 0,
-            flags & INSITU_FLAG_OPEN_EXISTING != 0,
-        ) {
-            (false, false) => IfExists::Error,
-            (false, true) => IfExists::Open,
-            (true, false) => IfExists::Replace,
-            (true, true) => {
-                return Err(Error::InvalidArgument(
+        let if_exists =
+            match (flags & INSITU_FLAG_REPLACE != 0, flags & INSITU_FLAG_OPEN_EXISTING != 0) {
+                (false, false) => IfExists::Error,
+                (false, true) => IfExists::Open,
+                (true, false) => IfExists::Replace,
+                (true, true) => {
+                    return Err(Error::InvalidArgument(
                     "INSITU_FLAG_REPLACE or INSITU_FLAG_OPEN_EXISTING: a region is replaced or \
                      opened"
                         .into(),
                 ));
-            }
-        };
+                }
+            };
         let place = match location.is_null() {
             true => Location::Memfd,
             // SAFETY: the caller's promise.
