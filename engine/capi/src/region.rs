@@ -115,19 +115,16 @@ pub unsafe extern "C" fn insitu_region_create(
             flags,
             INSITU_FLAG_REPLACE | INSITU_FLAG_OPEN_EXISTING | INSITU_FLAG_EPHEMERAL,
         )?;
-        let if_exists =
-            match (flags & INSITU_FLAG_REPLACE != 0, flags & INSITU_FLAG_OPEN_EXISTING != 0) {
-                (false, false) => IfExists::Error,
-                (false, true) => IfExists::Open,
-                (true, false) => IfExists::Replace,
-                (true, true) => {
-                    return Err(Error::InvalidArgument(
-                    "INSITU_FLAG_REPLACE or INSITU_FLAG_OPEN_EXISTING: a region is replaced or \
-                     opened"
-                        .into(),
-                ));
-                }
-            };
+        let if_exists = match flags & (INSITU_FLAG_REPLACE | INSITU_FLAG_OPEN_EXISTING) {
+            0 => IfExists::Error,
+            INSITU_FLAG_REPLACE => IfExists::Replace,
+            INSITU_FLAG_OPEN_EXISTING => IfExists::Open,
+            _ => {
+                let what = "INSITU_FLAG_REPLACE or INSITU_FLAG_OPEN_EXISTING: a region that exists \
+                            is replaced or opened";
+                return Err(Error::InvalidArgument(what.into()));
+            }
+        };
         let place = match location.is_null() {
             true => Location::Memfd,
             // SAFETY: the caller's promise.
