@@ -149,6 +149,8 @@ fn scalar(constant: Constant) -> Result<Scalar> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn shown(text: &str) -> String {
@@ -280,6 +282,31 @@ mod tests {
         }
         for select in ["", "a,", ",", "a as", "a as 3", "a as b c", "* a", "*,", "*, *"] {
             assert!(matches!(plan(Some(select), None), Err(Error::InvalidPlan(_))), "{select}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn no_text_makes_it_panic(text in ".{0,60}") {
+            let _ = plan(Some(&text), Some(&text));
+        }
+
+        #[test]
+        fn no_sequence_of_pieces_makes_it_panic(
+            pieces in prop::collection::vec(prop::sample::select(vec![
+                "a", "`b c`", "$x", "'text'", "\"", "'", "`", "$", "1", "2.5", "-", "+", "**", "<<",
+                "&", "~", "<=", "==", "(", ")", ",", "*", " and ", " or ", "not ", " AS ", "null",
+                "where(", "is_in(", "sum(", "round(", "coalesce(", "len()", "quantile(", ".", " ",
+                "\u{e4}", "18446744073709551616", "1e400", "True", "\\", "#", "\n",
+            ]), 0..14)
+        ) {
+            let text = pieces.concat();
+            if let Ok(plan) = plan(Some(&text), None) {
+                prop_assert!(plan.is_same(&plan.clone()));
+                let _ = format!("{plan:?}");
+            }
         }
     }
 }
