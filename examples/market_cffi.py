@@ -117,7 +117,9 @@ class Library:
 def main(file: str, header: str) -> None:
     insitu = Library(file, Path(header))
     name = insitu.text("market-cffi")
-    region = insitu.make("Region", "region_create", name, 64 << 20, 0, insitu.lib.INSITU_FLAG_REPLACE)
+    region = insitu.make(
+        "Region", "region_create", name, 64 << 20, 0, insitu.lib.INSITU_FLAG_REPLACE
+    )
     rows = 100_000
     data = pa.table(
         {

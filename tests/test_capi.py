@@ -142,7 +142,7 @@ def test_leases_hold_between_the_faces(
     gc.collect()
     lease = c.make("Lease", "table_lease", table, exclusive)
     with pytest.raises(ins.LeaseHeld):
-        region["trades"].update(size=col("size") + 1, in_place=True)
+        region["trades"].update(size=col("size") + 1, in_place=True, timeout=0.01)
     c("lease_release", lease)
     region["trades"].update(size=col("size") + 1, in_place=True)
     assert c.read(table)["size"][0].as_py() == 1
