@@ -44,8 +44,9 @@
  * INSITU_ABI_VERSION works with programs that were built for an older or a newer one.
  *
  * Threads. All functions may be called from any thread, at the same time, with the same handles.
- * One error struct, and one stream, are for one call at a time. An exclusive lease belongs to the
- * thread that took it. A call that computes much uses the engine's own threads beside the caller's;
+ * (A handle is passed to another thread as any other value is, by what makes it seen there.) One
+ * error struct, and one stream, are for one call at a time. An exclusive lease belongs to the thread
+ * that took it. A call that computes much uses the engine's own threads beside the caller's;
  * a task cancels it. No function may be called from a signal handler.
  *
  * Forks. After fork(), the child's handles are its own: they work, and are released, apart from the

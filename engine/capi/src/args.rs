@@ -288,12 +288,11 @@ mod tests {
     #[test]
     fn texts_are_cut_between_characters() {
         let (mut buffer, mut needed) = ([7_u8; 8], 0);
-        let at = buffer.as_mut_ptr().cast();
         // SAFETY: room for 3 of 8 bytes.
-        unsafe { give_text("aé", at, 3, &raw mut needed) }.unwrap();
+        unsafe { give_text("aé", buffer.as_mut_ptr().cast(), 3, &raw mut needed) }.unwrap();
         assert_eq!((&buffer[..4], needed), (&[b'a', 0, 7, 7][..], 4));
         // SAFETY: room for 8 bytes.
-        unsafe { give_text("aé", at, 8, std::ptr::null_mut()) }.unwrap();
+        unsafe { give_text("aé", buffer.as_mut_ptr().cast(), 8, std::ptr::null_mut()) }.unwrap();
         assert_eq!(&buffer[..5], "aé\0\x07".as_bytes());
         // SAFETY: nothing is written.
         unsafe { give_text("aé", std::ptr::null_mut(), 0, std::ptr::null_mut()) }.unwrap();
