@@ -25,6 +25,12 @@ pub(crate) struct Numbering<'a> {
 #[repr(align(64))]
 pub(crate) struct Ids(pub(crate) [u32; TILE_MAX]);
 
+impl Default for Ids {
+    fn default() -> Ids {
+        Ids([0; TILE_MAX])
+    }
+}
+
 impl<'a> Numbering<'a> {
     /// By these keys, whose values are at these roots.
     pub(crate) fn new(

@@ -382,7 +382,7 @@ pub(crate) fn run<'a>(job: &Job<'_, 'a>, aggs: &[Agg]) -> Result<Rows<'a>> {
         let mut states = states().map_err(fail)?;
         let mut worker = Worker::new(&frame).map_err(fail)?;
         let mut keys: Vec<Keys> = uniques.iter().map(|u| u.take(rows)).collect();
-        let mut ids = None;
+        let mut ids: Option<Ids> = None;
         let mut at = start;
         while at < start + n {
             let tile = program.tile_rows.min(start + n - at);
@@ -401,7 +401,7 @@ pub(crate) fn run<'a>(job: &Job<'_, 'a>, aggs: &[Agg]) -> Result<Rows<'a>> {
                     }
                 }
                 for (unique, keys) in uniques.iter().zip(&mut keys) {
-                    let ids = ids.get_or_insert_with(|| Ids([0; TILE_MAX]));
+                    let ids = ids.get_or_insert_default();
                     unique.numbering.number(&worker, keys, at, tile, ids)?;
                 }
             }
