@@ -202,7 +202,7 @@ impl Table {
     /// those are all before, or all behind, and at most 65,536 rows away (`shift(1)`, `diff()`).
     /// Running values (`cum_sum()`) and other shifts are always written beside. A column's first
     /// nulls get a bitmap of their own, beside the values, which are written over; within
-    /// `exclusive()` the column is swapped.
+    /// `exclusive()`, and where anybody has another handle on the table, the column is swapped.
     ///
     /// Updates of one table come one after the other; another one is waited for, 10 seconds unless
     /// `timeout` says otherwise. Raises `Stale` if the table was replaced or deleted.

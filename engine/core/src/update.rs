@@ -78,7 +78,8 @@ impl Table {
     /// written over the old ones; if this process dies on the way, the table is poisoned (see
     /// [`Table::repair`]). Else the new columns are written beside the old, and swapped in. For the
     /// first nulls of a column the table is published once more before, with a bitmap that has none
-    /// yet; within an exclusive block such a column is swapped.
+    /// yet; within an exclusive block such a column is swapped, and where there are other handles on
+    /// the table, which would keep the version without.
     ///
     /// # Errors
     /// `UnknownColumn`, `TypeMismatch`, `InvalidArgument`; `CastFailed`, `Overflow`, `InvalidData`
@@ -139,6 +140,14 @@ impl Table {
                         .map(drop),
                 };
             }
+            if let Some(cause) = bitmap_in_vain(lease.updater(), &bound, &shown)? {
+                return match options.in_place {
+                    true => Err(not_in_place(lease.pin().name(), &cause)),
+                    false => self
+                        .swap_bound(lease.into_updater(), &shown, &update, &bound, options)
+                        .map(drop),
+                };
+            }
             // Their first nulls: the same table with bitmaps, then as if they had always been there.
             self.check(&shown, &bound, options)?;
             let next = self.add_bitmaps(lease.into_updater(), &shown, &bare)?;
@@ -180,7 +189,11 @@ impl Table {
             let of = format!("update of {names} in {:?}", pin.name());
             let why = bitmap_needed(&bound, &shown)?;
             // Within an exclusive block nothing is published but what an update makes.
-            let cause = if own { cause.or(why.clone()) } else { cause };
+            let cause = match cause {
+                None if own => why.clone(),
+                None => bitmap_in_vain(updater, &bound, &shown)?,
+                cause => cause,
+            };
             let bitmaps =
                 why.map_or(String::new(), |why| format!("once there is a bitmap, since {why}\n"));
             Ok(match cause {
@@ -484,6 +497,18 @@ fn bitmap_needed(bound: &Bound, shown: &Version) -> Result<Option<String>> {
             field.name()
         )
     }))
+}
+
+/// Why a bitmap that is needed cannot be had in a version of its own: who else has a handle on the
+/// table keeps the version before, which shares the values, and is woken by one that is not changed
+/// yet.
+fn bitmap_in_vain(updater: &Updater, bound: &Bound, shown: &Version) -> Result<Option<String>> {
+    match bitmap_needed(bound, shown)? {
+        Some(why) if updater.has_others()? => {
+            Ok(Some(format!("{why}, and there are other handles on the table")))
+        }
+        _ => Ok(None),
+    }
 }
 
 fn not_in_place(name: &str, cause: &str) -> Error {

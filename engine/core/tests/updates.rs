@@ -525,3 +525,37 @@ fn many_threads_update_one_table() {
     let values = rows(&table);
     assert_eq!(values[0].column(1).as_primitive::<Int64Type>().value(0), 40);
 }
+
+#[test]
+fn first_nulls_are_no_version_of_their_own_for_who_else_has_the_table() {
+    let region = region();
+    let table = put(&region, "t");
+    let other = region.get("t").unwrap();
+    let first = || sets(&[("b", col("a"))]);
+    let (version, add) = (table.sequence(), || sets(&[("x", col("x") + 1.0)]));
+    // What is refused has published nothing, and is in nobody's way.
+    let error = table.update(first(), None, IN_PLACE).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Unsupported);
+    assert!(error.to_string().contains("other handles"), "{error}");
+    assert_eq!(table.sequence(), version);
+    table.update(add(), None, IN_PLACE).unwrap();
+    assert_eq!(table.sequence(), version);
+
+    // Who waits for the next version gets the one that has the new values.
+    let said = table.explain_update(first(), None, PLAIN).unwrap();
+    assert!(said.contains("beside the old values"), "{said}");
+    table.update(first(), None, PLAIN).unwrap();
+    let next = region.wait("t", Some(&other), None, &|| false).unwrap();
+    assert_eq!(next.sequence(), version.map(|v| v + 1));
+    assert!(rows(&next)[0].column(1).null_count() > 0);
+    assert_eq!(counts(&region), (1, 1));
+
+    // Clones, and queries, of the one handle are no others.
+    drop((other, next));
+    let prepared = table.query().select(vec![col("x").count()]).prepare().unwrap();
+    let clone = table.clone();
+    table.update(sets(&[("x", col("x") + col("a"))]), None, IN_PLACE).unwrap();
+    assert_eq!(counts(&region), (2, 1));
+    assert!(prepared.run(None, &[], RunOptions::default()).unwrap().num_rows() == 1);
+    assert_eq!(rows(&clone)[0].column(2).null_count(), rows(&table)[0].column(0).null_count());
+}

@@ -34,6 +34,11 @@ impl Hold {
         }
     }
 
+    /// How many handles pin the slot.
+    pub(crate) fn pins(&self) -> u32 {
+        self.pins
+    }
+
     /// Whether the bit of a line stands for something.
     fn needs(&self, line: Line) -> bool {
         match line {

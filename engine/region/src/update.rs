@@ -216,6 +216,24 @@ impl Session {
         Ok(())
     }
 
+    /// Whether a slot is pinned by more than one handle of this process, or by another process.
+    /// Sessions of dead processes are ended.
+    pub(crate) fn pinned_by_others(&self, slot: u32) -> Result<bool> {
+        if self.holds.lock().get(&slot).is_some_and(|hold| hold.pins() > 1) {
+            return Ok(true);
+        }
+        for index in 0..self.sessions_high() {
+            if index == self.index() || !self.has_bit(slot, Line::Pins, index)? {
+                continue;
+            }
+            if self.session_locked(index)? {
+                return Ok(true);
+            }
+            self.write()?.take_over(index)?;
+        }
+        Ok(false)
+    }
+
     /// Begins to change the content; its new version. From here on a death poisons the table.
     pub(crate) fn begin(&self, held: Held, name: &str) -> Result<u64> {
         let writer = self.write()?;

@@ -150,6 +150,17 @@ impl Updater {
         Ok(None)
     }
 
+    /// Whether anybody else has a handle on this version of the table: another handle of this
+    /// process (clones of one are one), or another process. A version that is swapped in has a part in
+    /// this one's memory until they have moved on. The answer is about now: anybody may come.
+    ///
+    /// # Errors
+    /// [`Error::Stale`], [`Error::RegionCorrupt`].
+    pub fn has_others(&self) -> Result<bool> {
+        self.pin.0.check()?;
+        self.pin.0.session.pinned_by_others(self.held().slot)
+    }
+
     /// Takes the table exclusively: nobody else reads it until the result is dropped. Waits for
     /// readers to end; new ones wait meanwhile, a millisecond at a time.
     ///

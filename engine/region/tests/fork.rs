@@ -344,6 +344,30 @@ fn what_a_dead_child_held_is_reclaimed() {
 }
 
 #[test]
+fn a_dead_child_has_no_handle_on_a_table() {
+    if elsewhere("a_dead_child_has_no_handle_on_a_table") {
+        return;
+    }
+    let place = Place::new("others");
+    let region = place.create(8 << 20);
+    let pin = put(&region, "t", 1000, 1);
+    let patience = || Patience { timeout: Duration::ZERO, interrupt: &|| false, what: "a test" };
+    let others = || pin.updater(&patience()).unwrap().has_others().unwrap();
+    assert!(!others());
+    let (clone, again) = (pin.clone(), region.lookup("t").unwrap());
+    assert!(others());
+    drop(again);
+    assert!(!others(), "clones are one");
+    drop(clone);
+    let child = fork(Parent::meet);
+    child.expect();
+    assert!(others());
+    child.kill();
+    assert!(!others());
+    healthy(&region);
+}
+
+#[test]
 fn a_child_outlives_its_parent_and_has_children_of_its_own() {
     if elsewhere("a_child_outlives_its_parent_and_has_children_of_its_own") {
         return;
