@@ -480,3 +480,28 @@ fn numbers_without_columns_and_columns_without_numbers() {
     let got = run(&select(Plan::Scan, vec![e]), &t).unwrap();
     assert_eq!(got.column("x"), [Val::Float(0.5), Val::Float(1.0), Val::Float(1.5)]);
 }
+
+#[test]
+fn tiles_of_a_slice_end_where_chunks_do() {
+    let rows = 20_000;
+    // Each chunk's values are its own, so that what is read beyond it is seen.
+    let value = |i: usize| Some(i as i64).filter(|i| i % 11 != 3);
+    let values: Vec<Option<i64>> = (0..rows).map(value).collect();
+    let bits = (0..rows).map(|i| if i % 13 == 5 { Val::Null } else { Val::Bool(i % 7 < 3) });
+    let t = [ints("a", DataType::Int64, &values), col("p", DataType::Bool, bits.collect())];
+    let exprs = vec![(c("a") * 2 + c("a")).alias("x"), (c("p") ^ c("a").lt(9000)).alias("q")];
+    let chunkings: [&[usize]; 4] = [&[], &[5000], &[4096, 1024, 8191], &[1, 2047, 6000, 64]];
+    for offset in [0, 1, 8, 64, 1000, 1024, 4097] {
+        let slice = Plan::Slice { input: Plan::Scan.into(), offset, len: Some(15_000) };
+        let kept = filter(slice.clone(), vec![c("p")]);
+        for plan in [slice, kept] {
+            let plan = select(plan, exprs.clone());
+            let of =
+                |chunks: &[usize]| run_with(&plan, &Table::new(&t, chunks), &t, false).unwrap();
+            let all = of(&[]);
+            for chunks in chunkings {
+                assert_eq!(of(chunks), all, "from row {offset} on, in chunks of {chunks:?}");
+            }
+        }
+    }
+}

@@ -504,3 +504,22 @@ fn what_reads_other_rows_is_written_beside_the_old_values() {
     let refused = update(&[("a", c("a") - c("a").sum().shift(null(), 1))], None, &schema);
     assert!(matches!(refused, Err(Error::InvalidPlan(_))));
 }
+
+#[test]
+fn strings_choose_the_rows_of_a_walk() {
+    let mut columns = numbers(2500);
+    // Without nulls nothing but the comparison reads them.
+    let text = |i: usize| Some(["x", "yy", "a longer text than a view"][i * i % 7 % 3]);
+    let texts: Vec<Option<&str>> = (0..2500).map(text).collect();
+    let moved = |by: i64| [("a", c("a").shift(c("b"), by)), ("b", c("a").shift(0, by))];
+    for dtype in [DataType::Utf8, DataType::LargeUtf8, DataType::Utf8View] {
+        columns.retain(|c| c.name != "t" && c.name != "u");
+        columns.push(strs("t", dtype.clone(), &texts));
+        columns.push(strs("u", dtype, &texts.iter().rev().copied().collect::<Vec<_>>()));
+        let within = c("t").is_in(vec![Scalar::from("x"), Scalar::from("yy")]);
+        for condition in [c("t").eq("yy"), within, c("t").lt(c("u"))] {
+            both(&moved(1), Some(&condition), &columns);
+            both(&moved(-70), Some(&condition), &columns);
+        }
+    }
+}
