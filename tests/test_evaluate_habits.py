@@ -243,6 +243,15 @@ def test_operands_by_keyword_are_computed_again() -> None:
     assert ins.re_evaluate().tolist() == (x * 2).tolist()
 
 
+def test_a_column_by_keyword_keeps_no_memory_of_its_region(region: ins.Region) -> None:
+    region.put("t", {"x": np.arange(100_000.0)})
+    ins.evaluate("a + 1", a=region["t"]["x"])
+    del region["t"]
+    assert region.stats()["retired"] == 0
+    with pytest.raises(ins.UnknownColumn, match="'a'"):
+        ins.re_evaluate()
+
+
 def test_an_operand_by_keyword_is_not_kept_alive() -> None:
     y = np.arange(3.0)
     ins.evaluate("y + other", other=np.ones(3))

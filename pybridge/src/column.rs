@@ -19,7 +19,7 @@ use crate::table::Table;
 use crate::{arrow_out, display, errors, expr, given, interrupt, numpy_out, shutdown};
 
 /// A column of a table.
-#[pyclass(frozen, module = "insitu", name = "Column")]
+#[pyclass(frozen, weakref, module = "insitu", name = "Column")]
 pub struct Column {
     pub table: insitu::Table,
     pub index: usize,

@@ -251,13 +251,16 @@ impl<'a> Worker<'a> {
             return Ok(false);
         }
         let whole = rows == frame.program.tile_rows;
-        if whole && row == self.next.row && row + rows <= self.next.until {
+        // What comes after a tile that is not whole, or was not found, is looked for.
+        let next = std::mem::replace(&mut self.next.row, usize::MAX);
+        if whole && row == next && row + rows <= self.next.until {
             self.move_on();
         } else {
             self.seek(row, rows)?;
         }
-        // What comes after a tile that is not whole is looked for.
-        self.next.row = if whole { row + rows } else { usize::MAX };
+        if whole {
+            self.next.row = row + rows;
+        }
         for instr in &frame.program.instrs {
             if !self.room.coming.is_empty() {
                 self.ask(self.share);
@@ -540,7 +543,7 @@ impl<'a> Worker<'a> {
         mut f: impl FnMut(&ColumnView<'_>, usize, usize, *mut u8) -> Result<(), CorruptString>,
     ) -> Result<(), Failed> {
         let source = self.frame.source;
-        let Some(c) = source.columns.get(column as usize) else { return Ok(()) };
+        let c = source.columns.get(column as usize).ok_or_else(|| too_short(row))?;
         let dst = self.slot(dst);
         let mut done = 0;
         for (chunk, local, n) in c.pieces(row + source.offset, rows) {
@@ -557,7 +560,7 @@ impl<'a> Worker<'a> {
             }
             done += n;
         }
-        Ok(())
+        if done < rows { Err(too_short(row)) } else { Ok(()) }
     }
 
     fn two_columns(
@@ -573,7 +576,7 @@ impl<'a> Worker<'a> {
         let (Some(l), Some(r)) =
             (source.columns.get(left as usize), source.columns.get(right as usize))
         else {
-            return Ok(());
+            return Err(too_short(row));
         };
         let from = row + source.offset;
         let (mut done, mut hl, mut hr) = (0, 0, 0);
@@ -600,7 +603,7 @@ impl<'a> Worker<'a> {
             }
             done += n;
         }
-        Ok(())
+        if done < rows { Err(too_short(row)) } else { Ok(()) }
     }
 
     /// Fails if a selected row's bit is set.
