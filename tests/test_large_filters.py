@@ -1,11 +1,10 @@
-"""Filters whose results are written past the cache, packed in pieces, beside NumPy's and pyarrow's."""
+"""Filters whose results are written past the cache, packed in pieces, beside NumPy and pyarrow."""
 
+import insitu as ins
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-
-import insitu as ins
 
 # Float64 alone is beyond the size from which that is done.
 ROWS = 3_000_017
@@ -59,4 +58,5 @@ def test_the_same_bits_at_any_number_of_threads(region, columns):
             results.append(pa.table(query.collect()))
     finally:
         ins.set_num_threads(before)
-    assert results[0].equals(results[1]) and results[0].equals(results[2])
+    assert results[0].equals(results[1])
+    assert results[0].equals(results[2])
