@@ -98,8 +98,8 @@ install-capi: $(CAPI)                       ## the C face: header, shared librar
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' engine/capi/insitu.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/insitu.pc
 
 $(CAPI): $(RUST)
-	cargo build --locked --release --package insitu-capi
-	touch $@
+	cargo build --locked --release --package insitu-capi --target-dir target
+	test -s $@ && touch $@
 
 clean:
 	rm -rf $(VENV) target

@@ -50,7 +50,8 @@
  * a task cancels it. No function may be called from a signal handler.
  *
  * Forks. After fork(), the child's handles are its own: they work, and are released, apart from the
- * parent's. Exclusive leases are not inherited.
+ * parent's. Exclusive leases are not inherited. What another thread was using at the fork stays with
+ * the child until it ends.
  */
 
 #ifndef INSITU_H
@@ -949,7 +950,8 @@ InsituStatus insitu_formula_parse(const char *text,
  * The type of a formula's values over operands of these types; what they point to is not looked at.
  *
  * Errors: `INSITU_TYPE_MISMATCH` for operators and functions that do not take such operands;
- * `INSITU_INVALID_ARGUMENT` for an operand that is missing, or of no type of numbers.
+ * `INSITU_INVALID_ARGUMENT` for an operand that is missing, or of no type of numbers, or of unsigned
+ * ones of 64 bits, which formulas do not have.
  */
 InsituStatus insitu_formula_type(InsituFormula formula,
                                  const InsituArray *operands,
@@ -959,14 +961,15 @@ InsituStatus insitu_formula_type(InsituFormula formula,
 
 /**
  * Computes a formula for `rows` rows, in one pass, with all of the engine's threads: from the
- * operands, which are found by their names (others are passed over), to `out`, which is of the type
- * that `insitu_formula_type` says. A reduction gives one value. `out` may be one of the operands, or
- * overlap with some; nobody else may write to any of them meanwhile. Heeds the options' task; after
- * `INSITU_CANCELLED`, what `out` holds is not known.
+ * operands, which are found by their names (each has one; the first of a name counts, and what the
+ * formula does not name is passed over), to `out`, which is of the type that `insitu_formula_type`
+ * says. A reduction gives one value. `out` may be one of the operands, or overlap with some; nobody
+ * else may write to any of them meanwhile. Heeds the options' task; after `INSITU_CANCELLED` and
+ * `INSITU_OUT_OF_MEMORY`, what `out` holds is not known.
  *
  * Errors: those of `insitu_formula_type`; `INSITU_TYPE_MISMATCH` if `out` is of another type;
- * `INSITU_INVALID_ARGUMENT` for data that is NULL or not aligned, and for the smallest or largest of
- * no rows; `INSITU_OVERFLOW` for a sum or product that does not fit; `INSITU_OUT_OF_MEMORY`,
+ * `INSITU_INVALID_ARGUMENT` for data that is NULL or not aligned, for a reduction of single values
+ * alone, and for the smallest or largest of no rows; `INSITU_OVERFLOW` for a sum or product that does not fit; `INSITU_OUT_OF_MEMORY`,
  * `INSITU_CANCELLED`.
  */
 InsituStatus insitu_formula_evaluate(InsituFormula formula,

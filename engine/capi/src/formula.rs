@@ -11,7 +11,7 @@ use crate::handles::{self, InsituFormula};
 use crate::options::{
     Heeds, INSITU_TYPE_BOOL, INSITU_TYPE_FLOAT32, INSITU_TYPE_FLOAT64, INSITU_TYPE_INT8,
     INSITU_TYPE_INT16, INSITU_TYPE_INT32, INSITU_TYPE_INT64, INSITU_TYPE_UINT8, INSITU_TYPE_UINT16,
-    INSITU_TYPE_UINT32, INSITU_TYPE_UINT64, InsituOptions, InsituType, Options,
+    INSITU_TYPE_UINT32, InsituOptions, InsituType, Options,
 };
 use crate::status::{InsituError, InsituStatus, enter};
 
@@ -67,7 +67,8 @@ pub unsafe extern "C" fn insitu_formula_parse(
 /// The type of a formula's values over operands of these types; what they point to is not looked at.
 ///
 /// Errors: `INSITU_TYPE_MISMATCH` for operators and functions that do not take such operands;
-/// `INSITU_INVALID_ARGUMENT` for an operand that is missing, or of no type of numbers.
+/// `INSITU_INVALID_ARGUMENT` for an operand that is missing, or of no type of numbers, or of unsigned
+/// ones of 64 bits, which formulas do not have.
 ///
 /// # Safety
 /// `operands` names `n_operands` arrays; `result` and `error` as in all functions.
@@ -93,14 +94,15 @@ pub unsafe extern "C" fn insitu_formula_type(
 }
 
 /// Computes a formula for `rows` rows, in one pass, with all of the engine's threads: from the
-/// operands, which are found by their names (others are passed over), to `out`, which is of the type
-/// that `insitu_formula_type` says. A reduction gives one value. `out` may be one of the operands, or
-/// overlap with some; nobody else may write to any of them meanwhile. Heeds the options' task; after
-/// `INSITU_CANCELLED`, what `out` holds is not known.
+/// operands, which are found by their names (each has one; the first of a name counts, and what the
+/// formula does not name is passed over), to `out`, which is of the type that `insitu_formula_type`
+/// says. A reduction gives one value. `out` may be one of the operands, or overlap with some; nobody
+/// else may write to any of them meanwhile. Heeds the options' task; after `INSITU_CANCELLED` and
+/// `INSITU_OUT_OF_MEMORY`, what `out` holds is not known.
 ///
 /// Errors: those of `insitu_formula_type`; `INSITU_TYPE_MISMATCH` if `out` is of another type;
-/// `INSITU_INVALID_ARGUMENT` for data that is NULL or not aligned, and for the smallest or largest of
-/// no rows; `INSITU_OVERFLOW` for a sum or product that does not fit; `INSITU_OUT_OF_MEMORY`,
+/// `INSITU_INVALID_ARGUMENT` for data that is NULL or not aligned, for a reduction of single values
+/// alone, and for the smallest or largest of no rows; `INSITU_OVERFLOW` for a sum or product that does not fit; `INSITU_OUT_OF_MEMORY`,
 /// `INSITU_CANCELLED`.
 ///
 /// # Safety
@@ -150,6 +152,7 @@ pub unsafe extern "C" fn insitu_formula_evaluate(
             });
         }
         let interrupt = || options.is_cancelled();
+        let alike = found.iter().all(|array| array.scalar != 0);
         let value = match (program.constant(), reduction) {
             (Some(_), Some(reduction)) => {
                 return Err(Error::InvalidArgument(format!(
@@ -158,6 +161,12 @@ pub unsafe extern "C" fn insitu_formula_evaluate(
                 )));
             }
             (Some(value), None) => value.clone(),
+            (None, Some(reduction)) if alike => {
+                return Err(Error::InvalidArgument(format!(
+                    "{} of single values: there are no rows",
+                    reduction.name()
+                )));
+            }
             (None, Some(reduction)) => {
                 // SAFETY: the arguments are those that the program is for, checked for NULL and
                 // alignment; the caller's promise.
@@ -168,7 +177,6 @@ pub unsafe extern "C" fn insitu_formula_evaluate(
                 })?
             }
             (None, None) => {
-                let alike = found.iter().all(|array| array.scalar != 0);
                 // SAFETY: as above, of `out` too.
                 return unsafe { run(&program, &arguments, &out, rows, alike, &interrupt) };
             }
@@ -221,13 +229,13 @@ fn types(operands: &[InsituArray]) -> Result<Vec<Operand>> {
             INSITU_TYPE_INT32 => DataType::Int32,
             INSITU_TYPE_UINT16 => DataType::UInt16,
             INSITU_TYPE_UINT32 => DataType::UInt32,
-            // Unsigned 64-bit integers are signed ones to formulas, bit for bit.
-            INSITU_TYPE_INT64 | INSITU_TYPE_UINT64 => DataType::Int64,
+            INSITU_TYPE_INT64 => DataType::Int64,
             INSITU_TYPE_FLOAT32 => DataType::Float32,
             INSITU_TYPE_FLOAT64 => DataType::Float64,
             other => {
                 return Err(Error::InvalidArgument(format!(
-                    "an operand is of type {other}; formulas compute on booleans and numbers"
+                    "an operand is of type {other}; formulas compute on booleans and numbers, but \
+                     not on unsigned ones of 64 bits"
                 )));
             }
         };

@@ -1,7 +1,7 @@
 //! Leases: holds on a table's content for longer than one call.
 
 use arrow_array::RecordBatch;
-use insitu::{Exclusive, UpdateOptions};
+use insitu::{Error, Exclusive, UpdateOptions};
 
 use crate::args::Out;
 use crate::handles::{self, InsituLease, InsituTable};
@@ -46,6 +46,12 @@ pub unsafe extern "C" fn insitu_table_lease(
         let out = Out::new(lease, "lease")?;
         // SAFETY: the caller's promise.
         let options = unsafe { Options::read(options, INSITU_FLAG_EXCLUSIVE, Heeds::Timeout) }?;
+        if !options.has(INSITU_FLAG_EXCLUSIVE) && options.timeout().is_some() {
+            return Err(Error::InvalidArgument(
+                "the timeout is that of an exclusive lease; of a shared one, cancel by a task"
+                    .into(),
+            ));
+        }
         let table = handles::get(table)?;
         let interrupt = || options.is_cancelled();
         let held = match options.has(INSITU_FLAG_EXCLUSIVE) {

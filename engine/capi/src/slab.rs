@@ -9,7 +9,8 @@
 //! a number never names what came after.
 //!
 //! There is no lock that a fork could leave locked: what another thread had in hand at a fork is lost
-//! to the child (a slot that it never uses again), all else is as it was.
+//! to the child (a slot that it never uses again, and a value that it keeps until it ends), all else
+//! is as it was.
 
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;

@@ -122,7 +122,8 @@ fn the_header_stands_by_itself_in_c_and_in_cpp_and_twice() -> Result<(), Box<dyn
             let front = ["-fsyntax-only", standard, "-x", "c++", "-"];
             let can = Command::new(&compiler).args(front).stdin(Stdio::null()).output();
             if is_cpp && !can.is_ok_and(|output| output.status.success()) {
-                skip(&format!("{compiler} compiles no C++"));
+                // A compiler of C is asked for, no more.
+                eprintln!("skipped: {compiler} compiles no C++");
                 continue;
             }
             let program = compile(&compiler, &source, &[standard], folder.path())?;
@@ -148,9 +149,11 @@ fn the_library_exports_its_own_names_only() -> Result<(), Box<dyn Error>> {
         assert!(header.contains(&format!("{name}(")), "{name} is not in the header");
     }
     let dynamic = Command::new("readelf").arg("--dynamic").arg(library()?).output();
-    if let Ok(dynamic) = dynamic {
-        let text = String::from_utf8_lossy(&dynamic.stdout).into_owned();
-        assert!(text.contains("[libinsitu.so.1]"), "{text}");
-    }
+    let Ok(dynamic) = dynamic else {
+        skip("there is no readelf");
+        return Ok(());
+    };
+    let text = String::from_utf8_lossy(&dynamic.stdout).into_owned();
+    assert!(text.contains("[libinsitu.so.1]"), "{text}");
     Ok(())
 }

@@ -17,6 +17,8 @@ use arrow_array::{
 use arrow_data::ArrayData;
 use arrow_schema::{ArrowError, DataType, Schema, SchemaRef};
 
+use crate::ipc_schema::MAX_DEPTH;
+
 /// Record batches from a C stream of another library.
 pub struct ForeignStream {
     stream: FFI_ArrowArrayStream,
@@ -39,9 +41,24 @@ impl ForeignStream {
         if code != 0 {
             return Err(refused(&mut stream, code));
         }
+        check_depth(&schema)?;
         let schema = Arc::new(Schema::try_from(&schema)?);
         Ok(ForeignStream { stream, schema })
     }
+}
+
+/// Refuses types that nest deeper than a table's may, before anything that follows them down takes
+/// its stack for each level.
+fn check_depth(schema: &FFI_ArrowSchema) -> Result<(), ArrowError> {
+    // The schema itself is the struct of the columns.
+    let mut todo = vec![(schema, 0)];
+    while let Some((schema, depth)) = todo.pop() {
+        if depth > MAX_DEPTH + 1 {
+            return Err(broken(&format!("a column's type nests deeper than {MAX_DEPTH} levels")));
+        }
+        todo.extend(schema.children().chain(schema.dictionary()).map(|below| (below, depth + 1)));
+    }
+    Ok(())
 }
 
 impl Iterator for ForeignStream {

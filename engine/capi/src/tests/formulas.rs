@@ -43,6 +43,27 @@ fn free(formula: InsituFormula) {
 }
 
 #[test]
+fn reductions_have_rows_and_no_operand_is_unsigned_of_64_bits() {
+    let (x, value) = (text("x"), [1.0_f64]);
+    let single = InsituArray { scalar: 1, ..array(&x, INSITU_TYPE_FLOAT64, &value) };
+    let formula = parse("sum(x)");
+    let mut out = [7.0_f64];
+    for rows in [0, 1, 10] {
+        let answer = evaluate(formula, &[single], rows, to(INSITU_TYPE_FLOAT64, &mut out));
+        answer.is(ErrorCode::InvalidArgument, "single values");
+        assert_eq!(out, [7.0]);
+    }
+    free(formula);
+    let (large, mut flags) = ([u64::MAX], [7_u8]);
+    let formula = parse("x > 0");
+    let operands = [array(&x, INSITU_TYPE_UINT64, &large)];
+    let answer = evaluate(formula, &operands, 1, to(INSITU_TYPE_BOOL, &mut flags));
+    answer.is(ErrorCode::InvalidArgument, "unsigned ones of 64 bits");
+    assert_eq!(flags, [7]);
+    free(formula);
+}
+
+#[test]
 fn a_formula_is_computed_over_arrays_of_many_types() {
     let (a, b, c, d) = (text("a"), text("b"), text("c"), text("d"));
     let (xs, ys, flags) = ([1.0_f64, 2.0, 3.0], [10_i32, 20, 30], [1_u8, 0, 1]);

@@ -281,6 +281,10 @@ fn leases_keep_a_table_and_are_listed() {
     ask(|error| unsafe { insitu_lease_release(lease, error) }).is_ok();
     update().is_ok();
 
+    let soon = InsituOptions { timeout_ms: 5, ..options() };
+    // SAFETY: as described.
+    ask(|error| unsafe { insitu_table_lease(table, &raw const soon, &raw mut lease, error) })
+        .is(ErrorCode::InvalidArgument, "exclusive lease");
     let alone = InsituOptions { flags: INSITU_FLAG_EXCLUSIVE, ..options() };
     // SAFETY: as described.
     ask(|error| unsafe { insitu_table_lease(table, &raw const alone, &raw mut lease, error) })

@@ -44,6 +44,22 @@ fn batch(owner: &Arc<[i64; 4]>) -> RecordBatch {
     .unwrap()
 }
 
+#[test]
+fn types_that_nest_too_deep_are_refused() {
+    let stream = |depth| {
+        let list = |inner, _| DataType::List(Arc::new(Field::new("item", inner, true)));
+        let dtype = (1..depth).fold(DataType::Int8, list);
+        let schema = Arc::new(Schema::new(vec![Field::new("a", dtype, true)]));
+        let batches = RecordBatchIterator::new(std::iter::empty(), schema);
+        ForeignStream::new(FFI_ArrowArrayStream::new(Box::new(batches)))
+    };
+    assert!(stream(MAX_DEPTH).is_ok());
+    for depth in [MAX_DEPTH + 2, 200] {
+        let error = stream(depth).err().unwrap().to_string();
+        assert!(error.contains("deeper than"), "{error}");
+    }
+}
+
 fn text() -> ArrayRef {
     Arc::new(StringArray::from(vec![Some("a"), None, Some("c"), Some("d")]))
 }
